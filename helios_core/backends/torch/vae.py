@@ -1,0 +1,175 @@
+"""The Wan 2.1 VAE in torch: encode and decode, whole, in blocks of frames, or in tiles.
+
+Parameter names and shapes are those of diffusers' AutoencoderKLWan, so checkpoints load with no key map.
+Latents here are raw VAE space; normalisation by latents_mean and latents_std is the pipeline's.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from .vae_blocks import AttentionBlock, CausalConv3d, Downsample, Head, MidBlock, ResidualBlock, RMSNorm, UpBlock
+from .vae_conv import Stream
+
+# Numbers in the largest activation of one block of frames. Larger is faster until memory is short.
+BLOCK_SIZE = {"cpu": 12_000_000, "gpu": 100_000_000}
+
+
+class Encoder3d(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        dims = [c.base_dim * m for m in (1, *c.dim_mult)]
+        self.conv_in = CausalConv3d(c.in_channels, dims[0], 3)
+        self.down_blocks = nn.ModuleList()
+        for level, (i, o) in enumerate(zip(dims, dims[1:])):
+            for block in range(c.num_res_blocks):
+                self.down_blocks.append(ResidualBlock(o if block else i, o))
+                if 0.5**level in c.attn_scales:
+                    self.down_blocks.append(AttentionBlock(o))
+            if level < len(c.temperal_downsample):
+                self.down_blocks.append(Downsample(o, c.temperal_downsample[level]))
+        self.mid_block = MidBlock(dims[-1])
+        self.norm_out = RMSNorm(dims[-1])
+        self.conv_out = CausalConv3d(dims[-1], 2 * c.z_dim, 3)
+
+    def layers(self) -> list:
+        return [self.conv_in, *self.down_blocks, *self.mid_block.layers(), Head(self.norm_out, self.conv_out)]
+
+
+class Decoder3d(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        width = c.base_dim if c.decoder_base_dim is None else c.decoder_base_dim
+        dims = [width * m for m in (c.dim_mult[-1], *c.dim_mult[::-1])]
+        times = [*c.temperal_downsample[::-1], None]
+        self.conv_in = CausalConv3d(c.z_dim, dims[0], 3)
+        self.mid_block = MidBlock(dims[0])
+        self.up_blocks = nn.ModuleList(
+            UpBlock(i // 2 if level else i, o, c.num_res_blocks + 1, time)
+            for level, (i, o, time) in enumerate(zip(dims, dims[1:], times))
+        )
+        self.norm_out = RMSNorm(dims[-1])
+        self.conv_out = CausalConv3d(dims[-1], c.out_channels, 3)
+
+    def layers(self) -> list:
+        up = [layer for block in self.up_blocks for layer in block.layers()]
+        return [self.conv_in, *self.mid_block.layers(), *up, Head(self.norm_out, self.conv_out)]
+
+
+def flow(x: Tensor, layers: list, stream: Stream) -> Iterator[Tensor]:
+    """x [b c t h w] through the layers, depth first: cut in time wherever the next layer would hold too much."""
+    if not layers or not x.shape[2]:
+        if x.shape[2]:
+            yield x
+        return
+    layer, *rest = layers
+    for part in x.tensor_split(pieces(x, layer.width), dim=2):
+        yield from flow(layer(part, stream), rest, stream)
+
+
+def pieces(x: Tensor, width: int) -> int:
+    """In how many pieces to cut the frames of x [b c t h w] for a layer of that width; never while training."""
+    b, _, t, h, w = x.shape
+    if torch.is_grad_enabled():
+        return 1
+    frames = BLOCK_SIZE["cpu" if x.device.type == "cpu" else "gpu"] // (b * h * w * width)
+    return -(-t // max(1, frames))
+
+
+class WanVAE(nn.Module):
+    """Wan 2.1 VAE of `config` (the attributes of AutoencoderKLWan's config.json).
+
+    `factor` is the ratio of frames and pixels to latents, (4, 8) as published: 1 + 4n frames of
+    8h x 8w pixels <-> 1 + n latents of h x w. ValueError for a Wan 2.2 or a patched config.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        check_config(config)
+        self.config = config
+        self.factor = (2 ** sum(config.temperal_downsample), 2 ** len(config.temperal_downsample))
+        self.encoder = Encoder3d(config)
+        self.quant_conv = CausalConv3d(2 * config.z_dim, 2 * config.z_dim, 1)
+        self.post_quant_conv = CausalConv3d(config.z_dim, config.z_dim, 1)
+        self.decoder = Decoder3d(config)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.post_quant_conv.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.post_quant_conv.weight.device
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames [b, 3, 1 + 4n, 8h, 8w] in [-1, 1] -> mean, logvar, each [b, 16, 1 + n, h, w], raw."""
+        check_frames(x, self.config.in_channels, self.factor)
+        layers = [*self.encoder.layers(), self.quant_conv]
+        mean, logvar = torch.cat([*flow(x, layers, Stream())], dim=2).chunk(2, dim=1)
+        return mean, logvar.clamp(-30.0, 20.0)
+
+    def decode(self, z: Tensor, clamp: bool = True) -> Tensor:
+        """Raw latents [b, 16, 1 + n, h, w] -> frames [b, 3, 1 + 4n, 8h, 8w].
+
+        clamp: to [-1, 1], as diffusers does; training turns it off, for it has no gradient outside.
+        """
+        check_latents(z, self.config.z_dim)
+        x = torch.cat([*flow(z, self.decode_layers(), Stream())], dim=2)
+        return x.clamp(-1.0, 1.0) if clamp else x
+
+    def decode_layers(self) -> list:
+        return [self.post_quant_conv, *self.decoder.layers()]
+
+    @torch.no_grad()
+    def stream(self, z: Tensor, latents_per_step: int | None = None) -> Iterator[Tensor]:
+        """`decode` in blocks of frames [b, 3, t, 8h, 8w] as they are done; a caller may stop between two.
+
+        latents_per_step: makes blocks of 4 frames for each (the clip's first latent is one frame);
+        None: blocks as memory allows. Raw latents in; all memory is the generator's own.
+        """
+        check_latents(z, self.config.z_dim)
+        stream, layers = Stream(), self.decode_layers()
+        for part in z.split(latents_per_step or z.shape[2], dim=2):
+            blocks = flow(part, layers, stream)
+            for block in blocks if latents_per_step is None else [torch.cat([*blocks], dim=2)]:
+                yield block.clamp(-1.0, 1.0)
+
+
+def check_config(c) -> None:
+    if c.is_residual or c.patch_size not in (None, 1):
+        raise ValueError(
+            f"wanted a Wan 2.1 VAE (is_residual false, patch_size null); came is_residual {c.is_residual}, "
+            f"patch_size {c.patch_size}, as in Wan 2.2: take the VAE of the Helios or Wan 2.1 repository"
+        )
+    if c.dropout:
+        raise ValueError(f"wanted a VAE without dropout, as all published ones; came {c.dropout}: set dropout to 0")
+    if len(c.temperal_downsample) != len(c.dim_mult) - 1:
+        raise ValueError(
+            f"wanted one temperal_downsample less than dim_mult ({len(c.dim_mult)}); "
+            f"came {len(c.temperal_downsample)}: correct the VAE's config.json"
+        )
+
+
+def check_latents(z: Tensor, channels: int) -> None:
+    if z.ndim != 5 or z.shape[1] != channels or 0 in z.shape:
+        raise ValueError(f"wanted latents [b, {channels}, t, h, w]; came {list(z.shape)}")
+
+
+def check_frames(x: Tensor, channels: int, factor: tuple[int, int]) -> None:
+    if x.ndim != 5 or x.shape[1] != channels or 0 in x.shape:
+        raise ValueError(f"wanted frames [b, {channels}, t, h, w]; came {list(x.shape)}")
+    _, _, t, h, w = x.shape
+    ft, fs = factor
+    if (t - 1) % ft or h % fs or w % fs:
+        near = (nearest(t - 1, ft, 0, 1), nearest(h, fs, fs), nearest(w, fs, fs))
+        raise ValueError(
+            f"wanted 1 + {ft}n frames of a height and width that divide by {fs}; came {t} frames of {h}x{w}: "
+            "nearest are {} frames, height {}, width {}".format(*near)
+        )
+
+
+def nearest(value: int, factor: int, least: int, offset: int = 0) -> str:
+    below = max(value // factor * factor, least) + offset
+    above = -(-value // factor) * factor + offset
+    return f"{below}" if below >= above else f"{below} or {above}"

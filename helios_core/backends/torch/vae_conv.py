@@ -1,0 +1,125 @@
+"""Convolutions of the Wan VAE, and the memory that makes them causal over blocks of frames.
+
+One function per kind of convolution, each with a plain path, which every device can run and which has gradients,
+and a CPU path for inference. What the CPU path gains, measured on 2 cores: activations lie as [b t h w c], so that
+norms and oneDNN read whole pixels; norm, SiLU and the past frames go into one reused buffer; float32 is never left
+to torch's own conv3d, which small inputs get and which is ten times slower than oneDNN; wide layers use Winograd's
+products (winograd.py); and an upsampled image is never built (`upsample_conv`).
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from . import winograd
+
+WINOGRAD_CHANNELS, WINOGRAD_PIXELS = 32, 1024  # below either, transforming costs more than it saves
+
+
+class Stream:
+    """What one clip under way must remember: module -> its last input frames [b c t h w]. Never shared by two clips."""
+
+    def __init__(self):
+        self.past: dict[nn.Module, Tensor] = {}
+        self.buffers: dict[str, Tensor] = {}
+
+    def extend(self, key: nn.Module, x: Tensor, keep: int) -> Tensor:
+        """x [b c t h w] after the frames remembered for `key`, or after `keep` zeros; remembers the last `keep`."""
+        past = self.past.get(key)
+        x = F.pad(x, (0, 0, 0, 0, keep, 0)) if past is None else torch.cat([past, x], dim=2)
+        self.past[key] = x[:, :, -keep:].clone()
+        return x
+
+    def scratch(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Uninitialised memory of that shape; the next call of that name overwrites it."""
+        size = torch.Size(shape).numel()
+        old = self.buffers.get(name)
+        if old is None or old.numel() < size:
+            self.buffers[name] = like.new_empty(size)
+        return self.buffers[name][:size].view(shape)
+
+
+def plain_cpu(x: Tensor) -> bool:
+    """On the CPU and not under autocast, which would not see what is called below it."""
+    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+
+
+def fused(x: Tensor, weight: Tensor) -> bool:
+    """Whether the CPU path for inference may run: it works in place, so nobody may want a gradient."""
+    return plain_cpu(x) and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
+
+
+def conv(x: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, ...]) -> Tensor:
+    """Convolution in 2 or 3 dimensions; float32 on the CPU by oneDNN whatever the size."""
+    if plain_cpu(x) and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+        ones = (1,) * len(padding)
+        return torch.mkldnn_convolution(x, weight, bias, padding, ones, ones, 1)
+    return (F.conv2d if x.ndim == 4 else F.conv3d)(x, weight, bias, padding=padding)
+
+
+def activate(x: Tensor, gamma: Tensor, out: Tensor) -> None:
+    """SiLU of the RMS norm of x [... c], into out."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    scale = norm.clamp_min_(1e-12).reciprocal_().mul_(x.shape[-1] ** 0.5)
+    torch.mul(x, scale, out=out)
+    F.silu(out.mul_(gamma.flatten()), inplace=True)
+
+
+def causal_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm=None, add: Tensor | None = None) -> Tensor:
+    """Convolves silu(norm(x)), or x, with no later frame: zeros or the stream's past before the first.
+
+    x [b c t h w] -> [b o t h w], plus `add`, which inference on a CPU overwrites with the result.
+    """
+    kt, kh, kw = layer.kernel_size
+    if kt == kh == 3 and fused(x, layer.weight):
+        return fused_conv(x, layer, stream, norm, add)
+    x = x if norm is None else F.silu(norm(x))
+    x = stream.extend(layer, x, kt - 1) if kt > 1 else x
+    y = conv(x, layer.weight, layer.bias, (0, kh // 2, kw // 2))
+    return y if add is None else y + add
+
+
+def fused_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm, add: Tensor | None) -> Tensor:
+    o, c = layer.weight.shape[:2]
+    x = rearrange(x, "b c t h w -> b t h w c")
+    b, t, h, w, _ = x.shape
+    wide = x.dtype == torch.float32 and min(o, c) >= WINOGRAD_CHANNELS and t * h * w >= WINOGRAD_PIXELS
+
+    def scratch(name, shape):
+        return stream.scratch(name, shape, x)
+
+    full = scratch("input", (b, t + 2, winograd.padded(h), winograd.padded(w), c) if wide else (b, t + 2, h, w, c))
+    inner = full[:, :, 1 : h + 1, 1 : w + 1] if wide else full
+    if wide:
+        for edge in (full[:, :, :1], full[:, :, h + 1 :], full[:, :, :, :1], full[:, :, :, w + 1 :]):
+            edge.zero_()
+    past = stream.past.get(layer)
+    inner[:, :2] = 0 if past is None else rearrange(past, "b c t h w -> b t h w c")
+    inner[:, 2:].copy_(x) if norm is None else activate(x, norm.gamma, inner[:, 2:])
+    stream.past[layer] = rearrange(inner[:, t:].clone(), "b t h w c -> b c t h w")
+    if wide:
+        y = x.new_empty(b, t, h, w, o) if add is None else rearrange(add, "b c t h w -> b t h w c")
+        winograd.conv(full, layer.weight, layer.bias, y, add is not None, scratch)
+        return rearrange(y, "b t h w c -> b c t h w")
+    y = conv(rearrange(full, "b t h w c -> b c t h w"), layer.weight, layer.bias, (0, 1, 1))
+    return y if add is None else add.add_(y)
+
+
+def upsample_conv(x: Tensor, layer: nn.Conv2d) -> Tensor:
+    """The 3x3 convolution of x [n c h w], nearest-upsampled to twice its size -> [n o 2h 2w].
+
+    Two of three taps fall on the same pixel, so each of the four output phases is a 2x2 convolution of x itself:
+    4 multiplications where there were 9.
+    """
+    if not fused(x, layer.weight):
+        return layer(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    n, _, h, w = x.shape
+    fold = x.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
+    weight = torch.einsum("aiy,bjx,ocyx->abocij", fold, fold, layer.weight).flatten(0, 2)
+    y = conv(x, weight, layer.bias.repeat(4), (1, 1))
+    y = rearrange(y, "n (a b o) h w -> a b n h w o", a=2, b=2)
+    out = x.new_empty(n, h, 2, w, 2, layer.out_channels)
+    for a, b in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        out[:, :, a, :, b] = y[a, b, :, a : a + h, b : b + w]
+    return rearrange(out, "n h a w b o -> n o (h a) (w b)")

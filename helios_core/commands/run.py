@@ -1,0 +1,68 @@
+"""`helios run`: a workflow file, executed with this pack's nodes, without ComfyUI."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+
+from tqdm import tqdm
+
+from .. import workflow
+from . import set_threads
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the files written on stdout. ValueError for anything wrong with the file, before any node runs."""
+    set_threads(args.threads)
+    pack = import_module(__package__.rsplit(".", 2)[0])
+    with Bars() as bars:
+        result = workflow.run(
+            args.workflow,
+            pack.NODE_CLASS_MAPPINGS,
+            overrides(args.sets),
+            output_dir=args.output_dir,
+            input_dir=args.input_dir,
+            on_progress=bars,
+        )
+    for title, text in result.texts.items():
+        print(f"{title}: {text}")
+    for file in result.files:
+        print(file)
+    return 0
+
+
+def overrides(sets: list[str]) -> dict[str, str]:
+    """["3.seed=5"] -> {"3.seed": "5"}. ValueError for text that is no NODE.INPUT=VALUE."""
+    pairs = [text.partition("=") for text in sets]
+    for text, (name, equals, _) in zip(sets, pairs, strict=True):
+        if not equals or "." not in name:
+            raise ValueError(f"--set {text}: wanted NODE.INPUT=VALUE, such as T5Encode.text='a red ball'")
+    return {name: value for name, _, value in pairs}
+
+
+class Bars:
+    """A progress bar per node that reports progress: called with workflow.Progress, a context manager."""
+
+    def __init__(self):
+        self._bar, self._node = None, None
+
+    def __call__(self, progress: workflow.Progress) -> None:
+        if progress.node != self._node:
+            self.close()
+            self._node = progress.node
+        if not progress.total:
+            return
+        if self._bar is None:
+            self._bar = tqdm(total=progress.total, desc=progress.title, unit="step")
+        self._bar.update(progress.value - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()

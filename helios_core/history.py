@@ -1,0 +1,91 @@
+"""What the model remembers: a window of past latent frames, an anchor frame, and how they are numbered.
+
+The window holds 19 latent frames at full resolution in normalised space, split into 16 long, 2 mid and 1 short term
+frames; exact zeros mean "no history". The anchor (the first frame of the first chunk, or the image of image-to-video)
+stands before the short term frame. Source: the published pipelines, stage 1 settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from einops import pack
+
+
+class Parts(NamedTuple):
+    """The window as the transformer takes it, each [b c t h w]; frame numbers beside each part."""
+
+    long: Any
+    mid: Any
+    short: Any
+    long_index: tuple[int, ...]
+    mid_index: tuple[int, ...]
+    short_index: tuple[int, ...]
+    current_index: tuple[int, ...]
+
+
+def parse_sizes(text: str) -> tuple[int, int, int]:
+    """History sizes such as "16,2,1": long, mid and short term latent frames."""
+    parts = [p for p in text.replace(" ", ",").split(",") if p]
+    if len(parts) != 3 or not all(p.isdigit() and int(p) >= 1 for p in parts):
+        raise ValueError(f"history_sizes {text!r}: wanted three positive whole numbers (long, mid, short), '16,2,1'")
+    return tuple(int(p) for p in parts)
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """Immutable; `append` gives a new one.
+
+    window: [b c t h w], t = sum of sizes, newest last. anchor: [b c 1 h w] or None. chunk: chunks appended so far.
+    With keep_first_frame off there is no anchor, and the short term holds one frame more.
+    """
+
+    window: Any
+    anchor: Any = None
+    sizes: tuple[int, int, int] = (16, 2, 1)
+    keep_first_frame: bool = True
+    chunk: int = 0
+
+    @staticmethod
+    def length(sizes, keep_first_frame: bool) -> int:
+        """Latent frames in the window."""
+        return sum(sizes) + (0 if keep_first_frame else 1)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(batch, channels, height, width) of the latents it takes."""
+        b, c, _, h, w = self.window.shape
+        return b, c, h, w
+
+    def parts(self, chunk_frames: int) -> Parts:
+        """The window split into long, mid and short, with frame numbers; chunk_frames: latent frames to come."""
+        long, mid, short = self.sizes
+        frames = self.window
+        a = frames[:, :, :long]
+        b = frames[:, :, long : long + mid]
+        c = frames[:, :, long + mid :]
+        if self.keep_first_frame:
+            anchor = c * 0 if self.anchor is None else self.anchor
+            c = pack([anchor[:, :, :1], c], "b c * h w")[0]
+        first = 1 if self.keep_first_frame else 0
+        ends = [first + long, first + long + mid, first + frames.shape[2]]
+        near = tuple(range(ends[1], ends[2]))
+        return Parts(
+            *(a, b, c),
+            long_index=tuple(range(first, ends[0])),
+            mid_index=tuple(range(ends[0], ends[1])),
+            short_index=(0, *near) if self.keep_first_frame else near,
+            current_index=tuple(range(ends[2], ends[2] + chunk_frames)),
+        )
+
+    def append(self, chunk) -> History:
+        """The history after a chunk [b c t h w] of normalised latents; the first chunk's first frame is the anchor."""
+        b, c, t, h, w = chunk.shape
+        if (b, c, h, w) != self.shape:
+            raise ValueError(f"chunk of shape {tuple(chunk.shape)} does not fit a history of (b, c, h, w) {self.shape}")
+        anchor = self.anchor
+        if self.keep_first_frame and anchor is None:
+            anchor = chunk[:, :, :1]
+        window = pack([self.window, chunk], "b c * h w")[0][:, :, -self.window.shape[2] :]
+        return replace(self, window=window, anchor=anchor, chunk=self.chunk + 1)

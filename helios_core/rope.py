@@ -1,0 +1,44 @@
+"""Rotary position tables in numpy: one rotation per pair of channels, over frame, row and column.
+
+History at reduced resolution takes the short term grid's rotations averaged over what a patch covers: cosine and sine
+are averaged, not angles, and the shorter vectors are not renormalised. Source: HeliosRotaryPosEmbed, published model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from einops import rearrange
+
+
+def table(frames, height: int, width: int, rope_dim, theta: float) -> np.ndarray:
+    """Rotations [t, h, w, d/2] complex64 for frame numbers and a patch grid that starts at (0, 0)."""
+    axes = []
+    for axis, (positions, dim) in enumerate(zip((frames, range(height), range(width)), rope_dim, strict=True)):
+        frequency = theta ** (-np.arange(0, dim, 2) / dim)
+        angle = np.asarray(positions, dtype=np.float64)[:, None] * frequency
+        shape = [1, 1, 1, dim // 2]
+        shape[axis] = len(angle)
+        axes.append(np.exp(1j * angle).reshape(shape))
+    grid = (len(axes[0]), height, width)
+    full = [np.broadcast_to(a, (*grid, a.shape[-1])) for a in axes]
+    return np.concatenate(full, axis=-1).astype(np.complex64)
+
+
+def pool(rotations: np.ndarray, factor: int) -> np.ndarray:
+    """Means over factor^3 blocks, the end of each axis repeated up to a multiple: [t h w d] -> [t/f h/f w/f d]."""
+    pad = [(0, -size % factor) for size in rotations.shape[:3]]
+    padded = np.pad(rotations, [*pad, (0, 0)], mode="edge")
+    blocks = rearrange(padded, "(t ft) (h fh) (w fw) d -> t h w (ft fh fw) d", ft=factor, fh=factor, fw=factor)
+    return blocks.mean(axis=3)
+
+
+def history_rotations(parts, height: int, width: int, rope_dim, theta: float) -> np.ndarray:
+    """Rotations [n, d/2] of the history tokens in their order (long, mid, short); height, width: the short term grid."""
+    levels = ((parts.long_index, 4), (parts.mid_index, 2), (parts.short_index, 1))
+    rows = [pool(table(index, height, width, rope_dim, theta), factor) for index, factor in levels]
+    return np.concatenate([rearrange(r, "t h w d -> (t h w) d") for r in rows])
+
+
+def current_rotations(index, height: int, width: int, rope_dim, theta: float) -> np.ndarray:
+    """Rotations [n, d/2] of the chunk's own tokens; height, width: its patch grid at this stage."""
+    return rearrange(table(index, height, width, rope_dim, theta), "t h w d -> (t h w) d")

@@ -1,0 +1,187 @@
+"""Trains helios-tiny: the Helios architecture, small, on drawn videos, with the pyramid flow objective.
+
+Objective and history corruption follow the official stage 2 training (spec of the published code): one noise for all
+stages, start point start * noise + (1 - start) * upsampled coarser clean latent, end point end * noise + (1 - end) *
+clean latent, velocity target start point - end point. Every step trains all three stages; the coarse ones are cheap
+and decide what moves where, so they get larger batches. The text encoder is trained jointly, from scratch.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import pyramid, schedule
+from ..backends.torch.transformer import HeliosTransformer
+from ..config import ScheduleConfig, TransformerConfig
+from ..history import History
+from . import shapes, tiny_vae
+from .loop import Recipe, fit
+
+TRANSFORMER = TransformerConfig(
+    num_attention_heads=4,
+    attention_head_dim=40,
+    rope_dim=(16, 12, 12),
+    ffn_dim=640,
+    num_layers=4,
+    text_dim=64,
+    freq_dim=128,
+)
+SCHEDULE = ScheduleConfig(scheduler_type="euler")
+TEXT = dict(d_model=64, d_kv=16, num_heads=4, d_ff=128, num_layers=2)
+TEXT |= dict(vocab_size=320, feed_forward_proj="gated-gelu", dropout_rate=0.0, tie_word_embeddings=True)
+TEXT |= dict(relative_attention_num_buckets=16, relative_attention_max_distance=32)
+TEXT_LENGTH = 512
+CHUNK = 9  # latent frames
+CHUNKS = 4  # chunks of a training clip
+BATCHES = (32, 24, 12)  # samples per stage and step
+CHUNK_ODDS = (0.46, 0.18, 0.18, 0.18)
+DROP_CAPTION = 0.1
+CLEAN_HISTORY = 0.1
+MAX_HISTORY_NOISE = 1 / 3
+
+
+class Tiny(nn.Module):
+    """The two networks that are trained together."""
+
+    def __init__(self, pad_id: int = 0):
+        super().__init__()
+        from transformers import UMT5Config, UMT5EncoderModel
+
+        self.transformer = HeliosTransformer(TRANSFORMER)
+        self.text = UMT5EncoderModel(UMT5Config(**TEXT, pad_token_id=pad_id))
+        nn.init.zeros_(self.transformer.proj_out.weight)
+        nn.init.zeros_(self.transformer.proj_out.bias)
+
+    def encode(self, ids: Tensor) -> Tensor:
+        """Token ids [b m], 0 for padding -> [b 512 d], zero past the text."""
+        mask = ids != 0
+        hidden = self.text(ids, mask.long()).last_hidden_state * mask[..., None]
+        return nn.functional.pad(hidden, (0, 0, 0, TEXT_LENGTH - ids.shape[1]))
+
+
+@dataclass(frozen=True)
+class Clips:
+    """latents [n c t h w], normalised; captions: token ids [n, 3 ways to say it, m]; empty: ids of no caption [1, m]."""
+
+    latents: Tensor
+    captions: Tensor
+    empty: Tensor
+
+
+def tokenise(tokenizer, texts: list[str], length: int = 20) -> Tensor:
+    """Token ids [b length], padded with 0. tokenizer: of the tokenizers package."""
+    rows = [row.ids[:length] for row in tokenizer.encode_batch(texts)]
+    return torch.tensor([row + [0] * (length - len(row)) for row in rows])
+
+
+@torch.no_grad()
+def encode_shard(vae, tokenizer, index: int, clips: int = 50) -> dict[str, Tensor]:
+    """Clips of one shard, encoded chunk by chunk as in inference: raw latents and caption ids."""
+    rng = np.random.default_rng((index, 7))
+    scenes = [shapes.random_scene(rng) for _ in range(clips)]
+    rows = []
+    for scene in scenes:
+        video = shapes.draw(scene, 33 * CHUNKS).reshape(CHUNKS, 33, shapes.SIZE, shapes.SIZE, 3)
+        mean = vae.encode(tiny_vae.to_video(video))[0]
+        rows.append(torch.cat(list(mean), dim=1))
+    ids = torch.stack([tokenise(tokenizer, [s.caption(v) for v in range(3)]) for s in scenes])
+    return {"latents": torch.stack(rows), "ids": ids}
+
+
+def load_clips(folder: Path, vae, tokenizer, shards: int, stats) -> Clips:
+    """All shards; the missing ones are made and kept in `folder`."""
+    from safetensors.torch import load_file, save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for index in range(shards):
+        file = folder / f"clips_{index:03d}.safetensors"
+        if not file.is_file():
+            save_file(encode_shard(vae, tokenizer, index), file.with_suffix(".partial"))
+            file.with_suffix(".partial").replace(file)
+        parts.append(load_file(file))
+    mean, std = (torch.tensor(s).view(1, -1, 1, 1, 1) for s in stats)
+    latents = (torch.cat([p["latents"] for p in parts]) - mean) / std
+    return Clips(latents, torch.cat([p["ids"] for p in parts]), tokenise(tokenizer, [""]))
+
+
+class Batches:
+    """Draws training batches: target chunk, its history, caption."""
+
+    def __init__(self, clips: Clips, seed: int):
+        self.clips, self.rng = clips, torch.Generator().manual_seed(seed)
+
+    def rand(self, *shape) -> Tensor:
+        return torch.rand(shape, generator=self.rng)
+
+    def randn(self, *shape) -> Tensor:
+        return torch.randn(shape, generator=self.rng)
+
+    def draw(self, n: int) -> tuple[Tensor, History, Tensor]:
+        """(chunk [n c 9 h w], history before it, caption ids [n m])."""
+        pick = torch.randint(len(self.clips.latents), (n,), generator=self.rng)
+        place = torch.multinomial(torch.tensor(CHUNK_ODDS), n, replacement=True, generator=self.rng)
+        length = History.length((16, 2, 1), True)
+        padded = nn.functional.pad(self.clips.latents[pick], (0, 0, 0, 0, length, 0))
+        starts = (place * CHUNK).tolist()
+        window = torch.stack([padded[i, :, s : s + length] for i, s in enumerate(starts)])
+        chunk = torch.stack([padded[i, :, length + s : length + s + CHUNK] for i, s in enumerate(starts)])
+        anchor = self.clips.latents[pick, :, :1] * (place > 0).view(-1, 1, 1, 1, 1)
+        say = torch.randint(self.clips.captions.shape[1], (n,), generator=self.rng)
+        ids = self.clips.captions[pick, say]
+        ids = torch.where((self.rand(n, 1) < DROP_CAPTION), self.clips.empty, ids)
+        return chunk, History(self.corrupt(window), self.corrupt(anchor)), ids
+
+    def corrupt(self, frames: Tensor) -> Tensor:
+        """Per-frame noise of sigma up to a third, so that the model does not trust its own past; no history stays 0."""
+        n, _, t = frames.shape[:3]
+        sigma = self.rand(n, 1, t, 1, 1) * MAX_HISTORY_NOISE
+        sigma = sigma * (self.rand(n, 1, 1, 1, 1) >= CLEAN_HISTORY)
+        noisy = sigma * self.randn(*frames.shape) + (1 - sigma) * frames
+        present = (frames != 0).flatten(3).any(-1).any(1)[:, None, :, None, None]
+        return noisy * present
+
+
+def flow_pair(stage: schedule.Stage, clean: Tensor, noise: Tensor, last: int) -> tuple[Tensor, Tensor]:
+    """Start and end point of a stage for full-resolution clean latents and noise [b c t h w]."""
+    levels = last - stage.index
+    x = pyramid.downsample(clean, (2,) * levels, "content") if levels else clean
+    n = pyramid.downsample(noise, (2,) * levels, "noise") if levels else noise
+    if stage.index == 0:
+        return n, stage.end * n + (1 - stage.end) * x
+    coarse = pyramid.upsample(pyramid.downsample(x, (2,), "content"))
+    return stage.start * n + (1 - stage.start) * coarse, stage.end * n + (1 - stage.end) * x
+
+
+def stage_loss(model: Tiny, batches: Batches, stage: schedule.Stage, n: int) -> Tensor:
+    """Mean squared error of the velocity at times spread evenly over the stage."""
+    chunk, history, ids = batches.draw(n)
+    start, end = flow_pair(stage, chunk, batches.randn(*chunk.shape), SCHEDULE.stages - 1)
+    time = (torch.arange(n) + batches.rand(n)) / n
+    sigma = (0.999 * time).view(-1, 1, 1, 1, 1)
+    t = stage.t_min + time * (stage.t_max - stage.t_min)
+    text = model.transformer.text_context(model.encode(ids))
+    context = model.transformer.history_context(history.parts(CHUNK))
+    velocity = model.transformer(sigma * start + (1 - sigma) * end, t, text, context)
+    return ((velocity - (start - end)) ** 2).mean()
+
+
+def train(clips: Clips, folder: Path, *, steps: int, lr: float) -> Tiny:
+    """The trained pair; checkpoints and the log in `folder`."""
+    torch.manual_seed(0)
+    model = Tiny()
+    stages = schedule.stages(SCHEDULE)
+
+    def loss(step: int) -> dict:
+        batches = Batches(clips, seed=step)
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = [stage_loss(model, batches, s, n) for s, n in zip(stages, BATCHES, strict=True)]
+        return {"loss": sum(losses), **{f"stage{i}": v for i, v in enumerate(losses)}}
+
+    return fit(model, loss, Recipe(steps=steps, lr=lr, warmup=150, ema=0.998), folder / "tiny.pt").eval()

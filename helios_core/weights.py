@@ -1,0 +1,113 @@
+"""Safetensors files checked before a framework reads them: headers, shards, strict key reports. No framework here.
+
+A safetensors file is eight bytes of little-endian header length, a JSON header that maps each name to dtype, shape
+and byte offsets, then the data. A header that lies is refused here, by name, before gigabytes are mapped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}
+MAX_HEADER = 100_000_000
+
+
+class TensorInfo(NamedTuple):
+    """Where a tensor lies: file, dtype name of the safetensors format, shape."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def read_header(path: Path) -> dict[str, TensorInfo]:
+    """Every tensor of one safetensors file. ValueError if the file is missing, cut short or inconsistent."""
+    if not path.is_file():
+        raise ValueError(f"weights file {path} is missing; download the checkpoint again")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little") if size >= 8 else 0
+        if not 2 <= length <= min(MAX_HEADER, size - 8):
+            raise ValueError(f"{path} is not a safetensors file, or is cut short ({size} bytes); download it again")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError as error:
+            raise ValueError(f"{path}: the safetensors header is not JSON; download the file again") from error
+    header.pop("__metadata__", None)
+    _check_offsets(path, header, size - 8 - length)
+    return {name: TensorInfo(path, e["dtype"], tuple(e["shape"])) for name, e in header.items()}
+
+
+def _check_offsets(path: Path, header: dict, data_size: int) -> None:
+    end = 0
+    try:
+        entries = sorted((*e["data_offsets"], name, e["dtype"], e["shape"]) for name, e in header.items())
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: the safetensors header is malformed ({error}); download the file again") from error
+    for start, stop, name, dtype, shape in entries:
+        if dtype not in BYTES:
+            raise ValueError(f"{path}: tensor {name} has the unknown dtype {dtype}")
+        if start != end or stop - start != math.prod(shape) * BYTES[dtype]:
+            raise ValueError(f"{path}: tensor {name} overlaps another or has a wrong length; download the file again")
+        end = stop
+    if end != data_size:
+        raise ValueError(
+            f"{path} is cut short or too long: its header names {end} bytes of weights, it holds {data_size}; "
+            "download it again"
+        )
+
+
+def find_files(folder: Path) -> list[Path]:
+    """The safetensors files of one component folder: the shards of its index, or its only file."""
+    if not folder.is_dir():
+        raise ValueError(f"folder {folder} is missing; a Helios checkpoint needs it")
+    indices = sorted(folder.glob("*.safetensors.index.json"))
+    if indices:
+        names = sorted(set(json.loads(indices[0].read_text(encoding="utf-8"))["weight_map"].values()))
+        missing = [n for n in names if not (folder / n).is_file()]
+        if missing:
+            raise ValueError(f"{folder} lacks the shards {missing} that {indices[0].name} names; download them")
+        return [folder / n for n in names]
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder} holds no safetensors file; torch pickles are not read")
+    if len(files) > 1:
+        raise ValueError(f"{folder} holds {[f.name for f in files]} and no index; leave one file, or add the index")
+    return files
+
+
+def read_headers(folder: Path) -> dict[str, TensorInfo]:
+    """All tensors of a component folder, over its shards."""
+    found: dict[str, TensorInfo] = {}
+    for file in find_files(folder):
+        header = read_header(file)
+        double = sorted(set(header) & set(found))
+        if double:
+            raise ValueError(f"{folder}: tensors {double[:5]} are in two shards")
+        found |= header
+    return found
+
+
+def check_keys(what: str, wanted: dict[str, tuple], found: dict[str, TensorInfo], *, ignored=()) -> None:
+    """Strict loading: names every missing, unexpected or misshapen key in one ValueError."""
+    missing = sorted(set(wanted) - set(found))
+    unexpected = sorted(k for k in set(found) - set(wanted) if not any(part in k for part in ignored))
+    shapes = [
+        f"{k} {found[k].shape} instead of {tuple(wanted[k])}"
+        for k in sorted(set(wanted) & set(found))
+        if tuple(wanted[k]) != found[k].shape
+    ]
+    problems = [
+        f"{len(keys)} {name}: {', '.join(keys[:8])}{' ...' if len(keys) > 8 else ''}"
+        for name, keys in (("missing", missing), ("unexpected", unexpected), ("misshapen", shapes))
+        if keys
+    ]
+    if problems:
+        raise ValueError(
+            f"{what}: the weights do not fit the model its config describes. " + "; ".join(problems) + ". "
+            "The files are of another model or of another size; take config and weights from the same checkpoint."
+        )

@@ -1,0 +1,1 @@
+"""The ComfyUI nodes, one short file per step of the pipeline."""

@@ -1,0 +1,100 @@
+"""ChunkConcat: a chunk decoded to disk and joined to the video so far."""
+
+from __future__ import annotations
+
+from ..helios_core import video
+from ..helios_core.chunks import Clip
+from . import host, sockets
+
+
+class ChunkConcat:
+    CATEGORY = "Helios"
+    DESCRIPTION = (
+        "Adds a chunk to a video. Wire latent and decoder: the chunk is decoded straight into a file, so that a "
+        "minute of video takes no more memory than a second, and finished chunks survive a Stop. Or wire images, "
+        "for short clips and for other decoders. Chain clip to clip; give the last one's video to Save Video."
+    )
+    SEARCH_ALIASES = ["helios video", "join chunks", "append video", "video combine", "helios decode"]
+    FUNCTION = "append"
+    RETURN_TYPES = (sockets.CLIP, "VIDEO")
+    RETURN_NAMES = ("clip", "video")
+    OUTPUT_TOOLTIPS = (
+        "The video so far as a small handle, for the next chunk's ChunkConcat.",
+        "The video so far, for Save Video. Its chunks are joined without encoding again.",
+    )
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "fps": ("FLOAT", {"default": 24.0, "min": 1.0, "max": 240.0, "step": 0.001, "tooltip": FPS_TIP}),
+            },
+            "optional": {
+                "clip": (sockets.CLIP, {"tooltip": "The video so far. Left open, a new one begins."}),
+                "images": ("IMAGE", {"tooltip": "The chunk's frames. Wire this, or latent and decoder: not both."}),
+                "latent": ("LATENT", {"tooltip": "The chunk's latents in raw VAE space. Needs decoder."}),
+                "decoder": (sockets.DECODER, {"tooltip": "Decodes latent: the VAE of HeliosLoader or ComfyUI's own."}),
+                "boundary": (["none"], {"default": "none", "tooltip": BOUNDARY_TIP}),
+                "drop_first_frame": ("BOOLEAN", {"default": False, "advanced": True, "tooltip": DROP_TIP}),
+                "num_frames": ("INT", {"default": 0, "min": 0, "max": 1_000_000, "tooltip": FRAMES_TIP}),
+            },
+        }
+
+    def append(
+        self, fps, clip=None, images=None, latent=None, decoder=None, boundary="none", drop_first_frame=False,
+        num_frames=0,
+    ):  # fmt: skip
+        check_way(images, latent, decoder)
+        if clip is not None and clip.fps != video.frame_rate(fps):
+            raise ValueError(f"fps: the clip so far has {float(clip.fps):g}, this chunk {fps:g}; give both the same")
+        chunks = [sockets.image_blocks(images)] if images is not None else decode(latent, decoder)
+        clip = clip or Clip.new(host.clip_folder(), fps)
+        for blocks in chunks:
+            clip = clip.append(without_first(blocks) if drop_first_frame and clip.segments else blocks)
+        return clip, host.video(clip, num_frames)
+
+
+def check_way(images, latent, decoder) -> None:
+    """ValueError unless exactly one way in is wired: images, or latent with decoder."""
+    wired = [n for n, v in (("images", images), ("latent", latent), ("decoder", decoder)) if v is not None]
+    if wired not in (["images"], ["latent", "decoder"]):
+        raise ValueError(
+            "ChunkConcat: wire either images, or latent and decoder together; wired are " + (", ".join(wired) or "none")
+        )
+
+
+def decode(latent, decoder):
+    """Iterators over uint8 blocks, one per chunk of 9 latent frames: chunks are encoded and decoded on their own."""
+    raw = sockets.samples(latent, "latent", channels=decoder.latent_channels)
+    if raw.shape[0] != 1:
+        raise ValueError(f"latent: one video at a time, got a batch of {raw.shape[0]}")
+    bar = host.Progress(raw.shape[2])
+    for i in range(0, raw.shape[2], CHUNK):
+        yield _decode_chunk(raw[:, :, i : i + CHUNK], decoder, bar, i)
+
+
+def _decode_chunk(raw, decoder, bar, done):
+    if isinstance(decoder, sockets.WanVAE):
+        blocks = decoder.frames(raw)
+    else:
+        blocks = sockets.image_blocks(decoder.decode(raw).flatten(0, 1))
+    frames = 0
+    for block in blocks:
+        frames += len(block)
+        bar.update(done + min(raw.shape[2], 1 + (frames - 1) // 4))
+        yield block
+
+
+def without_first(blocks):
+    """The frames of a chunk but the first."""
+    for i, block in enumerate(blocks):
+        block = block if i else block[1:]
+        if len(block):
+            yield block
+
+
+CHUNK = 9  # latent frames
+FPS_TIP = "Pictures per second of the video. Helios was trained at 24. Every chunk of one video must have the same."
+BOUNDARY_TIP = "What to do where two chunks meet. none: nothing, frames stay exactly as decoded."
+DROP_TIP = "Leaves out a chunk's first frame where it follows another one: 32 frames instead of 33."
+FRAMES_TIP = "Cuts the video output after so many frames. 0 keeps all; the clip output always keeps all."

@@ -1,0 +1,91 @@
+"""DMDPyramidSample: one chunk, from noise to latents, up the resolution pyramid."""
+
+from __future__ import annotations
+
+from ..helios_core.config import parse_steps
+from ..helios_core.sampler import SHIFT_TOKENS, SOLVERS
+from . import host, sockets
+
+
+class DMDPyramidSample:
+    CATEGORY = "Helios"
+    DESCRIPTION = (
+        "Samples the next chunk of the video, 9 latent frames or 33 pictures, coarse to fine, and appends it to the "
+        "history. Chain one per chunk: history to history. Which chunk it is follows from the history, so the same "
+        "seed serves them all, and a finished chunk is not sampled again when a later one changes."
+    )
+    SEARCH_ALIASES = ["helios sampler", "helios ksampler", "dmd", "text to video"]
+    FUNCTION = "sample"
+    RETURN_TYPES = ("LATENT", sockets.HISTORY)
+    RETURN_NAMES = ("latent", "history")
+    OUTPUT_TOOLTIPS = (
+        "The chunk's latents in raw VAE space, for ChunkConcat or ComfyUI's VAE Decode.",
+        "The history with this chunk appended, for the next chunk.",
+    )
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "model": (sockets.MODEL, {"tooltip": "The model of HeliosLoader."}),
+                "positive": ("CONDITIONING", {"tooltip": "What the chunk shows: T5Encode's output."}),
+                "history": (sockets.HISTORY, {"tooltip": "HistoryMemory's, or that of the chunk before."}),
+                "seed": ("INT", {"default": 0, "min": 0, "max": sockets.MAX_SEED, "tooltip": SEED_TIP}),
+                "steps": ("STRING", {"default": "auto", "tooltip": STEPS_TIP}),
+            },
+            "optional": {
+                "negative": ("CONDITIONING", {"tooltip": NEGATIVE_TIP}),
+                "latent": ("LATENT", {"tooltip": LATENT_TIP}),
+                "cfg": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 30.0, "step": 0.1, "tooltip": CFG_TIP}),
+                "solver": (["auto", *SOLVERS], {"default": "auto", "advanced": True, "tooltip": SOLVER_TIP}),
+                "boost_first_chunk": ("BOOLEAN", {"default": True, "advanced": True, "tooltip": BOOST_TIP}),
+                "shift_tokens": (
+                    list(SHIFT_TOKENS),
+                    {"default": SHIFT_TOKENS[0], "advanced": True, "tooltip": SHIFT_TIP},
+                ),
+            },
+        }
+
+    def sample(
+        self, model, positive, history, seed, steps, negative=None, latent=None, cfg=0.0, solver="auto",
+        boost_first_chunk=True, shift_tokens="before upsample",
+    ):  # fmt: skip
+        config = model.config
+        width, stages = config.transformer.text_dim, config.schedule.stages
+        text = sockets.embedding(positive, "positive", width=width)
+        if sockets.is_empty_prompt(positive):
+            raise ValueError("positive: the prompt is empty; write in T5Encode what the video shows")
+        events = model.sample(
+            history.history,
+            text,
+            seed=seed,
+            steps=None if steps.strip() in ("", "auto") else parse_steps(steps, stages),
+            negative=None if negative is None else sockets.embedding(negative, "negative", width=width),
+            start=sockets.start(latent, history, stages),
+            cfg=cfg,
+            solver=solver,
+            boost_first_chunk=boost_first_chunk,
+            shift_tokens=shift_tokens,
+        )
+        chunk = follow(model, events)
+        return {"samples": model.denormalise(chunk)}, history.append(chunk)
+
+
+def follow(model, events):
+    """Runs a chunk's steps to the end, showing progress and honouring Stop; the last step's latent."""
+    bar, step, preview = None, None, host.previewer(model)
+    with host.stoppable(model):
+        for step in events:
+            bar = bar or host.Progress(step.total)
+            bar.update(step.index + 1, preview and preview(step.x0))
+    return step.latent
+
+
+SEED_TIP = "0 to 2^64 - 1. Each chunk draws its own noise from it, so every chunk of a video may share one seed."
+STEPS_TIP = "Steps per stage of the pyramid, coarse to fine, such as 2,2,2. auto: what the checkpoint was made for."
+NEGATIVE_TIP = "What to keep away from. Used only with guidance (cfg above 1); left open, an empty prompt is used."
+LATENT_TIP = "The coarsest start, HeliosNoise through PyramidDownsample, used as it is. Left open: drawn from the seed."
+CFG_TIP = "Strength of the prompt; above 1 each step costs two passes. 0 takes the checkpoint's own, 1 is no guidance."
+SOLVER_TIP = "auto: the checkpoint's own. dmd is for distilled checkpoints and few steps, euler for the others."
+BOOST_TIP = "Twice the steps for the very first chunk, where distilled checkpoints need them. Others take no notice."
+SHIFT_TIP = "Which size counts when a stage's steps are laid out. The published pipelines count before the upsample."

@@ -1,0 +1,158 @@
+"""Socket names, and the conversions at the door: LATENT, CONDITIONING, IMAGE, VAE <-> what the core takes.
+
+A LATENT of chunk latents is in raw VAE space, [b 16 t h/8 w/8] float32 on the CPU, as ComfyUI's Wan nodes have it;
+the core's is (raw - mean) / std. Noise is in the core's space already and passes through as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+MODEL = "HELIOS_MODEL"
+TEXT_ENCODER = "HELIOS_TEXT_ENCODER"
+HISTORY = "HELIOS_HISTORY"
+CLIP = "HELIOS_CLIP"
+DECODER = "VAE,UL_DECODER"
+MAX_SEED = 2**64 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """HELIOS_HISTORY: the core's history, and how many latent frames a chunk of its model has."""
+
+    history: Any
+    chunk_frames: int
+
+    def append(self, chunk) -> Memory:
+        """The memory after a chunk of normalised latents."""
+        return Memory(self.history.append(chunk), self.chunk_frames)
+
+
+def samples(latent, name: str, *, channels: int | None = None):
+    """The float32 tensor [b c t h w] of a LATENT, unconverted. ValueError names the input, `name`."""
+    if not isinstance(latent, dict) or "samples" not in latent:
+        raise ValueError(f"{name}: wanted a LATENT, a dict with 'samples'; got {type(latent).__name__}")
+    z = latent["samples"]
+    wanted = f"[batch, {channels or 'channels'}, frames, height / 8, width / 8]"
+    if z.ndim != 5 or 0 in z.shape or channels not in (None, z.shape[1]):
+        raise ValueError(f"{name}: wanted a video latent {wanted}, got {list(z.shape)}; is it of another model?")
+    return z.float()
+
+
+def start(latent, history: Memory, stages: int):
+    """A sampling start [b c t h/2^(stages-1) w/2^(stages-1)], unconverted, or None. ValueError if it does not fit."""
+    if latent is None:
+        return None
+    b, c, h, w = history.history.shape
+    factor = 2 ** (stages - 1)
+    wanted = [b, c, history.chunk_frames, h // factor, w // factor]
+    z = samples(latent, "latent")
+    if list(z.shape) != wanted:
+        raise ValueError(
+            f"latent: the coarsest start of this size must be {wanted}, got {list(z.shape)}. Wire HeliosNoise through "
+            f"PyramidDownsample with factors {','.join(['2'] * (stages - 1)) or '1'!r}, or leave the input open."
+        )
+    return z
+
+
+def conditioning(embedding, prompt: str) -> list:
+    """CONDITIONING of one prompt's embedding [b n d]."""
+    return [[embedding, {"helios_prompt": prompt}]]
+
+
+def embedding(value, name: str, *, width: int):
+    """The embedding [b n d] of a CONDITIONING. ValueError unless it is one text of the model's width."""
+    if not value or len(value) != 1:
+        raise ValueError(f"{name}: wanted one text, got {len(value or [])} in the CONDITIONING; do not combine them")
+    tensor = value[0][0]
+    if tensor.ndim != 3 or tensor.shape[2] != width:
+        raise ValueError(
+            f"{name}: this model takes text [batch, tokens, {width}], got {list(tensor.shape)}. Use T5Encode with this "
+            "checkpoint's text encoder, or CLIPTextEncode with a umt5-xxl CLIP for the published checkpoints."
+        )
+    return tensor.float()
+
+
+def is_empty_prompt(value) -> bool:
+    """Whether a CONDITIONING is T5Encode's of an empty prompt."""
+    return not value[0][1].get("helios_prompt", "unknown").strip()
+
+
+def image_blocks(images, size: int = 16):
+    """IMAGE [f h w c], values 0 to 1 -> blocks of uint8 frames [<= size, h, w, 3]."""
+    from ..helios_core.video import to_uint8
+
+    if images.ndim != 4 or images.shape[3] < 3 or not len(images):
+        raise ValueError(f"images: wanted IMAGE [frames, height, width, 3], got {list(images.shape)}")
+    for i in range(0, len(images), size):
+        yield to_uint8(images[i : i + size, ..., :3])
+
+
+class WanVAE:
+    """VAE: ComfyUI's VAE interface around the core's Wan VAE, for core VAEDecode, VAEEncode and their tiled forms."""
+
+    latent_channels = 16
+    latent_dim = 3
+    output_channels = 3
+
+    def __init__(self, helios):
+        self.helios = helios
+        self.latent_channels = helios.config.vae.z_dim
+
+    def decode(self, samples_in, vae_options=None):
+        """Raw latents [b 16 t h w] -> frames [b f 8h 8w 3], 0 to 1, float32 on the CPU."""
+        import torch
+
+        blocks = self.helios.backend.stream(self.helios.vae, samples_in)
+        return torch.cat([_to_images(block) for block in blocks], dim=1)
+
+    def decode_tiled(self, samples_in, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
+        """As decode, in tiles of latents; time is not tiled, since decoding streams through it anyway."""
+        tile, overlap = min(tile_x or 32, tile_y or 32), 8 if overlap is None else overlap
+        with self.helios.backend.inference():
+            return _to_images(self.helios.vae.decode_tiled(self._own(samples_in), tile=tile, overlap=overlap))
+
+    def frames(self, samples_in):
+        """Raw latents [1 16 t h w] -> blocks of frames uint8 [f 8h 8w 3], as they are decoded."""
+        backend = self.helios.backend
+        for block in backend.stream(self.helios.vae, samples_in):
+            yield backend.to_pixels(block)
+
+    def encode(self, pixels):
+        """IMAGE [f h w c] or [b f h w c], 0 to 1 -> raw latents [b 16 (f-1)/4+1 h/8 w/8].
+
+        As ComfyUI's own VAE does it: sizes are cropped about the centre to multiples of 8, frames cut to 1 + 4n.
+        """
+        frames = pixels[..., :3] if pixels.ndim == 5 else pixels[None, ..., :3]
+        vae = self.helios.config.vae
+        h, w = (n // vae.scale_factor_spatial * vae.scale_factor_spatial for n in frames.shape[2:4])
+        f = (frames.shape[1] - 1) // vae.scale_factor_temporal * vae.scale_factor_temporal + 1
+        if not h or not w:
+            raise ValueError(f"pixels: {frames.shape[3]}x{frames.shape[2]} is too small to encode; 8x8 is the least")
+        top, left = (frames.shape[2] - h) // 2, (frames.shape[3] - w) // 2
+        frames = frames[:, :f, top : top + h, left : left + w].movedim(-1, 1)
+        with self.helios.backend.inference():
+            mean, _ = self.helios.vae.encode(self._own(frames.float() * 2 - 1))
+            return mean.float().cpu()
+
+    def _own(self, x):
+        return x.to(self.helios.vae.dtype).to(self.helios.vae.device)
+
+    def encode_tiled(self, pixels, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
+        """As encode: it streams through time, and a frame's activations are small beside decoding's."""
+        return self.encode(pixels)
+
+    def spacial_compression_encode(self) -> int:
+        return self.helios.config.vae.scale_factor_spatial
+
+    def spacial_compression_decode(self) -> int:
+        return self.helios.config.vae.scale_factor_spatial
+
+    def temporal_compression_decode(self) -> int:
+        return self.helios.config.vae.scale_factor_temporal
+
+
+def _to_images(frames):
+    """[b 3 f h w] in [-1, 1] -> [b f h w 3] in [0, 1], float32 on the CPU."""
+    return ((frames.float().cpu() + 1) / 2).clamp(0, 1).movedim(1, -1)

@@ -1,0 +1,113 @@
+"""Shared fixtures: a stand-in for the core's Helios with the real configs, quick and without weights."""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+from helios_video.helios_core.config import ModelConfig, SamplingDefaults, TransformerConfig, VAEConfig
+from helios_video.helios_core.history import History
+
+TEXT_DIM = 24
+
+
+class FakeVAE:
+    """Repeats latents as pixels: 1 + 4(t - 1) frames, eight times the size, the first three channels as colours."""
+
+    device = "cpu"
+
+    @property
+    def dtype(self):
+        import torch
+
+        return torch.float32
+
+    def decode(self, z):
+        frames = z[:, :3].repeat_interleave(8, 3).repeat_interleave(8, 4)
+        return frames.repeat_interleave(4, 2)[:, :, 3:].clamp(-1, 1)
+
+    def stream(self, z):
+        whole = self.decode(z)
+        yield whole[:, :, :1]
+        for i in range(1, whole.shape[2], 4):
+            yield whole[:, :, i : i + 4]
+
+    def decode_tiled(self, z, *, tile, overlap):
+        self.tiles = (tile, overlap)
+        return self.decode(z)
+
+    def encode(self, frames):
+        small = frames[:, :, ::4, ::8, ::8]
+        return small.repeat_interleave(6, 1)[:, :16], None
+
+
+def to_pixels(frames):
+    return ((frames[0].movedim(0, -1) + 1) * 127.5).round().byte().numpy()
+
+
+class FakeHelios:
+    """What the nodes use of pipeline.Helios. `sample` gives white noise plus the text's mean."""
+
+    def __init__(self):
+        transformer = TransformerConfig(num_attention_heads=2, attention_head_dim=128, text_dim=TEXT_DIM, num_layers=1)
+        vae = VAEConfig(latents_mean=(0.5,) * 16, latents_std=(2.0,) * 16)
+        self.config = ModelConfig(transformer=transformer, vae=vae, defaults=SamplingDefaults(width=64, height=128))
+        self.vae, self.interrupt, self.calls = FakeVAE(), None, []
+        self.backend = SimpleNamespace(stream=lambda vae, z: vae.stream(z), to_pixels=to_pixels, inference=nullcontext)
+
+    def decode(self, latent):
+        return to_pixels(self.vae.decode(self.denormalise(latent)))
+
+    def text(self, text):
+        import torch
+
+        torch_seed = zlib.crc32(text.encode())
+        out = torch.zeros(1, 512, TEXT_DIM)
+        out[:, : len(text.split()) + 1] = torch.randn(
+            1, len(text.split()) + 1, TEXT_DIM, generator=torch.Generator().manual_seed(torch_seed)
+        )
+        return out
+
+    def history(self, width, height, *, sizes=(16, 2, 1), keep_first_frame=True):
+        import torch
+        from helios_video.helios_core.config import check_size
+
+        check_size(width, height, self.config.spatial_multiple)
+        frames = History.length(sizes, keep_first_frame)
+        window = torch.zeros(1, 16, frames, height // 8, width // 8)
+        return History(window, sizes=sizes, keep_first_frame=keep_first_frame)
+
+    def sample(self, history, positive, **options):
+        import torch
+        from helios_video.helios_core.noise import Noise
+
+        self.calls.append({"history": history, "positive": positive, **options})
+        b, c, h, w = history.shape
+        z = torch.from_numpy(Noise(options["seed"]).normal((b, c, 9, h, w), chunk=history.chunk)) + positive.mean()
+        total = 3
+        for index in range(total):
+            if self.interrupt:
+                self.interrupt()
+            yield SimpleNamespace(chunk=history.chunk, stage=index, index=index, total=total, latent=z, x0=z)
+
+    def normalise(self, z):
+        return (z - 0.5) / 2.0
+
+    def denormalise(self, z):
+        return z * 2.0 + 0.5
+
+
+@pytest.fixture
+def fake_helios():
+    return FakeHelios()
+
+
+@pytest.fixture
+def fake_loader(monkeypatch, fake_helios):
+    """HeliosLoader gives the stand-in, whatever it is asked for."""
+    from helios_video.nodes import loader
+
+    monkeypatch.setattr(loader, "load", lambda path, **_: fake_helios)
+    return fake_helios

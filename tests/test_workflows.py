@@ -1,0 +1,124 @@
+"""The workflow files, offline: links, types, widgets, ids, and the committed API twins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import helios_video as pack
+import pytest
+from helios_video.helios_core import workflow_format as fmt
+from helios_video.helios_core import workflow_values as values
+from helios_video.helios_core.standins import NODES as CORE
+from helios_video.helios_core.workflow import plan
+
+FOLDER = Path(pack.__file__).parent / "workflows"
+FILES = sorted(FOLDER.glob("*.json"))
+CLASSES = {**CORE, **pack.NODE_CLASS_MAPPINGS}
+VERSION = "0.1.0"
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def source(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def real_nodes(source):
+    return [node for node in source["nodes"] if node["type"] not in fmt.NOTES]
+
+
+def test_there_are_workflows():
+    assert {path.stem for path in FILES} >= {"text_to_video", "composed_chunk"}
+
+
+def test_links_agree_at_both_ends(source):
+    nodes = {node["id"]: node for node in source["nodes"]}
+    assert len(nodes) == len(source["nodes"]) and max(nodes) == source["last_node_id"]
+    assert max(link[0] for link in source["links"]) == source["last_link_id"]
+    ends = set()
+    for number, start, out, end, slot, what in source["links"]:
+        assert number in nodes[start]["outputs"][out]["links"]
+        assert nodes[end]["inputs"][slot]["link"] == number
+        assert nodes[start]["outputs"][out]["type"] == what
+        assert set(what.split(",")) & set(nodes[end]["inputs"][slot]["type"].split(",")) or "*" in (what, "*")
+        ends.add(number)
+    for node in source["nodes"]:
+        wired = [i["link"] for i in node.get("inputs", [])] + [n for o in node.get("outputs", []) for n in o["links"]]
+        assert set(wired) - {None} <= ends
+
+
+def test_only_our_nodes_and_core_ones_with_their_ids(source):
+    for node in real_nodes(source):
+        assert node["type"] in CLASSES, node["type"]
+        ours = node["type"] in pack.NODE_CLASS_MAPPINGS
+        assert node["properties"]["cnr_id"] == ("helios-video" if ours else "comfy-core")
+        assert node["properties"]["ver"] == (VERSION if ours else "0.3.64")
+        assert node["properties"]["Node name for S&R"] == node["type"]
+        assert node["mode"] == 0
+
+
+def test_slots_are_those_of_the_classes(source):
+    for node in real_nodes(source):
+        kind = CLASSES[node["type"]]
+        inputs = fmt.inputs_of(kind)
+        assert {entry["name"]: entry["type"] for entry in node["inputs"]} == {n: w for n, (w, _) in inputs.items()}
+        assert [entry["type"] for entry in node["outputs"]] == list(kind.RETURN_TYPES)
+        if node["type"] in pack.NODE_CLASS_MAPPINGS:
+            assert [entry["name"] for entry in node["outputs"]] == list(kind.RETURN_NAMES)
+
+
+def test_widget_values_fill_every_slot_with_a_legal_value(source):
+    for node in real_nodes(source):
+        inputs = fmt.inputs_of(CLASSES[node["type"]])
+        widgets = {name: spec for name, spec in inputs.items() if fmt.has_widget(*spec)}
+        slots = sum(1 + fmt.slots_after(name, *spec) for name, spec in widgets.items())
+        assert len(node.get("widgets_values", [])) == slots, node["type"]
+        for name, value in fmt.widget_values(node, CLASSES[node["type"]]).items():
+            assert values.convert(value, *widgets[name], where=name) == value
+
+
+def test_seeds_are_fixed(source):
+    for node in real_nodes(source):
+        controls = [value for value in node.get("widgets_values", []) if value in fmt.CONTROLS]
+        assert set(controls) <= {"fixed"}
+
+
+def test_it_reads_well(source):
+    """Notes and groups are there, nodes do not overlap, and each lies inside a group."""
+    assert [n for n in source["nodes"] if n["type"] == "MarkdownNote"] and source["groups"]
+    boxes = {n["id"]: (*n["pos"], n["pos"][0] + n["size"][0], n["pos"][1] + n["size"][1]) for n in source["nodes"]}
+    groups = [(x, y, x + w, y + h) for x, y, w, h in (g["bounding"] for g in source["groups"])]
+    for one, (left, top, right, bottom) in boxes.items():
+        assert any(x <= left and y <= top - 30 and right <= r and bottom <= b for x, y, r, b in groups), one
+        for other, (x, y, r, b) in boxes.items():
+            apart = right <= x or r <= left or bottom <= y - 30 or b <= top - 30
+            assert one == other or apart, f"nodes {one} and {other} overlap"
+
+
+def test_the_api_twin_is_the_conversion(path, source):
+    twin = json.loads((FOLDER / "api" / path.name).read_text(encoding="utf-8"))
+    assert fmt.to_api(source, CLASSES) == twin
+
+
+def test_it_would_run(source):
+    prompt = fmt.to_api(source, CLASSES)
+    order = plan(prompt, CLASSES)
+    values.check(prompt, CLASSES, order)
+    assert len(order) == len(real_nodes(source)), "a node leads nowhere"
+
+
+def test_text_to_video_is_four_chunks():
+    source = json.loads((FOLDER / "text_to_video.json").read_text(encoding="utf-8"))
+    kinds = [node["type"] for node in source["nodes"]]
+    assert kinds.count("DMDPyramidSample") == kinds.count("ChunkConcat") == 4
+
+
+def test_files_are_small_and_name_no_folders_of_ours(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text) < 100_000
+    assert "\\\\" not in text and "/home/" not in text
