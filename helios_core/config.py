@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 IGNORED = {
-    "transformer": {"qk_norm", "added_kv_proj_dim", "window_size", "add_img_emb", "restrict_self_attn"},
+    "transformer": {"window_size", "add_img_emb"},
     "vae": {"clip_output"},
     "scheduler": {
-        *("thresholding", "prediction_type", "solver_order", "predict_x0", "solver_type", "lower_order_final"),
-        *("disable_corrector", "solver_p", "use_flow_sigmas", "version"),
+        *("solver_order", "predict_x0", "solver_type", "lower_order_final", "disable_corrector", "solver_p", "version"),
     },
+}
+# Keys that may be there with this value only: another one is another computation.
+FIXED = {
+    "transformer": {"qk_norm": "rms_norm_across_heads", "added_kv_proj_dim": None, "restrict_self_attn": False},
+    "scheduler": {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "thresholding": False},
 }
 
 
@@ -29,13 +33,17 @@ class _FromDict:
     @classmethod
     def from_dict(cls, raw: dict):
         known = {f.name for f in fields(cls)}
-        ignored = IGNORED.get(cls.kind, set())
+        fixed = FIXED.get(cls.kind, {})
+        ignored = IGNORED.get(cls.kind, set()) | set(fixed)
         unknown = sorted(k for k in raw if k not in known and k not in ignored and not k.startswith("_"))
         if unknown:
             raise ValueError(
                 f"{cls.kind} config: unknown keys {unknown}. This pack reads {sorted(known)}; "
                 "the checkpoint is of another model or of a newer version."
             )
+        other = [f"{k} {raw[k]!r} instead of {v!r}" for k, v in fixed.items() if raw.get(k, v) != v]
+        if other:
+            raise ValueError(f"{cls.kind} config: {', '.join(other)}; no released Helios checkpoint has that")
         return cls(**{k: _freeze(v) for k, v in raw.items() if k in known})
 
 
@@ -243,16 +251,23 @@ def read_folder(folder: Path) -> ModelConfig:
         raise ValueError(f"{folder} holds a {name or 'nameless'} checkpoint; a HeliosPipeline one is wanted")
     schedule = ScheduleConfig.from_dict(read_json(folder / "scheduler" / "scheduler_config.json"))
     variant = find_variant(index, schedule)
-    generation = folder / "generation_config.json"
     text = folder / "text_encoder" / "config.json"
     return ModelConfig(
         transformer=TransformerConfig.from_dict(read_json(folder / "transformer" / "config.json")),
         vae=VAEConfig.from_dict(read_json(folder / "vae" / "config.json")),
         schedule=schedule,
-        defaults=SamplingDefaults.from_dict(read_json(generation)) if generation.is_file() else PRESETS[variant],
+        defaults=read_defaults(folder / "generation_config.json", variant, schedule),
         variant=variant,
         text=read_json(text) if text.is_file() else {},
     )
+
+
+def read_defaults(file: Path, variant: str, schedule: ScheduleConfig) -> SamplingDefaults:
+    """The variant's preset with the scheduler's own solver, then what the file, if there is one, says otherwise."""
+    preset = PRESETS[variant] if variant == "distilled" else replace(PRESETS[variant], solver=schedule.solver)
+    raw = read_json(file) if file.is_file() else {}
+    given = SamplingDefaults.from_dict(raw)
+    return replace(preset, **{f.name: getattr(given, f.name) for f in fields(given) if f.name in raw})
 
 
 def find_variant(index: dict, schedule: ScheduleConfig) -> str:

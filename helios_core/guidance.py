@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -16,5 +17,7 @@ class CFG:
 
 
 def from_scale(cfg: float) -> CFG | None:
-    """No guidance at 1 or below."""
+    """No guidance at 1 or below. ValueError for a negative scale, or one that is no number."""
+    if not 0 <= cfg < math.inf:
+        raise ValueError(f"cfg {cfg}: wanted a number from 0; up to 1 is no guidance")
     return CFG(cfg) if cfg > 1 else None

@@ -47,6 +47,14 @@ class History:
     keep_first_frame: bool = True
     chunk: int = 0
 
+    def __post_init__(self):
+        wanted = self.length(self.sizes, self.keep_first_frame)
+        if len(self.sizes) != 3 or min(self.sizes) < 1 or self.window.shape[2] != wanted:
+            raise ValueError(
+                f"history of sizes {self.sizes}: wanted three positive numbers (long, mid, short) and a window "
+                f"of {wanted} latent frames; it has {self.window.shape[2]}"
+            )
+
     @staticmethod
     def length(sizes, keep_first_frame: bool) -> int:
         """Latent frames in the window."""
@@ -84,8 +92,7 @@ class History:
         b, c, t, h, w = chunk.shape
         if (b, c, h, w) != self.shape:
             raise ValueError(f"chunk of shape {tuple(chunk.shape)} does not fit a history of (b, c, h, w) {self.shape}")
-        anchor = self.anchor
-        if self.keep_first_frame and anchor is None:
-            anchor = chunk[:, :, :1]
-        window = pack([self.window, chunk], "b c * h w")[0][:, :, -self.window.shape[2] :]
-        return replace(self, window=window, anchor=anchor, chunk=self.chunk + 1)
+        kept = self.window.shape[2]
+        joined = pack([self.window, chunk], "b c * h w")[0]
+        anchor = joined[:, :, kept : kept + 1] if self.keep_first_frame and self.anchor is None else self.anchor
+        return replace(self, window=joined[:, :, -kept:], anchor=anchor, chunk=self.chunk + 1)

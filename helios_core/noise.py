@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -21,8 +22,8 @@ class Noise:
     seed: int
 
     def __post_init__(self):
-        if not 0 <= int(self.seed) <= MAX_SEED:
-            raise ValueError(f"seed {self.seed}: wanted a whole number from 0 to {MAX_SEED}")
+        if not isinstance(self.seed, Integral) or not 0 <= self.seed <= MAX_SEED:
+            raise ValueError(f"seed {self.seed!r}: wanted a whole number from 0 to {MAX_SEED}")
 
     def normal(self, shape, *, chunk: int, stage: int = 0, use: str = "latent") -> np.ndarray:
         """Standard normal float32 of `shape`. `use` names what it is for; every use has its own stream."""

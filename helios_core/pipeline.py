@@ -44,7 +44,7 @@ class Helios:
 
     @classmethod
     def load(cls, path=None, *, backend: str = "auto", weight_dtype: str = "auto") -> Helios:
-        """Reads the configuration and checks every weights file's header; the weights follow when first used.
+        """Reads the configuration and checks every weights file against it; the weights follow when first used.
 
         path: folder in the published layout, or None / "helios-tiny". ValueError names what is missing or broken.
         """
@@ -58,9 +58,10 @@ class Helios:
         if not folder.is_dir():
             raise ValueError(f"no checkpoint folder at {folder}; wanted one in the published layout, or helios-tiny")
         config = configs.read_folder(folder)
-        for part in ("transformer", "vae", "text_encoder"):
-            weights.read_headers(folder / part)
-        return cls(folder, config, weight_dtype=weight_dtype)
+        weights.read_headers(folder / "text_encoder")
+        helios = cls(folder, config, weight_dtype=weight_dtype)
+        helios.backend.check(folder, config)
+        return helios
 
     @cached_property
     def backend(self):
@@ -164,21 +165,27 @@ class Helios:
                 raise ValueError(
                     f"{name} has shape {tuple(text.shape)}; wanted [b, tokens, {self.config.transformer.text_dim}]"
                 )
-        guide = guidance.from_scale(cfg or self.config.defaults.cfg)
+        guide = self._guide(cfg)
+        noise = Noise(seed)
         if guide is not None and negative is None:
             negative = self.text("")
-        noise = Noise(seed)
         draw = draw or (lambda stage, size: noise.normal(size, chunk=history.chunk, stage=stage, use="block"))
         if start is None:
             start = pyramid.downsample(self.noise(history, seed), (2,) * (made.schedule.stages - 1))
         return self._steps(made, history, positive, negative, guide, start, draw)
 
-    def _steps(self, plan, history, positive, negative, guide, start, draw) -> Iterator[SampleStep]:
+    def _guide(self, cfg: float) -> guidance.CFG | None:
+        return guidance.from_scale(cfg or self.config.defaults.cfg)
+
+    def _steps(self, *run) -> Iterator[SampleStep]:
         model = self.transformer
-        with self.backend.inference():
-            context = model.history_context(history.parts(start.shape[2]))
-            text = model.text_context(positive)
-            none = model.text_context(negative) if guide is not None else None
+        # A decorator enters the mode anew for every step: between two, the caller's own mode holds.
+        yield from self.backend.inference()(self._run)(model, *run)
+
+    def _run(self, model, plan, history, positive, negative, guide, start, draw) -> Iterator[SampleStep]:
+        context = model.history_context(history.parts(start.shape[2]))
+        text = model.text_context(positive)
+        none = model.text_context(negative) if guide is not None else None
 
         def predict(x, t):
             velocity = model.velocity(x, t, text, context)
@@ -224,6 +231,7 @@ class Helios:
         defaults = self.config.defaults
         history = history or self.history(width or defaults.width, height or defaults.height)
         Noise(seed)
+        self._guide(options.get("cfg", 0.0))
         self.plan(history, **{k: v for k, v in options.items() if k in PLAN_OPTIONS})
         return self._chunks(prompt, negative, history, math.ceil(frames / self.config.frames_per_chunk), seed, options)
 

@@ -37,7 +37,8 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
             header = json.loads(file.read(length))
         except ValueError as error:
             raise ValueError(f"{path}: the safetensors header is not JSON; download the file again") from error
-    header.pop("__metadata__", None)
+    if isinstance(header, dict):
+        header.pop("__metadata__", None)
     _check_offsets(path, header, size - 8 - length)
     return {name: TensorInfo(path, e["dtype"], tuple(e["shape"])) for name, e in header.items()}
 
@@ -45,13 +46,13 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 def _check_offsets(path: Path, header: dict, data_size: int) -> None:
     end = 0
     try:
-        entries = sorted((*e["data_offsets"], name, e["dtype"], e["shape"]) for name, e in header.items())
-    except (KeyError, TypeError) as error:
+        entries = sorted(_entry(name, **info) for name, info in header.items())
+    except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: the safetensors header is malformed ({error}); download the file again") from error
-    for start, stop, name, dtype, shape in entries:
+    for start, stop, name, dtype, count in entries:
         if dtype not in BYTES:
             raise ValueError(f"{path}: tensor {name} has the unknown dtype {dtype}")
-        if start != end or stop - start != math.prod(shape) * BYTES[dtype]:
+        if start != end or stop - start != count * BYTES[dtype]:
             raise ValueError(f"{path}: tensor {name} overlaps another or has a wrong length; download the file again")
         end = stop
     if end != data_size:
@@ -61,13 +62,21 @@ def _check_offsets(path: Path, header: dict, data_size: int) -> None:
         )
 
 
+def _entry(name: str, *, dtype, shape, data_offsets) -> tuple[int, int, str, str, int]:
+    start, stop = data_offsets
+    return int(start), int(stop), name, str(dtype), math.prod(map(int, shape))
+
+
 def find_files(folder: Path) -> list[Path]:
     """The safetensors files of one component folder: the shards of its index, or its only file."""
     if not folder.is_dir():
         raise ValueError(f"folder {folder} is missing; a Helios checkpoint needs it")
     indices = sorted(folder.glob("*.safetensors.index.json"))
     if indices:
-        names = sorted(set(json.loads(indices[0].read_text(encoding="utf-8"))["weight_map"].values()))
+        try:
+            names = sorted(set(json.loads(indices[0].read_text(encoding="utf-8"))["weight_map"].values()))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{indices[0]} is no index of safetensors shards; download it again") from error
         missing = [n for n in names if not (folder / n).is_file()]
         if missing:
             raise ValueError(f"{folder} lacks the shards {missing} that {indices[0].name} names; download them")

@@ -109,7 +109,7 @@ class WanVAE:
 
     def decode_tiled(self, samples_in, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
         """As decode, in tiles of latents; time is not tiled, since decoding streams through it anyway."""
-        tile, overlap = min(tile_x or 32, tile_y or 32), 8 if overlap is None else overlap
+        tile, overlap = (tile_y or 32, tile_x or 32), 8 if overlap is None else overlap
         with self.helios.backend.inference():
             return _to_images(self.helios.vae.decode_tiled(self._own(samples_in), tile=tile, overlap=overlap))
 

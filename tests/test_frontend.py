@@ -25,6 +25,7 @@ FILES = sorted(FOLDER.glob("*.json"))
 CLASSES = {**CORE, **pack.NODE_CLASS_MAPPINGS}
 CHROMIUM = os.environ.get("HELIOS_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+pytestmark = pytest.mark.slow
 READY = "() => window.app && window.app.graph && document.querySelector('canvas#graph-canvas')"
 READ = """async (workflow) => {
   const app = window.app

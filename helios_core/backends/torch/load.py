@@ -80,6 +80,15 @@ def load_vae(folder: Path, config: ModelConfig, *, dtype: str = "fp32", device) 
     return _fill(lambda: WanVAE(config.vae), found, folder, lambda _: chosen, device)
 
 
+def check(folder: Path, config: ModelConfig) -> None:
+    """Compares the transformer's and the VAE's headers with the models that the config describes; reads no weights."""
+    for part, build in (
+        ("transformer", lambda: HeliosTransformer(config.transformer)),
+        ("vae", lambda: WanVAE(config.vae)),
+    ):
+        _build(build, _rename(weights.read_headers(folder / part)), folder / part)
+
+
 def choose_dtype(found: dict, key: str, dtype: str, device) -> torch.dtype:
     """The dtype asked for; "auto" is as stored."""
     if dtype != "auto":
@@ -97,11 +106,17 @@ def _rename(found: dict) -> dict:
     return {"norm_out.scale_shift_table" if k == "scale_shift_table" else k: v for k, v in found.items()}
 
 
-def _fill(build, found: dict, folder: Path, cast, device) -> nn.Module:
+def _build(build, found: dict, folder: Path) -> tuple[nn.Module, dict]:
+    """The model on meta, and the shapes of its tensors, which the files' must be."""
     with torch.device("meta"):
         model = build()
     wanted = {name: tuple(p.shape) for name, p in model.state_dict().items()}
     weights.check_keys(str(folder), wanted, found, ignored=IGNORED)
+    return model, wanted
+
+
+def _fill(build, found: dict, folder: Path, cast, device) -> nn.Module:
+    model, wanted = _build(build, found, folder)
     state = {}
     for file in sorted({found[name].file for name in wanted}):
         with safe_open(file, framework="pt") as tensors:

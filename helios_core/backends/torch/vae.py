@@ -135,6 +135,45 @@ class WanVAE(nn.Module):
             for block in blocks if latents_per_step is None else [torch.cat([*blocks], dim=2)]:
                 yield block.clamp(-1.0, 1.0)
 
+    @torch.no_grad()
+    def decode_tiled(self, z: Tensor, tile: int | tuple[int, int] = 32, overlap: int | tuple[int, int] = 8) -> Tensor:
+        """`decode` in tiles of `tile` latents (one number, or height and width), which overlap and are cross-faded.
+
+        As diffusers' tiled_decode does it, to rounding. Not equal to `decode`: the middle of the decoder attends to
+        the whole frame, and a pixel depends on latents about 14 away, so tiles differ from it also far inside.
+        """
+        check_latents(z, self.config.z_dim)
+        (th, tw), (oh, ow) = pair(tile), pair(overlap)
+        if not (0 <= oh < th and 0 <= ow < tw):
+            raise ValueError(f"wanted an overlap from 0 to under the tile; came {oh}x{ow}, tile {th}x{tw}: lower it")
+        scale, (h, w) = self.factor[1], z.shape[3:]
+        above, rows = [], []
+        for top in range(0, h, th - oh):
+            tiles = []
+            for left in range(0, w, tw - ow):
+                x = self.decode(z[..., top : top + th, left : left + tw], clamp=False)
+                if above:
+                    cross_fade(above[len(tiles)], x, oh * scale, -2)
+                if tiles:
+                    cross_fade(tiles[-1], x, ow * scale, -1)
+                tiles.append(x)
+            above = tiles
+            rows.append(torch.cat([x[..., : (th - oh) * scale, : (tw - ow) * scale] for x in tiles], dim=-1))
+        return torch.cat(rows, dim=-2).clamp_(-1.0, 1.0)
+
+
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+def cross_fade(a: Tensor, b: Tensor, extent: int, dim: int) -> None:
+    """Fades the end of a into the beginning of b, in b, over `extent` pixels along `dim`."""
+    extent = min(extent, a.shape[dim], b.shape[dim])
+    if extent:
+        ramp = (torch.arange(extent) / extent).to(b).view(-1, *[1] * (-1 - dim))
+        head = b.narrow(dim, 0, extent)
+        head.copy_(torch.lerp(a.narrow(dim, a.shape[dim] - extent, extent), head, ramp))
+
 
 def check_config(c) -> None:
     if c.is_residual or c.patch_size not in (None, 1):

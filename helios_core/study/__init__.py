@@ -1,0 +1,1 @@
+"""What measures: pictures and videos read by classical means, no learned judge."""
