@@ -7,6 +7,8 @@ to torch's own conv3d, which small inputs get and which is ten times slower than
 products (winograd.py); and an upsampled image is never built (`upsample_conv`).
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -81,29 +83,26 @@ def causal_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm=None, add: Ten
 
 
 def fused_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm, add: Tensor | None) -> Tensor:
-    o, c = layer.weight.shape[:2]
+    """`causal_conv` with a 3x3x3 kernel, in memory that the stream reuses, [b t h w c]."""
     x = rearrange(x, "b c t h w -> b t h w c")
-    b, t, h, w, _ = x.shape
+    (b, t, h, w, c), o = x.shape, layer.out_channels
     wide = x.dtype == torch.float32 and min(o, c) >= WINOGRAD_CHANNELS and t * h * w >= WINOGRAD_PIXELS
-
-    def scratch(name, shape):
-        return stream.scratch(name, shape, x)
-
-    full = scratch("input", (b, t + 2, winograd.padded(h), winograd.padded(w), c) if wide else (b, t + 2, h, w, c))
-    inner = full[:, :, 1 : h + 1, 1 : w + 1] if wide else full
+    full = stream.scratch("input", (b, *(winograd.padded(t, h, w) if wide else (t + 2, h, w)), c), x)
+    inner = full[:, : t + 2, 1 : h + 1, 1 : w + 1] if wide else full
     if wide:
-        for edge in (full[:, :, :1], full[:, :, h + 1 :], full[:, :, :, :1], full[:, :, :, w + 1 :]):
-            edge.zero_()
+        for i, size in ((1, t + 2), (2, h + 1), (3, w + 1)):
+            full.narrow(i, size, full.shape[i] - size).zero_()
+        full[:, :, 0], full[:, :, :, 0] = 0, 0
     past = stream.past.get(layer)
     inner[:, :2] = 0 if past is None else rearrange(past, "b c t h w -> b t h w c")
     inner[:, 2:].copy_(x) if norm is None else activate(x, norm.gamma, inner[:, 2:])
     stream.past[layer] = rearrange(inner[:, t:].clone(), "b t h w c -> b c t h w")
-    if wide:
-        y = x.new_empty(b, t, h, w, o) if add is None else rearrange(add, "b c t h w -> b t h w c")
-        winograd.conv(full, layer.weight, layer.bias, y, add is not None, scratch)
-        return rearrange(y, "b t h w c -> b c t h w")
-    y = conv(rearrange(full, "b t h w c -> b c t h w"), layer.weight, layer.bias, (0, 1, 1))
-    return y if add is None else add.add_(y)
+    if not wide:
+        y = conv(rearrange(full, "b t h w c -> b c t h w"), layer.weight, layer.bias, (0, 1, 1))
+        return y if add is None else add.add_(y)
+    y = x.new_empty(b, t, h, w, o) if add is None else rearrange(add, "b c t h w -> b t h w c")
+    winograd.conv(full, layer.weight, layer.bias, y, add is not None, partial(stream.scratch, like=x))
+    return rearrange(y, "b t h w c -> b c t h w")
 
 
 def upsample_conv(x: Tensor, layer: nn.Conv2d) -> Tensor:

@@ -1,0 +1,144 @@
+"""The training code: objective, history corruption, resuming, and the folder it writes."""
+
+import numpy as np
+import pytest
+import torch
+from helios_video.helios_core import pyramid, schedule
+from helios_video.helios_core.history import History
+from helios_video.helios_core.training import loop, shapes, tiny, tiny_files, tiny_vae
+
+STAGES = schedule.stages(tiny.SCHEDULE)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    generator = torch.Generator().manual_seed(0)
+    tokenizer = tiny_files.build_tokenizer(tiny.TEXT["vocab_size"])
+    scenes = [shapes.random_scene(np.random.default_rng(i)) for i in range(6)]
+    ids = torch.stack([tiny.tokenise(tokenizer, [s.caption(v) for v in range(3)]) for s in scenes])
+    latents = torch.randn(6, 16, 36, 8, 8, generator=generator)
+    return tiny.Clips(latents, ids, tiny.tokenise(tokenizer, [""]))
+
+
+def test_stage_end_points_meet_the_next_stage():
+    """Upsampling a stage's end point and adding block noise gives the next stage's start point in distribution."""
+    clean, noise = torch.randn(1, 16, 9, 32, 32) * 0, torch.randn(1, 16, 9, 32, 32)
+    for low, high in zip(STAGES, STAGES[1:]):
+        _, end = tiny.flow_pair(low, clean, noise, 2)
+        jumped = high.alpha * pyramid.upsample(end)
+        jumped = jumped + high.beta * pyramid.block_noise(torch.randn(jumped.shape), tiny.SCHEDULE.gamma)
+        start, _ = tiny.flow_pair(high, clean, noise, 2)
+        assert abs(float(jumped.std() / start.std()) - 1) < 0.03
+
+
+def test_signal_share_across_the_jump_is_that_of_the_start_point():
+    clean = torch.ones(1, 16, 9, 32, 32)
+    for low, high in zip(STAGES, STAGES[1:]):
+        _, end = tiny.flow_pair(low, clean, clean * 0, 2)
+        start, _ = tiny.flow_pair(high, clean, clean * 0, 2)
+        torch.testing.assert_close(high.alpha * pyramid.upsample(end), start)
+
+
+def test_last_end_point_is_the_clean_latent():
+    clean = torch.randn(1, 16, 9, 8, 8)
+    _, end = tiny.flow_pair(STAGES[-1], clean, torch.randn_like(clean), 2)
+    assert torch.equal(end, clean)
+
+
+def test_corruption_leaves_absent_history_at_zero_and_bounds_the_noise(clips):
+    batches = tiny.Batches(clips, 0)
+    frames = torch.ones(8, 16, 19, 8, 8)
+    frames[:, :, :10] = 0
+    out = batches.corrupt(frames)
+    assert not out[:, :, :10].any()
+    assert out[:, :, 10:].std() > 0.01
+    assert (out[:, :, 10:].mean((1, 3, 4)) > 1 - tiny.MAX_HISTORY_NOISE - 0.1).all()
+
+
+def test_batches_pair_a_chunk_with_its_own_past(clips):
+    batches = tiny.Batches(clips, 3)
+    batches.corrupt = lambda frames: frames
+    chunk, history, _ = batches.draw(64)
+    for i in range(64):
+        clip, place = next(
+            (c, k) for c in range(6) for k in range(4) if torch.equal(clips.latents[c, :, 9 * k : 9 * k + 9], chunk[i])
+        )
+        past = History(torch.zeros(1, 16, 19, 8, 8))
+        for k in range(place):
+            past = past.append(clips.latents[clip : clip + 1, :, 9 * k : 9 * k + 9])
+        assert torch.equal(history.window[i], past.window[0])
+        anchor = torch.zeros(16, 1, 8, 8) if past.anchor is None else past.anchor[0]
+        assert torch.equal(history.anchor[i], anchor)
+
+
+def test_loss_has_gradients_everywhere(clips):
+    model = tiny.Tiny()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    sum(tiny.stage_loss(model, tiny.Batches(clips, 0), stage, 2) for stage in STAGES).backward()
+    assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+def test_a_stopped_training_resumes_where_it_was(tmp_path):
+    def run(folder, stops):
+        model = torch.nn.Linear(3, 1)
+        torch.nn.init.ones_(model.weight)
+        torch.nn.init.zeros_(model.bias)
+
+        def loss(step):
+            x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
+            return {"loss": (model(x) - x.sum(1, keepdim=True) * 2).square().mean()}
+
+        for last in stops:
+            recipe = loop.Recipe(steps=40, lr=0.05, warmup=2, ema=0.5, save_every=10, log_every=10)
+            loop.fit(model, Interrupted(loss, last), recipe, folder / "x.pt")
+        return model.weight.detach().clone()
+
+    class Interrupted:
+        def __init__(self, loss, last):
+            self.loss, self.last = loss, last
+
+        def __call__(self, step):
+            if step == self.last:
+                raise KeyboardInterrupt
+            return self.loss(step)
+
+    whole = run(tmp_path / "a", [99])
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "b", [23])
+    torch.testing.assert_close(run(tmp_path / "b", [99]), whole)
+    assert (tmp_path / "b" / "x.csv").read_text().startswith("step,seconds,loss")
+
+
+def test_written_folder_opens_and_samples(tmp_path):
+    from helios_video.helios_core import load
+
+    torch.manual_seed(0)
+    tokenizer = tiny_files.build_tokenizer(tiny.TEXT["vocab_size"])
+    vae = tiny_vae.WanVAE(tiny_vae.CONFIG)
+    tiny_vae.initialise(vae)
+    tiny.write_checkpoint(tmp_path / "t", tiny.Tiny(), vae, tokenizer, ([0.0] * 16, [1.0] * 16))
+    helios = load(tmp_path / "t")
+    assert helios.config.defaults.cfg == 3.0 and helios.config.defaults.solver == "euler"
+    steps = list(helios.sample(helios.history(64, 64), helios.text("a red circle"), seed=0, steps=(1, 1, 1)))
+    assert steps[-1].latent.shape == (1, 16, 9, 8, 8)
+    assert helios.decode(steps[-1].latent).shape == (33, 64, 64, 3)
+
+
+def test_untrained_vae_already_tells_colours_apart():
+    """The near-linear start: pictures that differ in colour alone have different latents before any training."""
+    torch.manual_seed(0)
+    vae = tiny_vae.WanVAE(tiny_vae.CONFIG).eval()
+    tiny_vae.initialise(vae)
+    video = tiny_vae.to_video(np.stack([shapes.draw(shapes.Scene(c, "circle", "up", "plain"), 1) for c in shapes.COLOURS]))
+    with torch.inference_mode():
+        latent = vae.encode(video)[0]
+    assert latent.flatten(1).std(0).mean() > 0.05
