@@ -291,7 +291,9 @@ def check_size(width: int, height: int, multiple: int) -> None:
     """Refuses a size that the pyramid cannot halve, naming the nearest sizes that work. Pixels."""
     if width > 0 and height > 0 and width % multiple == 0 and height % multiple == 0:
         return
-    near = [sorted({max(multiple, v // multiple * multiple), -(-max(v, 1) // multiple) * multiple}) for v in (width, height)]
+    near = [
+        sorted({max(multiple, v // multiple * multiple), -(-max(v, 1) // multiple) * multiple}) for v in (width, height)
+    ]
     raise ValueError(
         f"size {width}x{height}: width and height must be multiples of {multiple} pixels. "
         f"Nearest that work: width {' or '.join(map(str, near[0]))}, height {' or '.join(map(str, near[1]))}."

@@ -160,11 +160,12 @@ class Helios:
         shape = self.coarsest(history)
         if start is not None and tuple(start.shape) != shape:
             raise ValueError(f"start latent has shape {tuple(start.shape)}; wanted {shape}, the coarsest stage's")
+        width, batches = self.config.transformer.text_dim, {1, history.shape[0]}
         for name, text in (("positive", positive), ("negative", negative)):
-            if text is not None and (len(text.shape) != 3 or text.shape[-1] != self.config.transformer.text_dim):
-                raise ValueError(
-                    f"{name} has shape {tuple(text.shape)}; wanted [b, tokens, {self.config.transformer.text_dim}]"
-                )
+            if text is None:
+                continue
+            if len(text.shape) != 3 or text.shape[0] not in batches or text.shape[2] != width:
+                raise ValueError(f"{name} has shape {tuple(text.shape)}; wanted [1 or {max(batches)}, tokens, {width}]")
         guide = self._guide(cfg)
         noise = Noise(seed)
         if guide is not None and negative is None:

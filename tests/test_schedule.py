@@ -130,9 +130,7 @@ def test_base_table(kind):
 def test_dmd_steps_are_those_of_diffusers(steps, config, boost):
     from diffusers import HeliosDMDScheduler, HeliosScheduler
 
-    options = {
-        name: getattr(config, name) for name in ("shift", "gamma", "use_dynamic_shifting", "time_shift_type")
-    }
+    options = {name: getattr(config, name) for name in ("shift", "gamma", "use_dynamic_shifting", "time_shift_type")}
     for oracle in (HeliosDMDScheduler(**options), HeliosScheduler(scheduler_type="dmd", **options)):
         for stage, n in enumerate(steps):
             oracle.set_timesteps(n, stage, device="cpu", mu=mu(777), is_amplify_first_chunk=boost)
@@ -284,7 +282,9 @@ def test_transformer_configs_that_are_refused(raw, words):
         TransformerConfig.from_dict(raw)
 
 
-@pytest.mark.parametrize("options", [{"solver": "heun"}, {"steps": (2, 2)}, {"steps": (2, 0, 2)}, {"shift_tokens": "x"}])
+@pytest.mark.parametrize(
+    "options", [{"solver": "heun"}, {"steps": (2, 2)}, {"steps": (2, 0, 2)}, {"shift_tokens": "x"}]
+)
 def test_plans_that_are_refused(options):
     with pytest.raises(ValueError, match="wanted"):
         plan(LINEAR, **options)
@@ -293,6 +293,12 @@ def test_plans_that_are_refused(options):
 def test_parse_steps():
     assert parse_steps("2,2,2", 3) == parse_steps(" 2 2  2 ", 3) == (2, 2, 2)
     assert parse_steps("50", 1) == (50,)
-    for text, words in (("", "wanted"), ("2,2", "2 numbers"), ("2,0,2", "positive"), ("2,x,2", "wanted"), ("2.5", "wa")):
+    for text, words in (
+        ("", "wanted"),
+        ("2,2", "2 numbers"),
+        ("2,0,2", "positive"),
+        ("2,x,2", "wanted"),
+        ("2.5", "wa"),
+    ):
         with pytest.raises(ValueError, match=words):
             parse_steps(text, 3)

@@ -219,7 +219,9 @@ def test_misshapen_keys_are_named(folder):
 def test_a_checkpoint_of_another_model_is_refused(folder):
     for file in (folder / "transformer").glob("*.safetensors*"):
         file.unlink()
-    save_file({"blocks.0.attn1.to_q.weight": torch.zeros(4, 4), "rope.freqs": torch.zeros(2)}, folder / "transformer" / FILE)
+    save_file(
+        {"blocks.0.attn1.to_q.weight": torch.zeros(4, 4), "rope.freqs": torch.zeros(2)}, folder / "transformer" / FILE
+    )
     with pytest.raises(ValueError, match="missing.*unexpected.*rope.freqs.*misshapen.*of another model"):
         load(folder)
 

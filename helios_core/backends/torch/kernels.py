@@ -1,0 +1,60 @@
+"""The three operations that dominate a transformer on the CPU, and their plain twins everywhere else.
+
+Without gradients the CPU takes oneDNN's product with GELU in its last pass, and bfloat16 attention as matrix products
+over blocks of queries: torch's fused CPU attention multiplies bfloat16 no faster than float32. A GPU, or a graph that
+needs gradients, takes torch's own operations. Measurements: tests/benchmarks/transformer.py.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+ONEDNN_DTYPES = {torch.float32}
+if ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    ONEDNN_DTYPES.add(torch.bfloat16)
+MIN_ROWS = 512  # oneDNN lays the weights out anew on every call; fewer rows do not pay for it
+QUERIES = 256  # queries whose logits stay in the cache
+
+
+def on_cpu(x: Tensor) -> bool:
+    """Whether the CPU's own ways may be taken: inference in a type that oneDNN multiplies natively."""
+    return ONEDNN and x.device.type == "cpu" and x.dtype in ONEDNN_DTYPES and not torch.is_grad_enabled()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:
+    """x [... i] times weight [o i] plus bias, then GELU (tanh form) if asked."""
+    if on_cpu(x) and x.dtype == weight.dtype and (gelu or x.shape[-2] >= MIN_ROWS):
+        name, form = ("gelu", "tanh") if gelu else ("none", "")
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], form)
+    y = F.linear(x, weight, bias)
+    return F.gelu(y, approximate="tanh") if gelu else y
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMS norm over the last axis in float32; x of any float type, weight broadcasts to it."""
+    x = x.float()
+    if x.device.type != "cpu":
+        return F.rms_norm(x, x.shape[-1:], None, eps) * weight
+    return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * weight
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Softmax attention of q [b h n d] over k, v [b h m d]; bias is added to the logits. Returns [b h n d]."""
+    if bias is None and q.dtype == torch.bfloat16 and q.shape[2] >= QUERIES and on_cpu(q):
+        return attention_by_blocks(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def attention_by_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """One head and QUERIES queries at a time. Logits are rounded to the inputs' type, so keys are centred first: that
+    shifts all logits of a query alike, which softmax ignores, and keeps them small where rounding is fine."""
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    q, k = q * q.shape[-1] ** -0.5, k - k.mean(dim=2, keepdim=True)
+    heads = (x.flatten(0, 1) for x in (q, k, v, out))
+    for queries, keys, values, result in zip(*heads, strict=True):
+        for rows, into in zip(queries.split(QUERIES), result.split(QUERIES), strict=True):
+            torch.mm(torch.softmax(rows @ keys.T, dim=-1), values, out=into)
+    return out

@@ -1,0 +1,191 @@
+"""The layers of the Helios transformer: modulated norms, attention, feed-forward, embeddings.
+
+The residual stream is a list of float32 tensors [b n d]: history tokens (if any), then the current chunk's. Each has
+its own modulation, so neither is ever expanded per token. Matrix products run in the weights' dtype.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ...config import TransformerConfig
+from . import kernels
+
+
+class Modulation(NamedTuple):
+    """shift, scale (with the one added) and gate of one branch for one stream, each [b 1 d]."""
+
+    shift: Tensor
+    scale: Tensor
+    gate: Tensor
+
+
+def modulated_norm(streams: list[Tensor], mods: list[Modulation], eps: float, dtype: torch.dtype) -> Tensor:
+    """LayerNorm of every stream with its own scale and shift, joined: [b n d] in `dtype`."""
+    out = []
+    for x, mod in zip(streams, mods, strict=True):
+        if len(mod.scale) == 1:
+            y = F.layer_norm(x, x.shape[-1:], mod.scale[0, 0], mod.shift[0, 0], eps)
+        else:
+            y = torch.addcmul(mod.shift, F.layer_norm(x, x.shape[-1:], None, None, eps), mod.scale)
+        out.append(y.to(dtype))
+    return torch.cat(out, dim=1) if len(out) > 1 else out[0]
+
+
+def gated_add(streams: list[Tensor], update: Tensor, mods: list[Modulation]) -> list[Tensor]:
+    """stream + gate * update; in place where no gradient is wanted. An update of the last tokens only drops the rest."""
+    parts = update.split([x.shape[1] for x in streams], dim=1)
+    if torch.is_grad_enabled():
+        return [torch.addcmul(x, y, mod.gate) for x, y, mod in zip(streams, parts, mods, strict=True)]
+    return [x.addcmul_(y, mod.gate) for x, y, mod in zip(streams, parts, mods, strict=True)]
+
+
+def rotate(x: Tensor, rotations: Tensor) -> Tensor:
+    """Turns channel pairs of x [b n m h d], float32, by rotations [n d/2] complex."""
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rotations[:, None, None]).flatten(-2)
+
+
+class Linear(nn.Linear):
+    def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
+        return kernels.linear(x, self.weight, self.bias, gelu)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: TransformerConfig, amplify_history: bool = False):
+        super().__init__()
+        dim = config.dim
+        self.heads = config.num_attention_heads
+        self.eps = config.eps
+        self.to_q = Linear(dim, dim)
+        self.to_k = Linear(dim, dim)
+        self.to_v = Linear(dim, dim)
+        self.to_out = nn.ModuleList([Linear(dim, dim), nn.Identity()])
+        self.norm_q = nn.RMSNorm(dim, config.eps)
+        self.norm_k = nn.RMSNorm(dim, config.eps)
+        if amplify_history:
+            per_head = config.history_scale_mode == "per_head"
+            self.history_key_scale = nn.Parameter(torch.ones(self.heads if per_head else 1))
+
+    def joined(self, name: str) -> Tensor:
+        """weight or bias of the query, key and value projections as one."""
+        return torch.cat([getattr(layer, name) for layer in (self.to_q, self.to_k, self.to_v)])
+
+    def fuse(self) -> None:
+        """Joins the three projections into one for good; for inference, after loading."""
+        self.to_qkv = Linear(1, 1, device="meta")
+        for name in ("weight", "bias"):
+            setattr(self.to_qkv, name, nn.Parameter(self.joined(name).detach(), requires_grad=False))
+        del self.to_q, self.to_k, self.to_v
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys [b n 2 d], normalised, float32; values [b n d]."""
+        if hasattr(self, "to_qkv"):
+            qkv = self.to_qkv(x)
+        else:
+            qkv = kernels.linear(x, self.joined("weight"), self.joined("bias"))
+        qk, v = qkv.split([2 * x.shape[-1], x.shape[-1]], dim=-1)
+        weight = torch.stack([self.norm_q.weight, self.norm_k.weight])
+        return kernels.rms_norm(rearrange(qk, "b n (m d) -> b n m d", m=2), weight, self.eps), v
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b n (h d) -> b h n d", h=self.heads)
+
+    def amplify(self, key: Tensor, split: int) -> Tensor:
+        """The history's keys [b h n d] times a learned gain of 1 to 10."""
+        if not split or not hasattr(self, "history_key_scale"):
+            return key
+        gain = (1 + 9 * torch.sigmoid(self.history_key_scale)).view(-1, 1, 1).to(key.dtype)
+        return torch.cat([key[:, :, :split] * gain, key[:, :, split:]], dim=2)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self.to_out[0](rearrange(kernels.attention(q, k, v, bias), "b h n d -> b n (h d)"))
+
+    def forward(self, x: Tensor, rotations: Tensor, split: int, first: int = 0) -> Tensor:
+        """Self-attention over history (up to `split`) and current tokens [b n d]; results from token `first` on."""
+        qk, v = self.project(x)
+        qk = rotate(rearrange(qk, "b n m (h d) -> b n m h d", h=self.heads), rotations).to(v.dtype)
+        q, k = rearrange(qk, "b n m h d -> m b h n d")
+        return self.attend(q[:, :, first:], self.amplify(k, split), self.split_heads(v))
+
+    def keys_values(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        k = kernels.rms_norm(self.to_k(text), self.norm_k.weight, self.eps).to(text.dtype)
+        return tuple(self.split_heads(x).contiguous() for x in (k, self.to_v(text)))
+
+    def cross(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+        """Cross-attention of x [b n d] to a prompt's keys and values [b h m d]."""
+        q = kernels.rms_norm(self.to_q(x), self.norm_q.weight, self.eps).to(keys.dtype)
+        return self.attend(self.split_heads(q), keys, values, bias)
+
+
+class GELU(nn.Module):
+    def __init__(self, dim: int, inner: int):
+        super().__init__()
+        self.proj = Linear(dim, inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x, gelu=True)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, dim: int, inner: int):
+        super().__init__()
+        self.net = nn.ModuleList([GELU(dim, inner), nn.Identity(), Linear(inner, dim)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net[2](self.net[0](x))
+
+
+class Projection(nn.Module):
+    """Two linear layers with an activation between them."""
+
+    def __init__(self, in_dim: int, dim: int, activation):
+        super().__init__()
+        self.activation = activation
+        self.linear_1 = nn.Linear(in_dim, dim)
+        self.linear_2 = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear_2(self.activation(self.linear_1(x)))
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+def sinusoid(t: Tensor, dim: int) -> Tensor:
+    """[b] -> [b dim]: cosines, then sines. At t = 0: ones, then zeros."""
+    frequency = torch.exp(torch.arange(dim // 2, device=t.device, dtype=torch.float32) * (-math.log(1e4) / (dim // 2)))
+    angle = t.float()[:, None] * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+class TimeTextEmbedding(nn.Module):
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.freq_dim = config.freq_dim
+        self.time_embedder = Projection(config.freq_dim, config.dim, F.silu)
+        self.time_proj = nn.Linear(config.dim, 6 * config.dim)
+        self.text_embedder = Projection(config.text_dim, config.dim, gelu_tanh)
+
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Timesteps [b] -> embedding [b d], modulation [b 6 d]."""
+        embedding = self.time_embedder(sinusoid(t, self.freq_dim)).to(self.time_proj.weight.dtype)
+        return embedding, rearrange(self.time_proj(F.silu(embedding)), "b (n d) -> b n d", n=6)
+
+
+class OutputNorm(nn.Module):
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.eps = config.eps
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
+
+    def forward(self, x: Tensor, embedding: Tensor, dtype: torch.dtype) -> Tensor:
+        shift, scale = (self.scale_shift_table + embedding.float()[:, None]).unsqueeze(2).unbind(1)
+        return modulated_norm([x], [Modulation(shift, 1 + scale, scale)], self.eps, dtype)

@@ -1,0 +1,468 @@
+"""The pipeline end to end on a tiny random checkpoint that diffusers saved: parity, determinism, resuming, errors.
+
+Parity is with HeliosPyramidPipeline and HeliosPipeline on the same draws. Named: C4, M5, M14, M15, M20, M24, F1, S1.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from einops import rearrange
+from helios_video.helios_core import load, pyramid
+from helios_video.helios_core.noise import Noise
+from helios_video.helios_core.pipeline import ChunkDone
+
+PROMPT, NEGATIVE = "a red circle moving left", "grey"
+WIDTH, HEIGHT, SEED = 128, 64, 7
+TRANSFORMER = dict(num_attention_heads=2, attention_head_dim=24, rope_dim=(8, 8, 8), ffn_dim=64)
+TRANSFORMER |= dict(num_layers=2, text_dim=16, freq_dim=32)
+TEXT = dict(vocab_size=64, d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=4)
+VAE = dict(base_dim=4, dim_mult=[1, 2, 2, 2], num_res_blocks=1)
+# Rows of the Cholesky factor at gamma 1/3, for the oracle: its own factorisation fails in float32 on a CPU.
+ROWS = (
+    (1, 0, 0, 0),
+    (-1 / 3, 0.94280904, 0, 0),
+    (-1 / 3, -0.47140452, 0.81649658, 0),
+    (-1 / 3, -0.47140452, -0.81649658, 0),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make_tokenizer():
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(vocab_size=64, special_tokens=special, unk_token="<unk>", show_progress=False)
+    tokenizer.train_from_iterator([PROMPT, NEGATIVE] * 4, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    names = dict(eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def make_parts():
+    from diffusers import AutoencoderKLWan, HeliosTransformer3DModel
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    torch.manual_seed(0)
+    transformer = HeliosTransformer3DModel(**TRANSFORMER).eval()
+    vae, text = AutoencoderKLWan(**VAE).eval(), UMT5EncoderModel(UMT5Config(**TEXT)).eval()
+    for p in (*transformer.parameters(), *text.parameters()):
+        p.data += 0.1 * torch.randn_like(p)
+    return dict(transformer=transformer, vae=vae, text_encoder=text, tokenizer=make_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory):
+    """(folder, diffusers pipeline): a Distilled checkpoint as published, the transformer in several shards."""
+    from diffusers import HeliosDMDScheduler, HeliosPyramidPipeline
+
+    scheduler = HeliosDMDScheduler(use_dynamic_shifting=True, time_shift_type="linear")
+    oracle = HeliosPyramidPipeline(**make_parts(), scheduler=scheduler, is_distilled=True)
+    folder = tmp_path_factory.mktemp("distilled")
+    oracle.save_pretrained(folder, max_shard_size="200KB")
+    assert len(list((folder / "transformer").glob("*.safetensors"))) > 1
+    return folder, oracle
+
+
+@pytest.fixture(scope="module")
+def helios(distilled):
+    return load(distilled[0])
+
+
+@pytest.fixture
+def fresh(distilled):
+    """Nothing of it is loaded yet."""
+    return load(distilled[0])
+
+
+def variant(distilled, folder, pipeline, scheduler, **flags):
+    """The same parts under another scheduler and pipeline class: (our model, diffusers pipeline)."""
+    shutil.copytree(distilled[0], folder)
+    old = distilled[1]
+    parts = {name: getattr(old, name) for name in ("transformer", "vae", "text_encoder", "tokenizer")}
+    oracle = pipeline(**parts, scheduler=scheduler, **flags)
+    scheduler.save_pretrained(folder / "scheduler")
+    index = json.loads((folder / "model_index.json").read_text())
+    index |= {"_class_name": pipeline.__name__, "is_distilled": False}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return load(folder), oracle
+
+
+class Draws:
+    """Puts our draws into a diffusers pipeline, in its own layout."""
+
+    def __init__(self, monkeypatch, oracle, seed):
+        self.noise, self.chunk, self.stage, self.latents = Noise(seed), -1, 0, []
+        monkeypatch.setattr(oracle, "prepare_latents", self.prepare_latents)
+        monkeypatch.setattr(oracle, "sample_block_noise", self.sample_block_noise, raising=False)
+        oracle.set_progress_bar_config(disable=True)
+
+    def prepare_latents(self, b, c, height, width, num_frames, **_):
+        self.chunk, self.stage = self.chunk + 1, 0
+        shape = (b, c, (num_frames - 1) // 4 + 1, height // 8, width // 8)
+        return torch.from_numpy(self.noise.normal(shape, chunk=self.chunk))
+
+    def sample_block_noise(self, b, c, t, h, w, *_):
+        self.stage += 1
+        white = torch.from_numpy(self.noise.normal((b, c, t, h, w), chunk=self.chunk, stage=self.stage, use="block"))
+        z = rearrange(white, "b c t (h fh) (w fw) -> (b c t h w) (fh fw)", fh=2, fw=2)
+        n = (z @ torch.tensor(ROWS).T).view(b, c, t, h // 2, w // 2, 2, 2)
+        return n.permute(0, 1, 2, 3, 5, 4, 6).reshape(b, c, t, h, w)
+
+    def on_step(self, pipe, i, t, values):
+        self.latents.append((self.chunk, values["latents"]))
+        return values
+
+
+def run_oracle(monkeypatch, oracle, chunks, **options):
+    """Latents after every step per chunk, and frames [f h w 3] in [0, 1]."""
+    draws = Draws(monkeypatch, oracle, SEED)
+    frames = oracle(
+        PROMPT,
+        NEGATIVE,
+        height=HEIGHT,
+        width=WIDTH,
+        num_frames=33 * chunks,
+        callback_on_step_end=draws.on_step,
+        **options,
+    ).frames[0]
+    return [[z for chunk, z in draws.latents if chunk == k] for k in range(chunks)], frames
+
+
+def run_ours(model, chunks, **options):
+    """Steps per chunk, and the finished chunks."""
+    options = {"width": WIDTH, "height": HEIGHT, "seed": SEED, "frames": 33 * chunks, "negative": NEGATIVE, **options}
+    events = list(model.generate(PROMPT, **options))
+    done = [e for e in events if isinstance(e, ChunkDone)]
+    steps = [[e for e in events if not isinstance(e, ChunkDone) and e.chunk == d.chunk] for d in done]
+    return steps, done
+
+
+def error(got, want):
+    return float((got - want).norm() / want.norm())
+
+
+def psnr(got, want):
+    return -10 * math.log10(float(np.mean((got - want) ** 2)))
+
+
+def compare(model, want_steps, want_frames, steps, done, tolerance=1e-4):
+    """Every step's latents, then the frames as floats and as bytes."""
+    for wants, gots in zip(want_steps, steps, strict=True):
+        for want, got in zip(wants, gots, strict=True):
+            assert got.latent.dtype == torch.float32
+            assert error(got.latent, want) <= tolerance
+    with torch.inference_mode():
+        ours = torch.cat([model.vae.decode(model.denormalise(d.latent)) for d in done], dim=2)[0]
+    ours = rearrange(ours, "c f h w -> f h w c").numpy()[: len(want_frames)] / 2 + 0.5
+    assert 0.1 < want_frames.std() < 0.3
+    assert psnr(ours, want_frames) >= 60
+    pixels = np.concatenate([d.frames for d in done])[: len(want_frames)]
+    assert np.abs(pixels.astype(int) - np.round(want_frames * 255)).max() <= 1
+
+
+def test_parity_of_the_distilled_pipeline(distilled, helios, monkeypatch):
+    """Three chunks, the first amplified; text, pyramid, DMD, history, anchor and decoding together."""
+    want, frames = run_oracle(
+        monkeypatch,
+        distilled[1],
+        3,
+        guidance_scale=1.0,
+        pyramid_num_inference_steps_list=[2, 2, 2],
+        is_amplify_first_chunk=True,
+    )
+    steps, done = run_ours(helios, 3)
+    assert [len(s) for s in steps] == [len(w) for w in want] == [12, 6, 6]
+    assert len(frames) == 97 and sum(len(d.frames) for d in done) == 99
+    compare(helios, want, frames, steps, done)
+
+
+def test_parity_of_a_mid_pipeline(distilled, tmp_path, monkeypatch):
+    """Euler in three stages with plain guidance 3: two forwards per step."""
+    from diffusers import HeliosPyramidPipeline, HeliosScheduler
+
+    scheduler = HeliosScheduler(scheduler_type="euler", use_dynamic_shifting=True, time_shift_type="exponential")
+    model, oracle = variant(distilled, tmp_path / "mid", HeliosPyramidPipeline, scheduler)
+    assert model.config.variant == "mid" and model.config.defaults.solver == "euler"
+    want, frames = run_oracle(monkeypatch, oracle, 2, guidance_scale=3.0, pyramid_num_inference_steps_list=[3, 1, 2])
+    compare(model, want, frames, *run_ours(model, 2, steps=(3, 1, 2), cfg=3.0))
+
+
+def test_parity_of_a_base_pipeline(distilled, tmp_path, monkeypatch):
+    """One stage at full resolution, float timesteps, no amplification."""
+    from diffusers import HeliosPipeline, HeliosScheduler
+
+    scheduler = HeliosScheduler(scheduler_type="euler", stages=1, stage_range=[0, 1], use_dynamic_shifting=True)
+    model, oracle = variant(distilled, tmp_path / "base", HeliosPipeline, scheduler)
+    assert model.config.variant == "base" and model.config.spatial_multiple == 16
+    want, frames = run_oracle(monkeypatch, oracle, 2, guidance_scale=5.0, num_inference_steps=3)
+    compare(model, want, frames, *run_ours(model, 2, steps=(3,)))
+
+
+def test_an_older_distilled_config_samples_alike(distilled, helios, tmp_path):
+    """HeliosScheduler with scheduler_type dmd, the class before HeliosDMDScheduler."""
+    from diffusers import HeliosScheduler
+
+    shutil.copytree(distilled[0], tmp_path / "older")
+    older = HeliosScheduler(scheduler_type="dmd", use_dynamic_shifting=True, time_shift_type="linear")
+    older.save_pretrained(tmp_path / "older" / "scheduler")
+    model = load(tmp_path / "older")
+    assert model.config.schedule == helios.config.schedule and model.config.variant == "distilled"
+    assert torch.equal(run_ours(model, 1)[1][0].latent, run_ours(helios, 1)[1][0].latent)
+
+
+FRESH = """
+import hashlib, sys, torch
+torch.set_num_threads(1)
+from helios_video.helios_core import load
+model = load(sys.argv[1])
+for seed in (7, 8):
+    *_, done = model.generate(sys.argv[2], width=128, height=64, frames=33, seed=seed)
+    print(hashlib.sha256(done.latent.numpy().tobytes() + done.frames.tobytes()).hexdigest())
+"""
+
+
+def digest(done):
+    return hashlib.sha256(done.latent.numpy().tobytes() + done.frames.tobytes()).hexdigest()
+
+
+def test_m24_same_seed_same_bytes_in_a_fresh_process(distilled, helios):
+    command = [sys.executable, "-c", FRESH, str(distilled[0]), PROMPT]
+    same, other = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert same == digest(run_ours(helios, 1)[1][0]) == digest(run_ours(load(distilled[0]), 1)[1][0])
+    assert other != same
+
+
+def test_s1_global_generators_play_no_part(helios):
+    torch.manual_seed(1)
+    np.random.seed(1)
+    first = run_ours(helios, 1)[1][0]
+    torch.manual_seed(2)
+    np.random.seed(2)
+    assert digest(run_ours(helios, 1)[1][0]) == digest(first)
+
+
+def test_s1_every_draw_depends_on_the_seed(helios):
+    """With the start given, another seed still changes the jumps' block noise."""
+    history, text = helios.history(WIDTH, HEIGHT), helios.text(PROMPT)
+    start = pyramid.downsample(helios.noise(history, 1))
+    last = [list(helios.sample(history, text, seed=seed, start=start))[-1].latent for seed in (1, 1, 2)]
+    assert torch.equal(last[0], last[1]) and error(last[2], last[0]) > 0.1
+    assert torch.equal(list(helios.sample(history, text, seed=1))[-1].latent, last[0])
+
+
+def test_a_chunk_resumes_from_its_history(helios):
+    """Chunk 3 alone, from the first two chunks' latents, is chunk 3 of the whole run, bit for bit."""
+    whole = run_ours(helios, 3)[1]
+    history = helios.history(WIDTH, HEIGHT)
+    for done in whole[:2]:
+        history = history.append(done.latent.clone())
+    (third,) = run_ours(helios, 1, history=history)[1]
+    assert third.chunk == 2 and digest(third) == digest(whole[2])
+    assert error(whole[2].latent, whole[1].latent) > 0.1
+
+
+def test_c4_t2v_history_of_the_first_chunk_is_exactly_zero(helios, monkeypatch):
+    """And full resolution in every chunk, built once per chunk (M5)."""
+    seen, real = [], helios.transformer.history_context
+    monkeypatch.setattr(helios.transformer, "history_context", lambda parts: seen.append(parts) or real(parts))
+    done = run_ours(helios, 2)[1]
+    assert len(seen) == 2
+    assert all((part == 0).all() for part in seen[0][:3])
+    assert [tuple(part.shape[2:]) for part in seen[0][:3]] == [(16, 8, 16), (2, 8, 16), (2, 8, 16)]
+    assert torch.equal(seen[1].short, done[0].latent[:, :, [0, 8]])
+    assert torch.equal(seen[1].mid, done[0].latent[:, :, 6:8])
+    assert (seen[1].long[:, :, :10] == 0).all() and torch.equal(seen[1].long[:, :, 10:], done[0].latent[:, :, :6])
+
+
+def test_m20_distilled_runs_one_forward_per_step(helios, monkeypatch):
+    calls, real = [], helios.transformer.velocity
+    monkeypatch.setattr(helios.transformer, "velocity", lambda *a: calls.append(a[1]) or real(*a))
+    run_ours(helios, 1, boost_first_chunk=False)
+    assert len(calls) == 6
+    run_ours(helios, 1, boost_first_chunk=False, cfg=2.0)
+    assert len(calls) == 6 + 12
+
+
+def test_m14_nine_latents_are_33_frames(helios):
+    z = helios.noise(helios.history(WIDTH, HEIGHT), 3)
+    frames = helios.decode(z)
+    assert frames.shape == (33, HEIGHT, WIDTH, 3) and frames.dtype == np.uint8
+    first = helios.decode(z[:, :, :1])
+    assert first.shape[0] == 1 and np.abs(first[0].astype(int) - frames[0]).max() <= 1
+
+
+def test_m15_each_chunk_is_decoded_alone(helios):
+    """What was decoded before leaves no trace; decoding two chunks as one would."""
+    a, b = (helios.noise(helios.history(WIDTH, HEIGHT), seed) for seed in (3, 4))
+    alone = helios.decode(b)
+    helios.decode(a)
+    assert np.array_equal(helios.decode(b), alone)
+    stream = helios.stream(a)
+    next(stream)
+    assert np.array_equal(helios.decode(b), alone)
+    together = helios.decode(torch.cat([a, b], dim=2))[-33:]
+    assert np.abs(together.astype(int) - alone).max() > 3
+    done = run_ours(helios, 2)[1]
+    assert all(np.array_equal(helios.decode(d.latent), d.frames) for d in reversed(done))
+
+
+@pytest.mark.parametrize("frames,chunks", [(1, 1), (33, 1), (34, 2), (66, 2)])
+def test_f1_whole_chunks_of_33_frames(helios, frames, chunks):
+    done = run_ours(helios, 1, frames=frames, steps=(1, 1, 1))[1]
+    assert [(d.chunk, d.total, len(d.frames)) for d in done] == [(k, chunks, 33) for k in range(chunks)]
+
+
+def test_normalise_and_back(helios):
+    z = helios.noise(helios.history(WIDTH, HEIGHT), 0)
+    raw = helios.denormalise(z)
+    vae = helios.config.vae
+    assert torch.allclose(raw[:, 3], z[:, 3] * vae.latents_std[3] + vae.latents_mean[3])
+    assert torch.allclose(helios.normalise(raw), z, atol=1e-6)
+
+
+def test_steps_are_made_when_they_are_asked_for(fresh, helios):
+    """Nothing is loaded for a generator that is not used, and the caller's own grad mode holds between steps."""
+    text = helios.text(PROMPT)
+    steps = fresh.sample(fresh.history(WIDTH, HEIGHT), text, seed=0)
+    assert not LOADED & set(fresh.__dict__)
+    assert next(steps).index == 0
+    assert not torch.is_inference_mode_enabled() and torch.is_grad_enabled()
+    assert not any(p.is_inference() for p in fresh.transformer.parameters())
+    steps.close()
+    assert not torch.is_inference_mode_enabled()
+
+
+LOADED = {"transformer", "vae", "text_encoder"}
+
+
+@pytest.mark.parametrize(
+    "options,words",
+    [
+        (dict(prompt="  "), "prompt is empty"),
+        (dict(width=130), "width 128 or 192, height 64"),
+        (dict(height=96), "height 64 or 128"),
+        (dict(height=-64), "multiples of 64"),
+        (dict(frames=0), "frames 0"),
+        (dict(seed=-1), "seed -1"),
+        (dict(seed=2**64), "seed 18446744073709551616"),
+        (dict(steps=(2, 2)), "3 positive numbers"),
+        (dict(steps=(2, 0, 2)), "3 positive numbers"),
+        (dict(solver="heun"), "heun"),
+        (dict(cfg=-1.0), "cfg -1.0"),
+        (dict(cfg=math.nan), "cfg nan"),
+        (dict(shift_tokens="never"), "never"),
+    ],
+)
+def test_bad_inputs_are_refused_before_anything_is_loaded(fresh, options, words):
+    options = {"prompt": PROMPT, "width": WIDTH, "height": HEIGHT, **options}
+    with pytest.raises(ValueError, match=words):
+        fresh.generate(options.pop("prompt"), **options)
+    assert not LOADED & set(fresh.__dict__)
+
+
+@pytest.mark.parametrize(
+    "change,words",
+    [
+        (dict(start=torch.zeros(1, 16, 9, 4, 4)), r"\(1, 16, 9, 4, 4\); wanted \(1, 16, 9, 2, 4\)"),
+        (dict(positive=torch.zeros(1, 512, 17)), "positive has shape"),
+        (dict(positive=torch.zeros(512, 16)), "positive has shape"),
+        (dict(positive=torch.zeros(3, 512, 16)), "positive has shape"),
+        (dict(negative=torch.zeros(1, 512, 17)), "negative has shape"),
+        (dict(seed=-1), "seed"),
+        (dict(cfg=-2.0), "cfg"),
+        (dict(steps=(1,)), "3 positive"),
+    ],
+)
+def test_bad_arguments_of_sample_are_refused_at_once(fresh, change, words):
+    history = fresh.history(WIDTH, HEIGHT)
+    with pytest.raises(ValueError, match=words):
+        fresh.sample(history, **{"positive": torch.zeros(1, 512, 16), "seed": 0, **change})
+    assert not LOADED & set(fresh.__dict__)
+
+
+def test_bad_history_sizes_are_refused(fresh):
+    with pytest.raises(ValueError, match="three positive numbers"):
+        fresh.history(WIDTH, HEIGHT, sizes=(16, 0, 1))
+
+
+def test_other_histories_run(helios):
+    """Without a first frame (D3), and with other sizes."""
+    text = helios.text(PROMPT)
+    for options in (dict(keep_first_frame=False), dict(sizes=(8, 4, 2))):
+        history = helios.history(WIDTH, HEIGHT, **options)
+        for _ in range(2):
+            *_, step = helios.sample(history, text, seed=0, steps=(1, 1, 1))
+            history = history.append(step.latent)
+        assert history.chunk == 2 and torch.isfinite(history.window).all()
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_stop_within_the_block_loop(helios):
+    """The exception comes through as it is, no block runs after it, and the model works on."""
+    calls = []
+
+    def stop():
+        calls.append(1)
+        if len(calls) == 4:  # the second step's second block
+            raise Stopped
+
+    history, text = helios.history(WIDTH, HEIGHT), helios.text(PROMPT)
+    steps = helios.sample(history, text, seed=0)
+    helios.interrupt = stop
+    try:
+        assert next(steps).index == 0
+        with pytest.raises(Stopped):
+            next(steps)
+        assert len(calls) == 4 and list(steps) == []
+    finally:
+        helios.interrupt = None
+    assert not torch.is_inference_mode_enabled()
+    assert len(list(helios.sample(history, text, seed=0))) == 12
+
+
+def test_nan_names_chunk_stage_and_step(fresh, helios):
+    bias = fresh.transformer.proj_out.bias
+    steps = fresh.sample(fresh.history(WIDTH, HEIGHT), helios.text(PROMPT), seed=0)
+    for _ in range(5):
+        next(steps)
+    bias.data[3] = math.nan
+    with pytest.raises(ValueError, match="chunk 1, stage 2, step 6 of 12: .*NaN"):
+        list(steps)
+
+
+def test_bf16_weights_keep_a_float32_state(distilled, helios):
+    """M8, M11: what the sampler holds is never rounded to the weights' dtype."""
+    model = load(distilled[0], weight_dtype="bf16")
+    history, text = model.history(WIDTH, HEIGHT), helios.text(PROMPT)
+    steps = list(model.sample(history, text, seed=SEED))
+    assert model.transformer.dtype == torch.bfloat16
+    assert all(s.latent.dtype == s.x0.dtype == torch.float32 for s in steps)
+    assert all((s.latent != s.latent.bfloat16().float()).any() for s in steps)
+    assert error(steps[-1].latent, list(helios.sample(history, text, seed=SEED))[-1].latent) < 0.05
+
+
+def test_components_are_released_and_load_again(fresh):
+    before = fresh.text(PROMPT)
+    fresh.release("text_encoder")
+    assert "text_encoder" not in fresh.__dict__
+    assert torch.equal(fresh.text(PROMPT), before)
