@@ -33,7 +33,7 @@ def pool(rotations: np.ndarray, factor: int) -> np.ndarray:
 
 
 def history_rotations(parts, height: int, width: int, rope_dim, theta: float) -> np.ndarray:
-    """Rotations [n, d/2] of the history tokens in their order (long, mid, short); height, width: the short term grid."""
+    """Rotations [n, d/2] of the history tokens (long, mid, short); height, width: the short term patch grid."""
     levels = ((parts.long_index, 4), (parts.mid_index, 2), (parts.short_index, 1))
     rows = [pool(table(index, height, width, rope_dim, theta), factor) for index, factor in levels]
     return np.concatenate([rearrange(r, "t h w d -> (t h w) d") for r in rows])

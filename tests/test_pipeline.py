@@ -18,6 +18,9 @@ from helios_video.helios_core import load, pyramid
 from helios_video.helios_core.noise import Noise
 from helios_video.helios_core.pipeline import ChunkDone
 
+# diffusers gives numpy torch scalars
+pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
+
 PROMPT, NEGATIVE = "a red circle moving left", "grey"
 WIDTH, HEIGHT, SEED = 128, 64, 7
 TRANSFORMER = dict(num_attention_heads=2, attention_head_dim=24, rope_dim=(8, 8, 8), ffn_dim=64)

@@ -11,6 +11,9 @@ from helios_video.helios_core.config import ScheduleConfig
 from helios_video.helios_core.pipeline import check_finite
 from helios_video.helios_core.sampler import Plan, SampleStep, denoise, dmd, euler
 
+# diffusers gives numpy torch scalars
+pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
+
 CONFIG = ScheduleConfig(scheduler_type="dmd", use_dynamic_shifting=True, time_shift_type="linear")
 FULL = (1, 2, 3, 16, 24)
 COARSE = (1, 2, 3, 4, 6)

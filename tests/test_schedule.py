@@ -9,6 +9,9 @@ from helios_video.helios_core import schedule
 from helios_video.helios_core.config import ScheduleConfig, TransformerConfig, find_variant, parse_steps
 from helios_video.helios_core.sampler import Plan
 
+# diffusers gives numpy torch scalars
+pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
+
 LINEAR = ScheduleConfig(scheduler_type="dmd", use_dynamic_shifting=True, time_shift_type="linear")
 EXPONENTIAL = dataclasses.replace(LINEAR, time_shift_type="exponential")
 BASE = ScheduleConfig(stages=1, stage_range=(0, 1), use_dynamic_shifting=True)

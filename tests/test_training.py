@@ -138,7 +138,9 @@ def test_untrained_vae_already_tells_colours_apart():
     torch.manual_seed(0)
     vae = tiny_vae.WanVAE(tiny_vae.CONFIG).eval()
     tiny_vae.initialise(vae)
-    video = tiny_vae.to_video(np.stack([shapes.draw(shapes.Scene(c, "circle", "up", "plain"), 1) for c in shapes.COLOURS]))
+    video = tiny_vae.to_video(
+        np.stack([shapes.draw(shapes.Scene(c, "circle", "up", "plain"), 1) for c in shapes.COLOURS])
+    )
     with torch.inference_mode():
         latent = vae.encode(video)[0]
     assert latent.flatten(1).std(0).mean() > 0.05

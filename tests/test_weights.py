@@ -23,7 +23,6 @@ FILE = "diffusion_pytorch_model.safetensors"
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """A tiny folder in the published layout, the transformer in two shards."""
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("checkpoint")
     for part in ("transformer", "vae", "scheduler", "text_encoder"):

@@ -1,4 +1,4 @@
-"""The one training loop: AdamW with warm-up and cosine decay, EMA, a log, checkpoints that a stopped run resumes from."""
+"""The one training loop: AdamW with warm-up and cosine decay, EMA, a log, and checkpoints to resume from."""
 
 from __future__ import annotations
 

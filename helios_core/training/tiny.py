@@ -70,7 +70,7 @@ class Tiny(nn.Module):
 
 @dataclass(frozen=True)
 class Clips:
-    """latents [n c t h w], normalised; captions: token ids [n, 3 ways to say it, m]; empty: ids of no caption [1, m]."""
+    """latents [n c t h w], normalised; captions: token ids [n, 3 ways to say it, m]; empty: those of "" [1, m]."""
 
     latents: Tensor
     captions: Tensor

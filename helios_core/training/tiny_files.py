@@ -63,7 +63,9 @@ def save_folder(
     (folder / "tokenizer").mkdir(exist_ok=True)
     tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
     special = {"pad_token": PAD, "eos_token": END, "unk_token": UNKNOWN}
-    write_json(folder / "tokenizer" / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **special})
+    write_json(
+        folder / "tokenizer" / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **special}
+    )
     kept = ("num_train_timesteps", "shift", "stages", "stage_range", "gamma", "scheduler_type", "use_dynamic_shifting")
     table = {"_class_name": "HeliosScheduler", **{k: v for k, v in asdict(schedule).items() if k in kept}}
     write_json(folder / "scheduler" / "scheduler_config.json", table)
