@@ -217,7 +217,7 @@ class Helios:
         height: int = 0,
         frames: int = 132,
         seed: int = 0,
-        negative: str = "",
+        negative: str | None = None,
         history: History | None = None,
         **options,
     ) -> Iterator[SampleStep | ChunkDone]:
@@ -237,7 +237,7 @@ class Helios:
         return self._chunks(prompt, negative, history, math.ceil(frames / self.config.frames_per_chunk), seed, options)
 
     def _chunks(self, prompt, negative, history, total, seed, options):
-        positive, none = self.text(prompt), self.text(negative)
+        positive, none = self.text(prompt), self.text(negative or "")
         self.release("text_encoder")
         for _ in range(total):
             for step in self.sample(history, positive, seed=seed, negative=none, **options):

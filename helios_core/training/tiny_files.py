@@ -91,7 +91,9 @@ def _cast(name: str, value, dtype):
 
 def save_part(folder: Path, stem: str, state: dict, config: dict, class_name: str | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.detach().cpu() for k, v in state.items()}, folder / f"{stem}.safetensors", {"format": "pt"})
+    file = folder / f"{stem}.safetensors"
+    save_file({k: v.detach().cpu() for k, v in state.items()}, file, {"format": "pt"})
+    file.chmod(0o644)  # safetensors writes for the owner only
     write_json(folder / "config.json", {"_class_name": class_name, **config} if class_name else config)
 
 

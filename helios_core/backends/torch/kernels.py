@@ -33,6 +33,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tenso
     return F.gelu(y, approximate="tanh") if gelu else y
 
 
+def by_rows(function, x: Tensor, rows: int = 1024) -> Tensor:
+    """function(x [b n d]), on the CPU a thousand tokens at a time: what it holds in between stays small."""
+    if not on_cpu(x) or x.shape[1] <= rows:
+        return function(x)
+    return torch.cat([function(part) for part in x.split(rows, dim=1)], dim=1)
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """RMS norm over the last axis in float32; x of any float type, weight broadcasts to it."""
     x = x.float()
@@ -43,15 +50,17 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """Softmax attention of q [b h n d] over k, v [b h m d]; bias is added to the logits. Returns [b h n d]."""
-    if bias is None and q.dtype == torch.bfloat16 and q.shape[2] >= QUERIES and on_cpu(q):
-        return attention_by_blocks(q, k, v)
+    if on_cpu(q):
+        q, k, v = (x.contiguous() for x in (q, k, v))  # rows that lie apart cost the CPU more than the copy
+        if bias is None and q.dtype == torch.bfloat16 and q.shape[2] >= QUERIES:
+            return attention_by_blocks(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
 def attention_by_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """One head and QUERIES queries at a time. Logits are rounded to the inputs' type, so keys are centred first: that
-    shifts all logits of a query alike, which softmax ignores, and keeps them small where rounding is fine."""
-    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    """One head and QUERIES queries at a time, q, k, v contiguous. Logits are rounded to the inputs' type, so keys are
+    centred first: that shifts all logits of a query alike, which softmax ignores, and keeps them small."""
+    out = torch.empty_like(q)
     q, k = q * q.shape[-1] ** -0.5, k - k.mean(dim=2, keepdim=True)
     heads = (x.flatten(0, 1) for x in (q, k, v, out))
     for queries, keys, values, result in zip(*heads, strict=True):

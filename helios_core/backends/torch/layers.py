@@ -39,7 +39,7 @@ def modulated_norm(streams: list[Tensor], mods: list[Modulation], eps: float, dt
 
 
 def gated_add(streams: list[Tensor], update: Tensor, mods: list[Modulation]) -> list[Tensor]:
-    """stream + gate * update; in place where no gradient is wanted. An update of the last tokens only drops the rest."""
+    """stream + gate * update [b n d], for every stream its part of the update; in place where no gradient is wanted."""
     parts = update.split([x.shape[1] for x in streams], dim=1)
     if torch.is_grad_enabled():
         return [torch.addcmul(x, y, mod.gate) for x, y, mod in zip(streams, parts, mods, strict=True)]
@@ -139,7 +139,7 @@ class FeedForward(nn.Module):
         self.net = nn.ModuleList([GELU(dim, inner), nn.Identity(), Linear(inner, dim)])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net[2](self.net[0](x))
+        return kernels.by_rows(lambda part: self.net[2](self.net[0](part)), x)
 
 
 class Projection(nn.Module):

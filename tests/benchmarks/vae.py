@@ -1,0 +1,132 @@
+"""Times and peak memory of the Wan VAE's decode, ours and diffusers', on the CPU.
+
+Both run interleaved in one process with the same random weights; medians are reported, and the median of the ratios of
+neighbouring runs, which is what counts on a busy machine. The ceiling is the speed of a large matrix product, measured
+between the runs. Peak memory is that of a fresh process each (getrusage), next to what it held before decoding.
+
+    python tests/benchmarks/vae.py
+    python tests/benchmarks/vae.py --size 96 9 12 20 --dtype fp32 --repeats 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+from statistics import median
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+SIZES = [(12, 9, 8, 8), (32, 9, 12, 20), (96, 9, 12, 20)]  # base_dim, then the latent's t, h, w
+PRODUCT = 1536  # rows and columns of the ceiling's matrices
+
+
+def build_ours(base_dim: int, dtype: torch.dtype):
+    from helios_video.helios_core.backends.torch.vae import WanVAE
+    from helios_video.helios_core.config import VAEConfig
+
+    return WanVAE(VAEConfig(base_dim=base_dim)).eval().to(dtype)
+
+
+def build_theirs(base_dim: int, dtype: torch.dtype):
+    from diffusers import AutoencoderKLWan
+
+    return AutoencoderKLWan(base_dim=base_dim).eval().to(dtype)
+
+
+def latents(size: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    return torch.randn(1, 16, *size[1:], generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+def timed(run) -> tuple[float, torch.Tensor]:
+    start = time.perf_counter()
+    out = run()
+    return time.perf_counter() - start, out
+
+
+def measure_speed(size: tuple[int, ...], name: str, repeats: int) -> dict[str, float]:
+    dtype = DTYPES[name]
+    theirs, ours = build_theirs(size[0], dtype), build_ours(size[0], dtype)
+    ours.load_state_dict(theirs.state_dict())
+    z, square = latents(size, dtype), torch.randn(PRODUCT, PRODUCT).to(dtype)
+    with FlopCounterMode(display=False) as counter:
+        wanted = theirs.decode(z).sample
+    found = ours.decode(z)
+    rounds = []
+    for _ in range(repeats):
+        seconds = [timed(run)[0] for run in (lambda: ours.decode(z), lambda: theirs.decode(z).sample)]
+        product = min(timed(lambda: square @ square)[0] for _ in range(5))
+        rounds.append((*seconds, seconds[1] / seconds[0], 2e-9 * PRODUCT**3 / product))
+    t_ours, t_theirs, ratio, ceiling = map(median, zip(*rounds))
+    gflop = counter.get_total_flops() / 1e9
+    error = ((found - wanted).float().norm() / wanted.float().norm()).item()
+    return {
+        "ours s": t_ours,
+        "diffusers s": t_theirs,
+        "times as fast": ratio,
+        "error": error,
+        "ceiling GFLOP/s": ceiling,
+        "ours, of ceiling": gflop / t_ours / ceiling,  # of diffusers' multiplications, which ours need not do
+        "diffusers, of ceiling": gflop / t_theirs / ceiling,
+    }
+
+
+def peak_mib() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def probe(which: str, size: tuple[int, ...], name: str) -> None:
+    """Prints the peak of this process before and after one decode, MiB."""
+    model = (build_ours if which == "ours" else build_theirs)(size[0], DTYPES[name])
+    z = latents(size, DTYPES[name])
+    before = peak_mib()
+    model.decode(z)
+    print(before, peak_mib())
+
+
+def measure_memory(size: tuple[int, ...], name: str, threads: int) -> dict[str, float]:
+    found = {}
+    for which in ("ours", "diffusers"):
+        command = [sys.executable, __file__, "--probe", which, "--threads", str(threads)]
+        command += ["--dtype", name, "--size", *map(str, size)]
+        words = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        before, peak = map(float, words[-2:])
+        found |= {f"{which} MiB": peak, f"{which} MiB before": before}
+    return found | {"peak, of diffusers'": found["ours MiB"] / found["diffusers MiB"]}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, nargs=4, action="append", metavar=("BASE_DIM", "T", "H", "W"))
+    parser.add_argument("--dtype", choices=DTYPES, action="append")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--no-speed", action="store_true")
+    parser.add_argument("--probe", choices=["ours", "diffusers"], help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+@torch.inference_mode()
+def main() -> None:
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    cases = [(tuple(size), name) for size in args.size or SIZES for name in args.dtype or DTYPES]
+    for size, name in cases:
+        if args.probe:
+            probe(args.probe, size, name)
+            continue
+        found = {} if args.no_speed else measure_speed(size, name, args.repeats)
+        found |= {} if args.no_memory else measure_memory(size, name, args.threads)
+        print(f"base_dim {size[0]}, latent {size[1]}x{size[2]}x{size[3]}, {name}, {args.threads} threads")
+        for key, value in found.items():
+            print(f"  {key:24}{value:10.3g}" if value < 1 else f"  {key:24}{value:10.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
