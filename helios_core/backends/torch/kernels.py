@@ -24,6 +24,11 @@ def on_cpu(x: Tensor) -> bool:
     return ONEDNN and x.device.type == "cpu" and x.dtype in ONEDNN_DTYPES and not torch.is_grad_enabled()
 
 
+def spare(x: Tensor) -> Tensor | None:
+    """x, for an operation to write its result into; None, so that it makes a new tensor, where gradients need x."""
+    return None if torch.is_grad_enabled() else x
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:
     """x [... i] times weight [o i] plus bias, then GELU (tanh form) if asked."""
     if on_cpu(x) and x.dtype == weight.dtype and (gelu or x.shape[-2] >= MIN_ROWS):
@@ -40,12 +45,10 @@ def by_rows(function, x: Tensor, rows: int = 1024) -> Tensor:
     return torch.cat([function(part) for part in x.split(rows, dim=1)], dim=1)
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """RMS norm over the last axis in float32; x of any float type, weight broadcasts to it."""
-    x = x.float()
-    if x.device.type != "cpu":
-        return F.rms_norm(x, x.shape[-1:], None, eps) * weight
-    return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * weight
+def inverse_rms(x: Tensor, eps: float) -> Tensor:
+    """One over the root mean square of the last axis, which stays with size 1; float32 whatever x is."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return (norm.square() / x.shape[-1] + eps).rsqrt()
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ...config import TransformerConfig
 from . import kernels
+from .kernels import spare
 
 
 class Modulation(NamedTuple):
@@ -39,17 +40,15 @@ def modulated_norm(streams: list[Tensor], mods: list[Modulation], eps: float, dt
 
 
 def gated_add(streams: list[Tensor], update: Tensor, mods: list[Modulation]) -> list[Tensor]:
-    """stream + gate * update [b n d], for every stream its part of the update; in place where no gradient is wanted."""
+    """stream + gate * update [b n d], for every stream its part of the update. Without gradients in place."""
     parts = update.split([x.shape[1] for x in streams], dim=1)
-    if torch.is_grad_enabled():
-        return [torch.addcmul(x, y, mod.gate) for x, y, mod in zip(streams, parts, mods, strict=True)]
-    return [x.addcmul_(y, mod.gate) for x, y, mod in zip(streams, parts, mods, strict=True)]
+    return [torch.addcmul(x, y, mod.gate, out=spare(x)) for x, y, mod in zip(streams, parts, mods, strict=True)]
 
 
 def rotate(x: Tensor, rotations: Tensor) -> Tensor:
-    """Turns channel pairs of x [b n m h d], float32, by rotations [n d/2] complex."""
+    """Turns channel pairs of x [b n m h d], float32, by complex rotations that broadcast to [b n m h d/2]. Without gradients in place."""
     pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * rotations[:, None, None]).flatten(-2)
+    return torch.view_as_real(torch.mul(pairs, rotations, out=spare(pairs))).flatten(-2)
 
 
 class Linear(nn.Linear):
@@ -85,14 +84,17 @@ class Attention(nn.Module):
         del self.to_q, self.to_k, self.to_v
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys [b n 2 d], normalised, float32; values [b n d]."""
+        """Queries and keys [b n 2 d], values [b n d] of tokens x [b n d]."""
         if hasattr(self, "to_qkv"):
             qkv = self.to_qkv(x)
         else:
             qkv = kernels.linear(x, self.joined("weight"), self.joined("bias"))
         qk, v = qkv.split([2 * x.shape[-1], x.shape[-1]], dim=-1)
-        weight = torch.stack([self.norm_q.weight, self.norm_k.weight])
-        return kernels.rms_norm(rearrange(qk, "b n (m d) -> b n m d", m=2), weight, self.eps), v
+        return rearrange(qk, "b n (m d) -> b n m d", m=2), v
+
+    def rms_norm(self, x: Tensor, norm: nn.RMSNorm) -> Tensor:
+        """In float32 inside, over all heads together; the type of x comes back."""
+        return (x * kernels.inverse_rms(x, self.eps) * norm.weight.float()).to(x.dtype)
 
     def split_heads(self, x: Tensor) -> Tensor:
         return rearrange(x, "b n (h d) -> b h n d", h=self.heads)
@@ -110,17 +112,19 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rotations: Tensor, split: int, first: int = 0) -> Tensor:
         """Self-attention over history (up to `split`) and current tokens [b n d]; results from token `first` on."""
         qk, v = self.project(x)
-        qk = rotate(rearrange(qk, "b n m (h d) -> b n m h d", h=self.heads), rotations).to(v.dtype)
+        turns = rotations[:, None, None] * kernels.inverse_rms(qk, self.eps)[..., None]
+        qk = qk * torch.stack([self.norm_q.weight, self.norm_k.weight]).float()
+        qk = rotate(rearrange(qk, "b n m (h d) -> b n m h d", h=self.heads), turns).to(v.dtype)
         q, k = rearrange(qk, "b n m h d -> m b h n d")
         return self.attend(q[:, :, first:], self.amplify(k, split), self.split_heads(v))
 
     def keys_values(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        k = kernels.rms_norm(self.to_k(text), self.norm_k.weight, self.eps).to(text.dtype)
+        k = self.rms_norm(self.to_k(text), self.norm_k)
         return tuple(self.split_heads(x).contiguous() for x in (k, self.to_v(text)))
 
     def cross(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         """Cross-attention of x [b n d] to a prompt's keys and values [b h m d]."""
-        q = kernels.rms_norm(self.to_q(x), self.norm_q.weight, self.eps).to(keys.dtype)
+        q = self.rms_norm(self.to_q(x), self.norm_q)
         return self.attend(self.split_heads(q), keys, values, bias)
 
 

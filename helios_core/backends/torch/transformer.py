@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ... import rope
 from ...config import TransformerConfig
+from .kernels import spare
 from .layers import Attention, FeedForward, Modulation, OutputNorm, TimeTextEmbedding, gated_add, modulated_norm
 
 FLOAT32 = ("time_embedder", "scale_shift_table", "norm1", "norm2", "norm3", "history_key_scale")
@@ -69,7 +70,9 @@ class Block(nn.Module):
         if last:
             streams, attention, feed = streams[-1:], attention[-1:], feed[-1:]
         streams = gated_add(streams, self.attn1(y, rotations, split, split if last else 0), attention)
-        streams[-1] = streams[-1] + self.attn2.cross(self.norm2(streams[-1]).to(dtype), *text)
+        *history, x = streams
+        x = torch.add(x, self.attn2.cross(self.norm2(x).to(dtype), *text), out=spare(x))
+        streams = [*history, x]
         return gated_add(streams, self.ffn(modulated_norm(streams, feed, self.eps, dtype)), feed)
 
 

@@ -5,6 +5,7 @@ Latents here are raw VAE space; normalisation by latents_mean and latents_std is
 """
 
 from collections.abc import Iterator
+from math import ceil
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from .vae_blocks import AttentionBlock, CausalConv3d, Downsample, Head, MidBlock
 from .vae_conv import Stream
 
 # Numbers in the largest activation of one block of frames. Larger is faster until memory is short.
-BLOCK_SIZE = {"cpu": 12_000_000, "gpu": 100_000_000}
+BLOCK_SIZE = {"cpu": 8_000_000, "gpu": 100_000_000}
 
 
 class Encoder3d(nn.Module):
@@ -64,17 +65,18 @@ def flow(x: Tensor, layers: list, stream: Stream) -> Iterator[Tensor]:
             yield x
         return
     layer, *rest = layers
-    for part in x.tensor_split(pieces(x, layer.width), dim=2):
+    for part in x.split(block(x, layer.width), dim=2):
         yield from flow(layer(part, stream), rest, stream)
 
 
-def pieces(x: Tensor, width: int) -> int:
-    """In how many pieces to cut the frames of x [b c t h w] for a layer of that width; never while training."""
+def block(x: Tensor, width: int) -> int:
+    """How many frames of x [b c t h w] a layer of that width takes at once; all of them while training."""
     b, _, t, h, w = x.shape
-    if torch.is_grad_enabled():
-        return 1
-    frames = BLOCK_SIZE["cpu" if x.device.type == "cpu" else "gpu"] // (b * h * w * width)
-    return -(-t // max(1, frames))
+    most = BLOCK_SIZE["cpu" if x.device.type == "cpu" else "gpu"] // (b * h * w * width)
+    if torch.is_grad_enabled() or most >= t:
+        return t
+    pieces = ceil(t / max(2, most // 2 * 2))
+    return ceil(t / pieces / 2) * 2  # even, for the CPU's kernels take frames in pairs
 
 
 class WanVAE(nn.Module):

@@ -20,7 +20,10 @@ WINOGRAD_CHANNELS, WINOGRAD_PIXELS = 32, 1024  # below either, transforming cost
 
 
 class Stream:
-    """What one clip under way must remember: module -> its last input frames [b c t h w]. Never shared by two clips."""
+    """What one clip under way must remember: module -> its last input frames [b c t h w]. Never shared by two clips.
+
+    Inference on a CPU also keeps its working memory here: fresh memory is slow, and many sizes of it fragment.
+    """
 
     def __init__(self):
         self.past: dict[nn.Module, Tensor] = {}
@@ -37,7 +40,8 @@ class Stream:
         """Uninitialised memory of that shape; the next call of that name overwrites it."""
         size = torch.Size(shape).numel()
         old = self.buffers.get(name)
-        if old is None or old.numel() < size:
+        if old is None or not size <= old.numel() <= 4 * size:
+            self.buffers.pop(name, None)
             self.buffers[name] = like.new_empty(size)
         return self.buffers[name][:size].view(shape)
 
@@ -93,10 +97,11 @@ def fused_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm, add: Tensor | 
         for i, size in ((1, t + 2), (2, h + 1), (3, w + 1)):
             full.narrow(i, size, full.shape[i] - size).zero_()
         full[:, :, 0], full[:, :, :, 0] = 0, 0
-    past = stream.past.get(layer)
-    inner[:, :2] = 0 if past is None else rearrange(past, "b c t h w -> b t h w c")
+    past = stream.past.setdefault(layer, rearrange(x.new_zeros(b, 2, h, w, c), "b t h w c -> b c t h w"))
+    past = rearrange(past, "b c t h w -> b t h w c")
+    inner[:, :2] = past
     inner[:, 2:].copy_(x) if norm is None else activate(x, norm.gamma, inner[:, 2:])
-    stream.past[layer] = rearrange(inner[:, t:].clone(), "b t h w c -> b c t h w")
+    past.copy_(inner[:, t:])
     if not wide:
         y = conv(rearrange(full, "b t h w c -> b c t h w"), layer.weight, layer.bias, (0, 1, 1))
         return y if add is None else add.add_(y)
