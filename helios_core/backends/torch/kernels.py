@@ -1,8 +1,8 @@
-"""The three operations that dominate a transformer on the CPU, and their plain twins everywhere else.
+"""Where a transformer spends its time: products and attention, each the way the CPU does it fastest.
 
-Without gradients the CPU takes oneDNN's product with GELU in its last pass, and bfloat16 attention as matrix products
-over blocks of queries: torch's fused CPU attention multiplies bfloat16 no faster than float32. A GPU, or a graph that
-needs gradients, takes torch's own operations. Measurements: tests/benchmarks/transformer.py.
+Without gradients the CPU takes oneDNN's matrix product with GELU in its last pass, and bfloat16 attention as matrix
+products over blocks of queries: torch's fused attention multiplies bfloat16 no faster than float32 there. A GPU, or a
+graph that needs gradients, takes torch's own operations. Measured by tests/benchmarks/transformer.py.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_li
 ONEDNN_DTYPES = {torch.float32}
 if ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported():
     ONEDNN_DTYPES.add(torch.bfloat16)
-MIN_ROWS = 512  # oneDNN lays the weights out anew on every call; fewer rows do not pay for it
 QUERIES = 256  # queries whose logits stay in the cache
 
 
 def on_cpu(x: Tensor) -> bool:
-    """Whether the CPU's own ways may be taken: inference in a type that oneDNN multiplies natively."""
+    """Whether the CPU's own ways are open to x: inference in a type that oneDNN multiplies natively."""
     return ONEDNN and x.device.type == "cpu" and x.dtype in ONEDNN_DTYPES and not torch.is_grad_enabled()
 
 
@@ -31,7 +30,7 @@ def spare(x: Tensor) -> Tensor | None:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:
     """x [... i] times weight [o i] plus bias, then GELU (tanh form) if asked."""
-    if on_cpu(x) and x.dtype == weight.dtype and (gelu or x.shape[-2] >= MIN_ROWS):
+    if on_cpu(x) and x.dtype == weight.dtype:
         name, form = ("gelu", "tanh") if gelu else ("none", "")
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], form)
     y = F.linear(x, weight, bias)
@@ -61,8 +60,11 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Te
 
 
 def attention_by_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """One head and QUERIES queries at a time, q, k, v contiguous. Logits are rounded to the inputs' type, so keys are
-    centred first: that shifts all logits of a query alike, which softmax ignores, and keeps them small."""
+    """`attention` one head and QUERIES queries at a time; q, k, v contiguous.
+
+    Logits are rounded to the inputs' type, so keys are centred first: that shifts all logits of a query alike, which
+    softmax does not see, and keeps them small where rounding is fine.
+    """
     out = torch.empty_like(q)
     q, k = q * q.shape[-1] ** -0.5, k - k.mean(dim=2, keepdim=True)
     heads = (x.flatten(0, 1) for x in (q, k, v, out))

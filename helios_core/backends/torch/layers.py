@@ -24,7 +24,7 @@ class Modulation(NamedTuple):
 
     shift: Tensor
     scale: Tensor
-    gate: Tensor
+    gate: Tensor | None = None
 
 
 def modulated_norm(streams: list[Tensor], mods: list[Modulation], eps: float, dtype: torch.dtype) -> Tensor:
@@ -46,7 +46,10 @@ def gated_add(streams: list[Tensor], update: Tensor, mods: list[Modulation]) -> 
 
 
 def rotate(x: Tensor, rotations: Tensor) -> Tensor:
-    """Turns channel pairs of x [b n m h d], float32, by complex rotations that broadcast to [b n m h d/2]. Without gradients in place."""
+    """Turns channel pairs of x [b n m h d], float32, by complex rotations that broadcast to [b n m h d/2].
+
+    Without gradients in place.
+    """
     pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
     return torch.view_as_real(torch.mul(pairs, rotations, out=spare(pairs))).flatten(-2)
 
@@ -192,4 +195,4 @@ class OutputNorm(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor, dtype: torch.dtype) -> Tensor:
         shift, scale = (self.scale_shift_table + embedding.float()[:, None]).unsqueeze(2).unbind(1)
-        return modulated_norm([x], [Modulation(shift, 1 + scale, scale)], self.eps, dtype)
+        return modulated_norm([x], [Modulation(shift, 1 + scale)], self.eps, dtype)

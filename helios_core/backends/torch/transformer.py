@@ -69,8 +69,7 @@ class Block(nn.Module):
         y = modulated_norm(streams, attention, self.eps, dtype)
         if last:
             streams, attention, feed = streams[-1:], attention[-1:], feed[-1:]
-        streams = gated_add(streams, self.attn1(y, rotations, split, split if last else 0), attention)
-        *history, x = streams
+        *history, x = gated_add(streams, self.attn1(y, rotations, split, split if last else 0), attention)
         x = torch.add(x, self.attn2.cross(self.norm2(x).to(dtype), *text), out=spare(x))
         streams = [*history, x]
         return gated_add(streams, self.ffn(modulated_norm(streams, feed, self.eps, dtype)), feed)

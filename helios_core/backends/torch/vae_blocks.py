@@ -60,7 +60,7 @@ class ResidualBlock(nn.Module):
         self.width = max(in_dim, out_dim)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        h = causal_conv(x, self.conv1, stream, self.norm1)
+        h = causal_conv(x, self.conv1, stream, self.norm1, passing=True)
         x = x if self.conv_shortcut is None else self.conv_shortcut(x, stream)
         return causal_conv(h, self.conv2, stream, self.norm2, add=x)
 
@@ -104,7 +104,7 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         if self.time_conv is not None:
             x = self.double_frames(x, stream)
-        y = upsample_conv(rearrange(x, "b c t h w -> (b t) c h w"), self.resample[1])
+        y = upsample_conv(rearrange(x, "b c t h w -> (b t) c h w"), self.resample[1], stream)
         return rearrange(y, "(b t) c h w -> b c t h w", b=len(x))
 
 

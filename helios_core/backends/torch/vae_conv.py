@@ -27,7 +27,7 @@ class Stream:
 
     def __init__(self):
         self.past: dict[nn.Module, Tensor] = {}
-        self.buffers: dict[str, Tensor] = {}
+        self.buffers: dict = {}
 
     def extend(self, key: nn.Module, x: Tensor, keep: int) -> Tensor:
         """x [b c t h w] after the frames remembered for `key`, or after `keep` zeros; remembers the last `keep`."""
@@ -36,7 +36,7 @@ class Stream:
         self.past[key] = x[:, :, -keep:].clone()
         return x
 
-    def scratch(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    def scratch(self, name, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Uninitialised memory of that shape; the next call of that name overwrites it."""
         size = torch.Size(shape).numel()
         old = self.buffers.get(name)
@@ -72,21 +72,22 @@ def activate(x: Tensor, gamma: Tensor, out: Tensor) -> None:
     F.silu(out.mul_(gamma.flatten()), inplace=True)
 
 
-def causal_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm=None, add: Tensor | None = None) -> Tensor:
+def causal_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm=None, *, add=None, passing=False) -> Tensor:
     """Convolves silu(norm(x)), or x, with no later frame: zeros or the stream's past before the first.
 
     x [b c t h w] -> [b o t h w], plus `add`, which inference on a CPU overwrites with the result.
+    passing: the result is only for the next call, which may overwrite it.
     """
     kt, kh, kw = layer.kernel_size
     if kt == kh == 3 and fused(x, layer.weight):
-        return fused_conv(x, layer, stream, norm, add)
+        return fused_conv(x, layer, stream, norm, add, passing)
     x = x if norm is None else F.silu(norm(x))
     x = stream.extend(layer, x, kt - 1) if kt > 1 else x
     y = conv(x, layer.weight, layer.bias, (0, kh // 2, kw // 2))
     return y if add is None else y + add
 
 
-def fused_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm, add: Tensor | None) -> Tensor:
+def fused_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm, add: Tensor | None, passing: bool) -> Tensor:
     """`causal_conv` with a 3x3x3 kernel, in memory that the stream reuses, [b t h w c]."""
     x = rearrange(x, "b c t h w -> b t h w c")
     (b, t, h, w, c), o = x.shape, layer.out_channels
@@ -105,12 +106,15 @@ def fused_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm, add: Tensor | 
     if not wide:
         y = conv(rearrange(full, "b t h w c -> b c t h w"), layer.weight, layer.bias, (0, 1, 1))
         return y if add is None else add.add_(y)
-    y = x.new_empty(b, t, h, w, o) if add is None else rearrange(add, "b c t h w -> b t h w c")
+    if add is None:
+        y = stream.scratch("passing", (b, t, h, w, o), x) if passing else x.new_empty(b, t, h, w, o)
+    else:
+        y = rearrange(add, "b c t h w -> b t h w c")
     winograd.conv(full, layer.weight, layer.bias, y, add is not None, partial(stream.scratch, like=x))
     return rearrange(y, "b t h w c -> b c t h w")
 
 
-def upsample_conv(x: Tensor, layer: nn.Conv2d) -> Tensor:
+def upsample_conv(x: Tensor, layer: nn.Conv2d, stream: Stream) -> Tensor:
     """The 3x3 convolution of x [n c h w], nearest-upsampled to twice its size -> [n o 2h 2w].
 
     Two of three taps fall on the same pixel, so each of the four output phases is a 2x2 convolution of x itself:
@@ -123,7 +127,7 @@ def upsample_conv(x: Tensor, layer: nn.Conv2d) -> Tensor:
     weight = torch.einsum("aiy,bjx,ocyx->abocij", fold, fold, layer.weight).flatten(0, 2)
     y = conv(x, weight, layer.bias.repeat(4), (1, 1))
     y = rearrange(y, "n (a b o) h w -> a b n h w o", a=2, b=2)
-    out = x.new_empty(n, h, 2, w, 2, layer.out_channels)
+    out = stream.scratch(layer, (n, h, 2, w, 2, layer.out_channels), x)
     for a, b in ((0, 0), (0, 1), (1, 0), (1, 1)):
         out[:, :, a, :, b] = y[a, b, :, a : a + h, b : b + w]
     return rearrange(out, "n h a w b o -> n o (h a) (w b)")
