@@ -14,7 +14,7 @@ from .vae_blocks import AttentionBlock, CausalConv3d, Downsample, Head, MidBlock
 from .vae_conv import Stream
 
 # Numbers in the largest activation of one block of frames. Larger is faster until memory is short.
-BLOCK_SIZE = {"cpu": 6_000_000, "gpu": 100_000_000}
+BLOCK_SIZE = {"cpu": 6_500_000, "gpu": 100_000_000}
 
 
 class Encoder3d(nn.Module):

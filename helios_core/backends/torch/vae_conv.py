@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from . import winograd
 
 WINOGRAD_CHANNELS, WINOGRAD_PIXELS = 32, 1024  # below either, transforming costs more than it saves
+FOLDED_SIZE = 2_000_000  # numbers in what upsample_conv makes at once, for the cache
 
 
 class Stream:
@@ -122,12 +123,14 @@ def upsample_conv(x: Tensor, layer: nn.Conv2d, stream: Stream) -> Tensor:
     """
     if not fused(x, layer.weight):
         return layer(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-    n, _, h, w = x.shape
+    (n, _, h, w), o = x.shape, layer.out_channels
     fold = x.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
     weight = torch.einsum("aiy,bjx,ocyx->abocij", fold, fold, layer.weight).flatten(0, 2)
-    y = conv(x, weight, layer.bias.repeat(4), (1, 1))
-    y = rearrange(y, "n (a b o) h w -> a b n h w o", a=2, b=2)
-    out = stream.scratch(layer, (n, h, 2, w, 2, layer.out_channels), x)
-    for a, b in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        out[:, :, a, :, b] = y[a, b, :, a : a + h, b : b + w]
+    out = stream.scratch(layer, (n, h, 2, w, 2, o), x)
+    few = max(1, FOLDED_SIZE // (4 * o * h * w))
+    for part, to in zip(x.split(few), out.split(few)):
+        y = conv(part, weight, layer.bias.repeat(4), (1, 1))
+        y = rearrange(y, "n (a b o) h w -> a b n h w o", a=2, b=2)
+        for a, b in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            to[:, :, a, :, b] = y[a, b, :, a : a + h, b : b + w]
     return rearrange(out, "n h a w b o -> n o (h a) (w b)")
