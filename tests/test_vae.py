@@ -127,15 +127,17 @@ def test_half_precision_stays_near(pairs, dtype):
 def test_gradients_match_diffusers():
     theirs, ours = build("odd")
     x = video(2, 5, 8, 12)
+    for model in (theirs, ours):
+        model.decoder.conv_out.weight.data.mul_(0.1)
+        model.decoder.conv_out.bias.data.mul_(0.1)
     with torch.enable_grad():
         mean, _ = ours.encode(x)
         ours.decode(mean, clamp=False).square().mean().backward()
         their_mean = theirs.encode(x).latent_dist.mean
-        # diffusers clamps; no value of this clip reaches the limit, so gradients are comparable
+        # diffusers clamps; no value of this small output reaches the limit, so gradients are comparable
         out = theirs.decode(their_mean).sample
         out.square().mean().backward()
-    if out.abs().max() >= 1:
-        pytest.fail("the test's weights saturate: choose smaller ones")
+    assert out.abs().max() < 1
     wanted = dict(theirs.named_parameters())
     for key, p in ours.named_parameters():
         if wanted[key].grad is not None and p.grad is not None:
