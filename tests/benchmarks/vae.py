@@ -11,18 +11,14 @@ between the runs. Peak memory is that of a fresh process each (getrusage), next 
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
-import time
-from statistics import median
 
 import torch
+from timing import DTYPES, peak_mib, race, show
 from torch.utils.flop_counter import FlopCounterMode
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SIZES = [(12, 9, 8, 8), (32, 9, 12, 20), (96, 9, 12, 20)]  # base_dim, then the latent's t, h, w
-PRODUCT = 1536  # rows and columns of the ceiling's matrices
 
 
 def build_ours(base_dim: int, dtype: torch.dtype):
@@ -42,42 +38,15 @@ def latents(size: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     return torch.randn(1, 16, *size[1:], generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
-def timed(run) -> tuple[float, torch.Tensor]:
-    start = time.perf_counter()
-    out = run()
-    return time.perf_counter() - start, out
-
-
 def measure_speed(size: tuple[int, ...], name: str, repeats: int) -> dict[str, float]:
     dtype = DTYPES[name]
     theirs, ours = build_theirs(size[0], dtype), build_ours(size[0], dtype)
     ours.load_state_dict(theirs.state_dict())
-    z, square = latents(size, dtype), torch.randn(PRODUCT, PRODUCT).to(dtype)
+    z = latents(size, dtype)
     with FlopCounterMode(display=False) as counter:
-        wanted = theirs.decode(z).sample
-    found = ours.decode(z)
-    rounds = []
-    for _ in range(repeats):
-        seconds = [timed(run)[0] for run in (lambda: ours.decode(z), lambda: theirs.decode(z).sample)]
-        product = min(timed(lambda: square @ square)[0] for _ in range(5))
-        rounds.append((*seconds, seconds[1] / seconds[0], 2e-9 * PRODUCT**3 / product))
-    t_ours, t_theirs, ratio, ceiling = map(median, zip(*rounds))
-    gflop = counter.get_total_flops() / 1e9
-    error = ((found - wanted).float().norm() / wanted.float().norm()).item()
-    return {
-        "ours s": t_ours,
-        "diffusers s": t_theirs,
-        "times as fast": ratio,
-        "error": error,
-        "ceiling GFLOP/s": ceiling,
-        "ours, of ceiling": gflop / t_ours / ceiling,  # of diffusers' multiplications, which ours need not do
-        "diffusers, of ceiling": gflop / t_theirs / ceiling,
-    }
-
-
-def peak_mib() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+        theirs.decode(z)
+    gflop = counter.get_total_flops() / 1e9  # of diffusers' multiplications, which ours need not do
+    return race(lambda: ours.decode(z), lambda: theirs.decode(z).sample, dtype, repeats, gflop)
 
 
 def probe(which: str, size: tuple[int, ...], name: str) -> None:
@@ -123,9 +92,7 @@ def main() -> None:
             continue
         found = {} if args.no_speed else measure_speed(size, name, args.repeats)
         found |= {} if args.no_memory else measure_memory(size, name, args.threads)
-        print(f"base_dim {size[0]}, latent {size[1]}x{size[2]}x{size[3]}, {name}, {args.threads} threads")
-        for key, value in found.items():
-            print(f"  {key:24}{value:10.3g}" if value < 1 else f"  {key:24}{value:10.2f}", flush=True)
+        show(f"base_dim {size[0]}, latent {size[1]}x{size[2]}x{size[3]}, {name}, {args.threads} threads", found)
 
 
 if __name__ == "__main__":

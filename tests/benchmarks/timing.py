@@ -1,0 +1,52 @@
+"""What the benchmark scripts share: interleaved timing of two functions, and a process's peak memory."""
+
+import resource
+import sys
+import time
+from statistics import median
+
+import torch
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRODUCT = 1536  # rows and columns of the ceiling's matrices
+
+
+def timed(run) -> tuple[float, torch.Tensor]:
+    start = time.perf_counter()
+    out = run()
+    return time.perf_counter() - start, out
+
+
+def race(ours, theirs, dtype: torch.dtype, repeats: int, gflop: float) -> dict[str, float]:
+    """Medians of interleaved runs, the median of the ratios of neighbours, and shares of the machine's ceiling.
+
+    The ceiling is the best of five products of large matrices between the runs; gflop is the reference's count.
+    """
+    square = torch.randn(PRODUCT, PRODUCT).to(dtype)
+    wanted, found = theirs(), ours()
+    rounds = []
+    for _ in range(repeats):
+        seconds = [timed(run)[0] for run in (ours, theirs)]
+        product = min(timed(lambda: square @ square)[0] for _ in range(5))
+        rounds.append((*seconds, seconds[1] / seconds[0], 2e-9 * PRODUCT**3 / product))
+    t_ours, t_theirs, ratio, ceiling = map(median, zip(*rounds))
+    return {
+        "ours s": t_ours,
+        "diffusers s": t_theirs,
+        "times as fast": ratio,
+        "error": ((found - wanted).float().norm() / wanted.float().norm()).item(),
+        "ceiling GFLOP/s": ceiling,
+        "ours, of ceiling": gflop / t_ours / ceiling,
+        "diffusers, of ceiling": gflop / t_theirs / ceiling,
+    }
+
+
+def peak_mib() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def show(title: str, found: dict[str, float]) -> None:
+    print(title)
+    for key, value in found.items():
+        print(f"  {key:24}{value:10.3g}" if value < 1 else f"  {key:24}{value:10.2f}", flush=True)
