@@ -1,8 +1,12 @@
 """What the benchmark scripts share: interleaved timing of two functions, and a process's peak memory."""
 
-import resource
+import ctypes
+import gc
+import re
+import subprocess
 import sys
 import time
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -41,9 +45,28 @@ def race(ours, theirs, dtype: torch.dtype, repeats: int, gflop: float) -> dict[s
     }
 
 
-def peak_mib() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+def peak_mib(run) -> tuple[float, float]:
+    """(resident MiB before run, the highest while it ran) of this process; what building left is given back first."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark; Linux only
+    before = _resident("VmRSS")
+    run()
+    return before, _resident("VmHWM")
+
+
+def _resident(key: str) -> float:
+    return int(re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+def race_memory(script: str, *options: str) -> dict[str, float]:
+    """Peaks of two fresh processes of the script: each gets --probe and prints what peak_mib returned."""
+    found = {}
+    for which in ("ours", "diffusers"):
+        command = [sys.executable, script, "--probe", which, *options]
+        words = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+        found |= {f"{which} MiB before": float(words[-2]), f"{which} MiB": float(words[-1])}
+    return found | {"peak, of diffusers'": found["ours MiB"] / found["diffusers MiB"]}
 
 
 def show(title: str, found: dict[str, float]) -> None:

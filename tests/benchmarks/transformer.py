@@ -7,11 +7,9 @@ python tests/benchmarks/transformer.py --size 65m --dtype bf16 --repeats 5
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 
 import torch
-from timing import DTYPES, peak_mib, race, show
+from timing import DTYPES, peak_mib, race, race_memory, show
 from torch.utils.flop_counter import FlopCounterMode
 
 M65 = dict(num_attention_heads=12, attention_head_dim=64, rope_dim=(24, 20, 20), ffn_dim=3072, num_layers=6)
@@ -60,13 +58,7 @@ def measure(size: str, name: str, repeats: int, threads: int) -> dict[str, float
     with FlopCounterMode(display=False) as counter:
         theirs()
     found = race(ours, theirs, DTYPES[name], repeats, counter.get_total_flops() / 1e9)
-    for which in ("ours", "diffusers"):
-        command = [sys.executable, __file__, "--probe", which, "--threads", str(threads)]
-        words = subprocess.run(
-            [*command, "--size", size, "--dtype", name], check=True, capture_output=True, text=True
-        ).stdout.split()
-        found |= {f"{which} MiB": float(words[-1]), f"{which} MiB before": float(words[-2])}
-    return found | {"peak, of diffusers'": found["ours MiB"] / found["diffusers MiB"]}
+    return found | race_memory(__file__, "--threads", str(threads), "--size", size, "--dtype", name)
 
 
 @torch.inference_mode()
@@ -83,9 +75,7 @@ def main() -> None:
         for name in args.dtype or DTYPES:
             if args.probe:
                 run = next(filter(None, build(size, DTYPES[name], args.probe)))
-                before = peak_mib()
-                run()
-                print(before, peak_mib())
+                print(*peak_mib(run))
             else:
                 repeats = args.repeats if size == "65m" else 10 * args.repeats
                 show(f"{size}, {name}, {args.threads} threads", measure(size, name, repeats, args.threads))

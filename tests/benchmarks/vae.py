@@ -2,7 +2,7 @@
 
 Both run interleaved in one process with the same random weights; medians are reported, and the median of the ratios of
 neighbouring runs, which is what counts on a busy machine. The ceiling is the speed of a large matrix product, measured
-between the runs. Peak memory is that of a fresh process each (getrusage), next to what it held before decoding.
+between the runs. Peak memory is that of a fresh process each, next to what it held before decoding (Linux only).
 
     python tests/benchmarks/vae.py
     python tests/benchmarks/vae.py --size 96 9 12 20 --dtype fp32 --repeats 3
@@ -11,11 +11,9 @@ between the runs. Peak memory is that of a fresh process each (getrusage), next 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 
 import torch
-from timing import DTYPES, peak_mib, race, show
+from timing import DTYPES, peak_mib, race, race_memory, show
 from torch.utils.flop_counter import FlopCounterMode
 
 SIZES = [(12, 9, 8, 8), (32, 9, 12, 20), (96, 9, 12, 20)]  # base_dim, then the latent's t, h, w
@@ -50,23 +48,9 @@ def measure_speed(size: tuple[int, ...], name: str, repeats: int) -> dict[str, f
 
 
 def probe(which: str, size: tuple[int, ...], name: str) -> None:
-    """Prints the peak of this process before and after one decode, MiB."""
     model = (build_ours if which == "ours" else build_theirs)(size[0], DTYPES[name])
     z = latents(size, DTYPES[name])
-    before = peak_mib()
-    model.decode(z)
-    print(before, peak_mib())
-
-
-def measure_memory(size: tuple[int, ...], name: str, threads: int) -> dict[str, float]:
-    found = {}
-    for which in ("ours", "diffusers"):
-        command = [sys.executable, __file__, "--probe", which, "--threads", str(threads)]
-        command += ["--dtype", name, "--size", *map(str, size)]
-        words = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-        before, peak = map(float, words[-2:])
-        found |= {f"{which} MiB": peak, f"{which} MiB before": before}
-    return found | {"peak, of diffusers'": found["ours MiB"] / found["diffusers MiB"]}
+    print(*peak_mib(lambda: model.decode(z)))
 
 
 def arguments() -> argparse.Namespace:
@@ -91,7 +75,8 @@ def main() -> None:
             probe(args.probe, size, name)
             continue
         found = {} if args.no_speed else measure_speed(size, name, args.repeats)
-        found |= {} if args.no_memory else measure_memory(size, name, args.threads)
+        options = ["--threads", str(args.threads), "--dtype", name, "--size", *map(str, size)]
+        found |= {} if args.no_memory else race_memory(__file__, *options)
         show(f"base_dim {size[0]}, latent {size[1]}x{size[2]}x{size[3]}, {name}, {args.threads} threads", found)
 
 
