@@ -1,28 +1,37 @@
 """Helios video for ComfyUI, and without it (helios_core). Importing this imports no torch and nothing of ComfyUI."""
 
 from .nodes.concat import ChunkConcat
-from .nodes.history import HistoryMemory
+from .nodes.history import HeliosLoadHistory, HeliosSaveHistory, HistoryMemory
 from .nodes.loader import HeliosLoader
+from .nodes.lora import HeliosLora
 from .nodes.pyramid import HeliosNoise, PyramidDownsample
 from .nodes.sample import DMDPyramidSample
-from .nodes.text import T5Encode
+from .nodes.text import HeliosPromptSchedule, T5Encode
 
 NODE_CLASS_MAPPINGS = {
     "HeliosLoader": HeliosLoader,
+    "HeliosLora": HeliosLora,
     "T5Encode": T5Encode,
     "HistoryMemory": HistoryMemory,
     "HeliosNoise": HeliosNoise,
     "PyramidDownsample": PyramidDownsample,
     "DMDPyramidSample": DMDPyramidSample,
     "ChunkConcat": ChunkConcat,
+    "HeliosSaveHistory": HeliosSaveHistory,
+    "HeliosLoadHistory": HeliosLoadHistory,
+    "HeliosPromptSchedule": HeliosPromptSchedule,
 }
 NODE_DISPLAY_NAME_MAPPINGS = {
     "HeliosLoader": "Helios Loader",
+    "HeliosLora": "Helios LoRA",
     "T5Encode": "Helios Prompt (T5 Encode)",
     "HistoryMemory": "Helios History Memory",
     "HeliosNoise": "Helios Noise",
     "PyramidDownsample": "Helios Pyramid Downsample",
     "DMDPyramidSample": "Helios DMD Pyramid Sample",
     "ChunkConcat": "Helios Chunk Concat",
+    "HeliosSaveHistory": "Helios Save History",
+    "HeliosLoadHistory": "Helios Load History",
+    "HeliosPromptSchedule": "Helios Prompt Schedule",
 }
 WEB_DIRECTORY = "./web"

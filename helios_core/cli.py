@@ -1,4 +1,4 @@
-"""The `helios` command: generate, run, doctor, train. Each subcommand's work is in commands/, imported when it runs.
+"""The `helios` command: generate, run, convert, doctor, train. Each one's work is in commands/, imported when it runs.
 
 Exit codes: 0 done, 2 for something wrong in what was asked (one line says what), 1 for a failing disk, 130 for Ctrl-C.
 """
@@ -8,9 +8,20 @@ from __future__ import annotations
 import argparse
 import sys
 
+from .commands import start
+from .lora import MODES as LORA_MODES
+from .memory import OFFLOAD, TILING, VAE_DTYPES
+from .precision import WEIGHT_DTYPES
+from .variants import GUIDANCE, SOLVERS
+
 DESCRIPTION = "Helios text to video, chunk by chunk. Start with: helios generate --prompt 'a red circle moving left'"
 MODEL_HELP = (
-    "a checkpoint folder, or the name of one that `helios doctor` lists (default: helios-tiny, which is built in)"
+    "a checkpoint's folder or safetensors file, or the name of one that `helios doctor` lists (default: helios-tiny, "
+    "which is built in)"
+)
+TEXT_ENCODER_HELP = (
+    "take the text encoder from this file (its name in models/text_encoders will do) or checkpoint folder; a model "
+    "file without one needs it"
 )
 
 
@@ -20,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_generate(commands.add_parser("generate", help="a prompt becomes an MP4"))
     _add_run(commands.add_parser("run", help="run a ComfyUI workflow file, without ComfyUI"))
+    _add_convert(commands.add_parser("convert", help="a checkpoint into another layout, quantised if asked for"))
     commands.add_parser("doctor", help="show backends, devices, memory, model folders and checkpoints")
     train = commands.add_parser("train", help="train a checkpoint: helios train tiny", add_help=False)
     train.add_argument("what", choices=["tiny"], help="tiny: the checkpoint that ships with the pack")
@@ -27,19 +39,40 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_generate(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--prompt", required=True, help="what the video shows")
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("--prompt", help="what the video shows")
+    what.add_argument("--prompts-at", metavar="SCHEDULE", help=SCHEDULE_HELP)
+    what.add_argument("--prompts-file", metavar="FILE", help=FILE_HELP)
+    sub.add_argument("--overwrite", action="store_true", help="with --prompts-file: make finished videos again")
     sub.add_argument("-o", "--output", default="helios.mp4", metavar="MP4", help="file to write (default: %(default)s)")
     sub.add_argument("--negative", metavar="PROMPT", help="what it should not show; used with guidance above 1")
     sub.add_argument("--model", default="helios-tiny", help=MODEL_HELP)
+    sub.add_argument("--text-encoder", metavar="FILE", help=TEXT_ENCODER_HELP)
+    sub.add_argument("--vae", metavar="FILE", help="the same for the VAE, such as wan_2.1_vae.safetensors")
+    sub.add_argument("--lora", action="append", default=[], metavar="FILE[:STRENGTH]", help=LORA_HELP)
+    sub.add_argument("--lora-mode", choices=LORA_MODES, default="auto", help=LORA_MODE_HELP)
+    sub.add_argument("--lora-companion", metavar="FILE", help="the transformer_partial.pth of an official training")
     sub.add_argument("--width", type=int, help="pixels (default: the checkpoint's own)")
     sub.add_argument("--height", type=int, help="pixels (default: the checkpoint's own)")
     sub.add_argument("--frames", type=int, default=132, help="length; a chunk has 33 (default: %(default)s)")
-    sub.add_argument("--seed", type=int, default=0, help="the same seed gives the same video (default: %(default)s)")
+    sub.add_argument("--length", choices=["exact", "published"], default="exact", help=LENGTH_HELP)
+    sub.add_argument("--seed", type=int, help="the same seed gives the same video (default: 0)")
     sub.add_argument("--steps", help="per pyramid stage, such as 2,2,2 (default: the checkpoint's own)")
     sub.add_argument("--cfg", type=float, default=0.0, help="guidance scale; 0 is the checkpoint's own, 1 is none")
-    sub.add_argument("--solver", choices=["auto", "dmd", "euler"], default="auto", help="default: the checkpoint's own")
+    sub.add_argument("--solver", choices=["auto", *SOLVERS], default="auto", help="default: the checkpoint's own")
+    sub.add_argument("--guidance", choices=["auto", *GUIDANCE], default="auto", help="default: the checkpoint's own")
+    sub.add_argument("--zero-steps", type=int, metavar="N", help="cfg_zero_star: first steps that are skipped (own: 2)")
+    sub.add_argument("--shift-tokens", choices=["before", "after"], default="before", help=SHIFT_HELP)
+    sub.add_argument("--shift-clamp", action="store_true", help="bound the exponential shift at 7, as in training")
     sub.add_argument("--fps", type=float, default=24, help="frames per second (default: %(default)s)")
+    start.add_options(sub)
     _add_machine(sub)
+
+
+def _add_convert(sub: argparse.ArgumentParser) -> None:
+    from .commands.convert import add_options
+
+    add_options(sub)
 
 
 def _add_run(sub: argparse.ArgumentParser) -> None:
@@ -55,8 +88,32 @@ def _add_machine(sub: argparse.ArgumentParser) -> None:
         "--backend", choices=["auto", "torch"], default="auto", help="what computes (default: %(default)s)"
     )
     sub.add_argument("--threads", type=int, help="CPU threads to compute with (default: torch's choice)")
+    sub.add_argument("--weight-dtype", choices=WEIGHT_DTYPES, default="auto", help=WEIGHT_DTYPE_HELP)
+    sub.add_argument("--offload", choices=OFFLOAD, default="auto", help=OFFLOAD_HELP)
+    sub.add_argument("--vae-dtype", choices=VAE_DTYPES, default="fp32", help=VAE_DTYPE_HELP)
+    sub.add_argument("--vae-tiling", choices=TILING, default="auto", help=TILING_HELP)
+    sub.add_argument("--no-prompt-cache", action="store_true", help=CACHE_HELP)
 
 
+WEIGHT_DTYPE_HELP = "of the transformer; auto: as stored. fp8_e4m3fn, int8 and int4 quantise as it loads"
+OFFLOAD_HELP = (
+    "none: all stays on the device; sequential: one component at a time; blocks: the transformer's blocks stream from "
+    "host memory; auto: the first of these that fits (default: %(default)s)"
+)
+VAE_DTYPE_HELP = "bf16 halves the memory that decoding takes, and on a GPU its time (default: %(default)s)"
+TILING_HELP = "decode in tiles, which takes less memory but is not quite the same; auto: where it must be"
+CACHE_HELP = "keep no prompt embeddings on disk; HELIOS_CACHE names the folder, or is off"
+SCHEDULE_HELP = (
+    "prompts from given chunks on, counted from 0: '0: a red circle; 4 (2): a blue square' blends over 2 chunks"
+)
+FILE_HELP = (
+    "several videos with one load: a text file, a prompt per line, or a .csv with the header prompt and, if wanted, "
+    "negative, seed, frames, output, image; the others are numbered after --output. Finished ones are left alone"
+)
+LENGTH_HELP = "exact: --frames; published: what the published pipelines make of it, 65 for 34 (default: %(default)s)"
+SHIFT_HELP = "lay out a stage's steps by the size before or after its upsample (default: %(default)s)"
+LORA_HELP = "a LoRA of Helios or Wan 2.1 14B: a file, or its name in models/loras; strength 1 if left out. Repeatable."
+LORA_MODE_HELP = "apply: beside the weights; merge: into copies of them; auto: apply (default: %(default)s)"
 SET_HELP = "change an input; NODE is a node's id, title or type, such as T5Encode.text='a red ball'. Repeatable."
 
 
@@ -88,6 +145,10 @@ def _dispatch(args: argparse.Namespace, rest: list[str]) -> int:
         from .commands.run import run
 
         return run(args)
+    if args.command == "convert":
+        from .commands.convert import run as convert
+
+        return convert(args)
     if args.command == "doctor":
         from .commands.doctor import doctor
 

@@ -6,53 +6,23 @@ generation_config.json of a published Helios folder. Nothing here knows a size t
 
 from __future__ import annotations
 
-import json
+import logging
+import math
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-IGNORED = {
-    "transformer": {"window_size", "add_img_emb"},
-    "vae": {"clip_output"},
-    "scheduler": {
-        *("solver_order", "predict_x0", "solver_type", "lower_order_final", "disable_corrector", "solver_p", "version"),
-    },
-}
-# Keys that may be there with this value only: another one is another computation.
-FIXED = {
-    "transformer": {"qk_norm": "rms_norm_across_heads", "added_kv_proj_dim": None, "restrict_self_attn": False},
-    "scheduler": {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "thresholding": False},
-}
+from .published import FromDict, read_json
+from .variants import SamplingDefaults, ScheduleConfig, check_pipeline, find_defaults, find_variant
 
+LOG = logging.getLogger(__name__)
 
-class _FromDict:
-    """Builds a config from JSON: drops private and harmless keys, refuses unknown ones by name."""
-
-    kind = ""
-
-    @classmethod
-    def from_dict(cls, raw: dict):
-        known = {f.name for f in fields(cls)}
-        fixed = FIXED.get(cls.kind, {})
-        ignored = IGNORED.get(cls.kind, set()) | set(fixed)
-        unknown = sorted(k for k in raw if k not in known and k not in ignored and not k.startswith("_"))
-        if unknown:
-            raise ValueError(
-                f"{cls.kind} config: unknown keys {unknown}. This pack reads {sorted(known)}; "
-                "the checkpoint is of another model or of a newer version."
-            )
-        other = [f"{k} {raw[k]!r} instead of {v!r}" for k, v in fixed.items() if raw.get(k, v) != v]
-        if other:
-            raise ValueError(f"{cls.kind} config: {', '.join(other)}; no released Helios checkpoint has that")
-        return cls(**{k: _freeze(v) for k, v in raw.items() if k in known})
-
-
-def _freeze(value):
-    return tuple(_freeze(v) for v in value) if isinstance(value, list) else value
+INDEX, SCHEDULER, GENERATION = "model_index.json", "scheduler/scheduler_config.json", "generation_config.json"
 
 
 @dataclass(frozen=True)
-class TransformerConfig(_FromDict):
+class TransformerConfig(FromDict):
     """Sizes of the Helios transformer; the defaults are the published 14B model."""
 
     kind = "transformer"
@@ -103,7 +73,7 @@ WAN_STD += (3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160)
 
 
 @dataclass(frozen=True)
-class VAEConfig(_FromDict):
+class VAEConfig(FromDict):
     """Sizes of the Wan 2.1 VAE; the defaults are the published one. Means and stds are of the raw latent channels."""
 
     kind = "vae"
@@ -129,69 +99,6 @@ class VAEConfig(_FromDict):
             raise ValueError(f"vae config: latents_mean and latents_std must hold z_dim = {self.z_dim} numbers")
         if len(self.temperal_downsample) != len(self.dim_mult) - 1:
             raise ValueError("vae config: temperal_downsample must be one shorter than dim_mult")
-
-
-@dataclass(frozen=True)
-class ScheduleConfig(_FromDict):
-    """The noise schedule and solver, as scheduler_config.json states them."""
-
-    kind = "scheduler"
-    num_train_timesteps: int = 1000
-    shift: float = 1.0
-    stages: int = 3
-    stage_range: tuple[float, ...] = (0, 1 / 3, 2 / 3, 1)
-    gamma: float = 1 / 3
-    scheduler_type: str = "unipc"
-    use_dynamic_shifting: bool = False
-    time_shift_type: str = "exponential"
-    base_image_seq_len: int = 256
-    max_image_seq_len: int = 4096
-    base_shift: float = 0.5
-    max_shift: float = 1.15
-
-    def __post_init__(self):
-        if len(self.stage_range) != self.stages + 1:
-            raise ValueError(f"scheduler config: {self.stages} stages need {self.stages + 1} numbers in stage_range")
-        if self.time_shift_type not in ("linear", "exponential"):
-            raise ValueError(f"scheduler config: time_shift_type {self.time_shift_type!r} is not linear or exponential")
-        if self.use_dynamic_shifting and self.shift != 1.0:
-            raise ValueError("scheduler config: dynamic shifting needs shift 1.0")
-
-    @property
-    def solver(self) -> str:
-        return self.scheduler_type
-
-    @classmethod
-    def from_dict(cls, raw: dict):
-        name = raw.get("_class_name", "HeliosScheduler")
-        if name not in ("HeliosScheduler", "HeliosDMDScheduler"):
-            raise ValueError(f"scheduler config: class {name!r} is not HeliosScheduler or HeliosDMDScheduler")
-        dmd = {"scheduler_type": "dmd"} if name == "HeliosDMDScheduler" else {}
-        shift = {"time_shift_type": raw.get("time_shift_type", "linear")} if dmd else {}
-        return super().from_dict({**raw, **dmd, **shift})
-
-
-@dataclass(frozen=True)
-class SamplingDefaults(_FromDict):
-    """What the checkpoint was made to be sampled with. Sizes in pixels."""
-
-    kind = "generation"
-    steps: tuple[int, ...] = (2, 2, 2)
-    solver: str = "dmd"
-    cfg: float = 1.0
-    width: int = 640
-    height: int = 384
-    boost_first_chunk: bool = True
-    chunk_latent_frames: int = 9
-    max_text_length: int = 512
-
-
-# Steps and guidance that the official command line uses for each published variant.
-PRESETS = {
-    "base": SamplingDefaults(steps=(50,), solver="unipc", cfg=5.0, boost_first_chunk=False),
-    "mid": SamplingDefaults(steps=(20, 20, 20), solver="unipc", cfg=5.0, boost_first_chunk=False),
-    "distilled": SamplingDefaults(),
-}
 
 
 @dataclass(frozen=True)
@@ -230,51 +137,28 @@ class ModelConfig:
         return (self.defaults.chunk_latent_frames - 1) * self.vae.scale_factor_temporal + 1
 
 
-def read_json(path: Path) -> dict:
-    """A JSON object from a file; a missing or broken file is a ValueError that names it."""
-    if not path.is_file():
-        raise ValueError(f"{path} is missing. A Helios folder holds model_index.json, transformer/, vae/, scheduler/.")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); download it again") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} should hold a JSON object, it holds a {type(value).__name__}")
-    return value
-
-
 def read_folder(folder: Path) -> ModelConfig:
     """The configuration of a checkpoint in the published folder layout."""
-    index = read_json(folder / "model_index.json")
-    name = index.get("_class_name", "")
-    if not str(name).startswith("Helios"):
-        raise ValueError(f"{folder} holds a {name or 'nameless'} checkpoint; a HeliosPipeline one is wanted")
-    schedule = ScheduleConfig.from_dict(read_json(folder / "scheduler" / "scheduler_config.json"))
-    variant = find_variant(index, schedule)
+    found = {INDEX: read_json(folder / INDEX)}
+    check_pipeline(found[INDEX])
+    found[SCHEDULER] = read_json(folder / SCHEDULER)
+    found |= {name: read_json(folder / name) for name in (GENERATION,) if (folder / name).is_file()}
     text = folder / "text_encoder" / "config.json"
+    parts = {part: read_json(folder / part / "config.json") for part in ("transformer", "vae")}
+    return build(found, {**parts, "text_encoder": read_json(text) if text.is_file() else {}})
+
+
+def build(documents: dict[str, dict], parts: dict[str, dict]) -> ModelConfig:
+    """From JSON objects: those of the whole by their path in the published folder, those of the parts by name."""
+    index, schedule = documents[INDEX], ScheduleConfig.from_dict(documents[SCHEDULER])
     return ModelConfig(
-        transformer=TransformerConfig.from_dict(read_json(folder / "transformer" / "config.json")),
-        vae=VAEConfig.from_dict(read_json(folder / "vae" / "config.json")),
+        transformer=TransformerConfig.from_dict(parts["transformer"]),
+        vae=VAEConfig.from_dict(parts["vae"]),
         schedule=schedule,
-        defaults=read_defaults(folder / "generation_config.json", variant, schedule),
-        variant=variant,
-        text=read_json(text) if text.is_file() else {},
+        defaults=find_defaults(index, schedule, documents.get(GENERATION, {})),
+        variant=find_variant(index, schedule),
+        text=parts["text_encoder"],
     )
-
-
-def read_defaults(file: Path, variant: str, schedule: ScheduleConfig) -> SamplingDefaults:
-    """The variant's preset with the scheduler's own solver, then what the file, if there is one, says otherwise."""
-    preset = PRESETS[variant] if variant == "distilled" else replace(PRESETS[variant], solver=schedule.solver)
-    raw = read_json(file) if file.is_file() else {}
-    given = SamplingDefaults.from_dict(raw)
-    return replace(preset, **{f.name: getattr(given, f.name) for f in fields(given) if f.name in raw})
-
-
-def find_variant(index: dict, schedule: ScheduleConfig) -> str:
-    """base, mid or distilled, from the pipeline class, its flags and the schedule."""
-    if schedule.stages == 1:
-        return "base"
-    return "distilled" if index.get("is_distilled") or schedule.solver == "dmd" else "mid"
 
 
 def parse_steps(text: str, stages: int) -> tuple[int, ...]:
@@ -298,3 +182,24 @@ def check_size(width: int, height: int, multiple: int) -> None:
         f"size {width}x{height}: width and height must be multiples of {multiple} pixels. "
         f"Nearest that work: width {' or '.join(map(str, near[0]))}, height {' or '.join(map(str, near[1]))}."
     )
+
+
+@cache
+def warn_size(width: int, height: int, trained_width: int, trained_height: int) -> None:
+    """Says once per size that the checkpoint was not trained at it. Pixels."""
+    if (width, height) != (trained_width, trained_height):
+        LOG.warning(
+            "size %dx%d: this checkpoint was trained at %dx%d only; at other sizes the picture may jump from chunk to "
+            "chunk, even at that size turned on its side",
+            *(width, height, trained_width, trained_height),
+        )
+
+
+def published_length(frames: int, per_chunk: int = 33, stride: int = 4) -> int:
+    """The frames the published pipelines give when asked for `frames`: 65 for 34.
+
+    Whole chunks, less what does not fill the VAE's temporal stride: floor((33 K - 1) / 4) 4 + 1 for K chunks, which
+    leaves out 0 to 3 frames of the last one, and is not a cut to what was asked.
+    """
+    chunks = max(1, math.ceil(frames / per_chunk))
+    return (per_chunk * chunks - 1) // stride * stride + 1

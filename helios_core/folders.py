@@ -1,12 +1,15 @@
-"""Where checkpoints are looked for without ComfyUI, and which folders are checkpoints."""
+"""Where checkpoints are looked for without ComfyUI, which folders are checkpoints, and where a cache may be."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 TINY = "helios-tiny"
 VARIABLE = "HELIOS_MODELS"
+CACHE = "HELIOS_CACHE"
+WEIGHTS = (".safetensors", ".sft")
 DEPTH = 2  # models/helios/Helios-Distilled, and models/helios/owner/Helios-Distilled
 
 
@@ -51,3 +54,58 @@ def find_model(name: str, folders) -> Path | str:
             "Put a folder in the published layout (model_index.json, transformer/, vae/ ...) there."
         )
     return models[name]
+
+
+def lora_folders() -> list[Path]:
+    """Where LoRAs are looked for by name without ComfyUI."""
+    return [Path.cwd() / "models" / "loras"]
+
+
+def list_loras(folders, endings=(".safetensors", ".sft")) -> dict[str, Path]:
+    """Name, with its folder below `folders` -> file, of files with one of the endings; the first of a name wins."""
+    found: dict[str, Path] = {}
+    for root in map(Path, folders):
+        for file in sorted(root.rglob("*")):
+            if file.name.lower().endswith(endings):
+                found.setdefault(file.relative_to(root).as_posix(), file)
+    return dict(sorted(found.items()))
+
+
+def list_files(kind: str) -> dict[str, Path]:
+    """Name -> file of the weights in models/diffusion_models, models/text_encoders or models/vae, without ComfyUI."""
+    return list_loras([Path.cwd() / "models" / kind])
+
+
+def find_checkpoint(name: str) -> Path | str:
+    """A checkpoint by its path, or by the name of a listed folder or file; helios-tiny stands for itself."""
+    if name != TINY and Path(name).exists():
+        return Path(name)
+    files = list_files("diffusion_models")
+    return files[name] if name in files else find_model(name, search_folders())
+
+
+def find_file(kind: str, name: str | None) -> Path | None:
+    """A part's file or folder by its path or by its listed name; None stays None. ValueError names what there is."""
+    if name is None or Path(name).exists():
+        return None if name is None else Path(name)
+    files = list_files(kind)
+    if name not in files:
+        raise ValueError(f"no file {name!r}, here or in models/{kind}, which holds {', '.join(files) or 'none'}")
+    return files[name]
+
+
+def cache_folder() -> Path | None:
+    """Where things are kept that can be made again: HELIOS_CACHE, else the platform's place; None if that says "off".
+
+    Nothing is made or read here.
+    """
+    named = os.environ.get(CACHE, "").strip()
+    if named.lower() in ("off", "0", "none"):
+        return None
+    if named:
+        return Path(named).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "helios-video"
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "helios-video" / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "helios-video"

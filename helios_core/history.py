@@ -38,7 +38,8 @@ class History:
     """Immutable; `append` gives a new one.
 
     window: [b c t h w], t = sum of sizes, newest last. anchor: [b c 1 h w] or None. chunk: chunks appended so far.
-    With keep_first_frame off there is no anchor, and the short term holds one frame more.
+    With keep_first_frame off there is no anchor, and the short term holds one frame more. skip_first_chunk: the second
+    chunk's first frame takes the anchor's place, whatever it was.
     """
 
     window: Any
@@ -46,6 +47,7 @@ class History:
     sizes: tuple[int, int, int] = (16, 2, 1)
     keep_first_frame: bool = True
     chunk: int = 0
+    skip_first_chunk: bool = False
 
     def __post_init__(self):
         wanted = self.length(self.sizes, self.keep_first_frame)
@@ -87,12 +89,22 @@ class History:
             current_index=tuple(range(ends[2], ends[2] + chunk_frames)),
         )
 
+    def repeat(self, batch: int) -> History:
+        """A batch of this history, each element to go its own way. ValueError unless it is of one element."""
+        if batch == 1:
+            return self
+        if batch < 1 or self.shape[0] != 1:
+            raise ValueError(f"batch {batch}: wanted 1 or more, of a history of one element; this has {self.shape[0]}")
+        anchor = None if self.anchor is None else pack([self.anchor] * batch, "* c t h w")[0]
+        return replace(self, window=pack([self.window] * batch, "* c t h w")[0], anchor=anchor)
+
     def append(self, chunk) -> History:
-        """The history after a chunk [b c t h w] of normalised latents; the first chunk's first frame is the anchor."""
+        """The history after a chunk [b c t h w] of normalised latents; without an anchor, its first frame is one."""
         b, c, t, h, w = chunk.shape
         if (b, c, h, w) != self.shape:
             raise ValueError(f"chunk of shape {tuple(chunk.shape)} does not fit a history of (b, c, h, w) {self.shape}")
         kept = self.window.shape[2]
         joined = pack([self.window, chunk], "b c * h w")[0]
-        anchor = joined[:, :, kept : kept + 1] if self.keep_first_frame and self.anchor is None else self.anchor
+        anew = self.anchor is None or (self.skip_first_chunk and self.chunk == 1)
+        anchor = joined[:, :, kept : kept + 1] if self.keep_first_frame and anew else self.anchor
         return replace(self, window=joined[:, :, -kept:], anchor=anchor, chunk=self.chunk + 1)

@@ -1,12 +1,14 @@
 """The one seeded source of randomness: numpy Philox keyed by (seed, chunk, stage, use).
 
 Counter-based, so the same seed gives the same noise on every device and backend, and chunk k's noise does not depend
-on what was drawn before it: a run can resume, or draw one chunk again.
+on what was drawn before it: a run can resume, or draw one chunk again. In a batch every element has a seed of its own
+and draws what it would alone.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -17,7 +19,7 @@ MAX_SEED = 2**64 - 1
 
 @dataclass(frozen=True)
 class Noise:
-    """Standard normal draws for one seed (0 .. 2^64 - 1)."""
+    """Standard normal and uniform draws for one seed (0 .. 2^64 - 1)."""
 
     seed: int
 
@@ -27,6 +29,40 @@ class Noise:
 
     def normal(self, shape, *, chunk: int, stage: int = 0, use: str = "latent") -> np.ndarray:
         """Standard normal float32 of `shape`. `use` names what it is for; every use has its own stream."""
+        return self._generator(chunk, stage, use).standard_normal(tuple(shape), dtype=np.float32)
+
+    def uniform(self, shape, *, chunk: int, stage: int = 0, use: str) -> np.ndarray:
+        """Uniform float32 in [0, 1) of `shape`, from the stream of that `use`."""
+        return self._generator(chunk, stage, use).random(tuple(shape), dtype=np.float32)
+
+    def _generator(self, chunk: int, stage: int, use: str) -> np.random.Generator:
         place = (int(chunk) << 40) | (int(stage) << 32) | zlib.crc32(use.encode())
-        bits = np.random.Philox(key=np.array([self.seed, place], dtype=np.uint64))
-        return np.random.Generator(bits).standard_normal(tuple(shape), dtype=np.float32)
+        return np.random.Generator(np.random.Philox(key=np.array([self.seed, place], dtype=np.uint64)))
+
+
+@dataclass(frozen=True)
+class BatchNoise:
+    """Standard normal draws for a batch, element i from seeds[i] as if it were alone."""
+
+    seeds: tuple[int, ...]
+
+    def __post_init__(self):
+        for seed in self.seeds:
+            Noise(seed)
+
+    def normal(self, shape, *, chunk: int, stage: int = 0, use: str = "latent") -> np.ndarray:
+        """As `Noise.normal`; shape[0] is the batch."""
+        if shape[0] != len(self.seeds):
+            raise ValueError(f"noise of shape {tuple(shape)} for {len(self.seeds)} seeds; wanted one seed per element")
+        single = (1, *shape[1:])
+        return np.concatenate([Noise(s).normal(single, chunk=chunk, stage=stage, use=use) for s in self.seeds])
+
+
+def batch_noise(seed: int | Sequence[int], batch: int) -> BatchNoise:
+    """The noise of a batch: from one seed s the elements have s, s + 1, s + 2 ... (after 2^64 - 1 comes 0)."""
+    if isinstance(seed, Integral):
+        first = Noise(seed).seed
+        return BatchNoise(tuple((first + i) % (MAX_SEED + 1) for i in range(batch)))
+    if len(seed) != batch:
+        raise ValueError(f"{len(seed)} seeds for a batch of {batch}; wanted one seed, or one per element")
+    return BatchNoise(tuple(seed))

@@ -6,61 +6,74 @@ keeps finished chunks and stops whenever it likes. Components load when they are
 
 from __future__ import annotations
 
-import math
+import weakref
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from importlib import import_module, util
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import config as configs
-from . import guidance, pyramid, weights
+from . import embeddings, folders, memory, precision, pyramid, residency, starts
+from .checkpoint import open_checkpoint
+from .generate import ChunkDone, generate
 from .history import History
-from .noise import Noise
-from .sampler import SHIFT_TOKENS, Plan, SampleStep, denoise
+from .noise import batch_noise
+from .prompts import PromptSchedule
+from .sampler import Plan, SampleStep, denoise, plan_chunk
+from .sources import Source
 
 TINY = Path(__file__).parent / "assets" / "helios-tiny"
 BACKENDS = ("auto", "torch")
-DTYPES = ("auto", "bf16", "fp16", "fp32")
-
-
-class ChunkDone(NamedTuple):
-    """A finished chunk. latent: normalised [b c t h w]; frames: uint8 [f h w 3] of the first batch element."""
-
-    chunk: int
-    total: int
-    latent: Any
-    frames: np.ndarray
+CHOICES = {
+    "backend": BACKENDS,
+    "weight_dtype": precision.WEIGHT_DTYPES,
+    "offload": memory.OFFLOAD,
+    "vae_dtype": memory.VAE_DTYPES,
+    "vae_tiling": memory.TILING,
+}
 
 
 class Helios:
     """A checkpoint ready to sample. `interrupt`, if set, is called before every transformer block and may raise."""
 
-    def __init__(self, path: Path, config: configs.ModelConfig, *, weight_dtype: str = "auto"):
+    def __init__(
+        self,
+        path: Path,
+        config: configs.ModelConfig,
+        *,
+        weight_dtype="auto",
+        offload="auto",
+        vae_dtype="fp32",
+        vae_tiling="auto",
+    ):
         self.path, self.config, self.weight_dtype = path, config, weight_dtype
+        self.offload, self.vae_dtype, self.vae_tiling = offload, vae_dtype, vae_tiling
         self.interrupt: Callable[[], None] | None = None
+        self.on_load: Callable[[int], None] | None = None  # told before a component takes so many bytes of the device
+        self.handles: weakref.WeakSet[Helios] = weakref.WeakSet()  # others on the same components
+        self.cache_folder = folders.cache_folder()
+        self.sources: dict[str, Source] = {}  # where the tensors of transformer, vae and text_encoder lie
 
     @classmethod
-    def load(cls, path=None, *, backend: str = "auto", weight_dtype: str = "auto") -> Helios:
+    def load(cls, path=None, *, text_encoder=None, vae=None, backend: str = "auto", **options) -> Helios:
         """Reads the configuration and checks every weights file against it; the weights follow when first used.
 
-        path: folder in the published layout, or None / "helios-tiny". ValueError names what is missing or broken.
+        path: folder in the published layout, a safetensors file, or None / "helios-tiny". text_encoder, vae: a file or
+        a checkpoint's folder to take that part from instead. options: weight_dtype (of the transformer), offload,
+        vae_dtype, vae_tiling, each one of CHOICES. ValueError names what is missing or broken.
         """
-        if backend not in BACKENDS:
-            raise ValueError(f"backend {backend!r}: wanted one of {', '.join(BACKENDS)}")
-        if weight_dtype not in DTYPES:
-            raise ValueError(f"weight_dtype {weight_dtype!r}: wanted one of {', '.join(DTYPES)}")
+        for name, value in {"backend": backend, **options}.items():
+            if value not in CHOICES.get(name, (value,)):
+                raise ValueError(f"{name} {value!r}: wanted one of {', '.join(CHOICES[name])}")
         if util.find_spec("torch") is None:
             raise ValueError("torch is not installed; install it as pytorch.org says for this machine")
-        folder = TINY if path is None or str(path) == "helios-tiny" else Path(path)
-        if not folder.is_dir():
-            raise ValueError(f"no checkpoint folder at {folder}; wanted one in the published layout, or helios-tiny")
-        config = configs.read_folder(folder)
-        weights.read_headers(folder / "text_encoder")
-        helios = cls(folder, config, weight_dtype=weight_dtype)
-        helios.backend.check(folder, config)
+        place = TINY if path is None or str(path) == "helios-tiny" else Path(path)
+        found = open_checkpoint(place, text_encoder=text_encoder, vae=vae)
+        helios = cls(found.path, found.config, **options)
+        helios.sources = found.sources
+        helios.backend.check(found.sources, found.config)
         return helios
 
     @cached_property
@@ -73,34 +86,93 @@ class Helios:
         return self.backend.find_device()
 
     @cached_property
+    def offload_mode(self) -> str:
+        """none, blocks or sequential: `offload`, or what fits the memory that is free when this is first asked."""
+        return residency.choose(self)
+
+    def estimate(self, width: int = 0, height: int = 0) -> memory.Estimate:
+        """What videos of that size need of device and host memory; 0 is the checkpoint's own size. Loads nothing."""
+        return residency.estimate(self, width, height)
+
+    def needs(self, width: int = 0, height: int = 0) -> list[str]:
+        """The estimate and what does not fit, as lines for people."""
+        return residency.report(self, width, height)
+
+    @cached_property
     def transformer(self):
-        folder = self.path / "transformer"
-        model = self.backend.load_transformer(folder, self.config, dtype=self.weight_dtype, device=self.device)
+        residency.make_room(self, "transformer")
+        model = self.backend.load_transformer(
+            self.sources["transformer"],
+            self.config,
+            dtype=self.weight_dtype,
+            device=self.device,
+            streamed=self.offload_mode == "blocks",
+        )
         model.on_block = self._on_block
         return model
 
     @cached_property
     def vae(self):
-        return self.backend.load_vae(self.path / "vae", self.config, device=self.device)
+        residency.make_room(self, "vae")
+        return self.backend.load_vae(
+            self.sources["vae"], self.config, dtype=self.vae_dtype, tiling=self.vae_tiling, device=self.device
+        )
 
     @cached_property
     def text_encoder(self):
         """prompt (str or list of str) -> embedding [b 512 d], float32, zeros past each prompt's end."""
-        length = self.config.defaults.max_text_length
-        return self.backend.load_text_encoder(self.path, device=self.device, max_length=length)
+        residency.make_room(self, "text_encoder")
+        return self.backend.load_text_encoder(
+            self.sources["text_encoder"],
+            device=residency.text_device(self),
+            max_length=self.config.defaults.max_text_length,
+        )
+
+    def with_loras(self, loras, *, mode: str = "auto", companion=None) -> Helios:
+        """A handle on the same components with LoRAs on the transformer; this one stays as it is. See adapted.py.
+
+        loras: (file, strength) pairs. mode: apply (beside the weights), merge (into copies) or auto (apply).
+        companion: the transformer_partial.pth of an official training. ValueError for a file that does not fit.
+        """
+        from .adapted import with_loras
+
+        return with_loras(self, loras, mode=mode, companion=companion)
 
     def release(self, *names: str) -> None:
         """Forgets loaded components (transformer, vae, text_encoder); they load again when used."""
-        for name in names:
-            self.__dict__.pop(name, None)
+        holders = (self, *self.handles)
+        if any([holder.__dict__.pop(name, None) is not None for holder in holders for name in names]):
+            self.backend.give_back()
 
     def _on_block(self) -> None:
         if self.interrupt is not None:
             self.interrupt()
 
     def text(self, prompt: str | list[str]):
-        """Embedding [b 512 d] of a prompt; an empty one is allowed (the unconditional prompt)."""
-        return self.text_encoder(prompt)
+        """Embedding [b 512 d] of a prompt; an empty one is allowed (the unconditional prompt).
+
+        One asked for before is remembered, with a large encoder on disk too (`cache_folder`; None: never).
+        """
+        return self.embeddings(prompt)
+
+    @cached_property
+    def embeddings(self) -> embeddings.Embeddings:
+        """What `text` remembers; the encoder is loaded for what it does not know."""
+        return embeddings.remember(
+            self.sources["text_encoder"],
+            lambda prompt: self.text_encoder(prompt),
+            self.backend.array,
+            where=f"{self.backend.__name__.split('.')[-2]} {str(self.device).partition(':')[0]}",
+            folder=self.cache_folder,
+            length=self.config.defaults.max_text_length,
+            width=self.config.transformer.text_dim,
+        )
+
+    def encode_ahead(self, prompts, negatives=(), *, cfg: float = 0.0) -> None:
+        """Encodes what several videos need, negatives where there is guidance, and lets the text encoder go."""
+        for prompt in (*prompts, *(negatives if plan_chunk(self.config, 0, cfg=cfg).guide is not None else ())):
+            self.text(prompt)
+        self.release("text_encoder")
 
     def normalise(self, z):
         """Raw VAE latents [b c t h w] -> the model's space."""
@@ -114,19 +186,32 @@ class Helios:
         values = np.array(getattr(self.config.vae, f"latents_{name}"), dtype=np.float32)
         return self.backend.array(values.reshape(1, -1, 1, 1, 1), like)
 
-    def history(self, width: int, height: int, *, sizes=(16, 2, 1), keep_first_frame: bool = True) -> History:
-        """An empty history for videos of width x height pixels (text to video)."""
+    def history(
+        self, width, height, *, sizes=(16, 2, 1), keep_first_frame=True, skip_first_chunk=False, batch=1, **start
+    ) -> History:
+        """The history before the first chunk of a video of width x height pixels; empty is text to video.
+
+        start: image, video or latent to start from, and how, as `starts.begin` takes them. batch: that many videos at
+        once from the same start; with seed s, element i is what seed s + i gives alone.
+        """
         configs.check_size(width, height, self.config.spatial_multiple)
+        configs.warn_size(width, height, self.config.defaults.width, self.config.defaults.height)
         scale = self.config.vae.scale_factor_spatial
         frames = History.length(sizes, keep_first_frame)
         zeros = np.zeros((1, self.config.vae.z_dim, frames, height // scale, width // scale), dtype=np.float32)
-        return History(self.backend.array(zeros), sizes=tuple(sizes), keep_first_frame=keep_first_frame)
+        empty = History(
+            self.backend.array(zeros),
+            sizes=tuple(sizes),
+            keep_first_frame=keep_first_frame,
+            skip_first_chunk=skip_first_chunk,
+        )
+        return starts.begin(self, empty, **start).repeat(batch)
 
     def noise(self, history: History, seed: int):
         """White noise [b c t h w] of the history's next chunk at full resolution; what `sample` draws itself."""
         b, c, h, w = history.shape
         shape = (b, c, self.config.defaults.chunk_latent_frames, h, w)
-        return self.backend.array(Noise(seed).normal(shape, chunk=history.chunk))
+        return self.backend.array(batch_noise(seed, b).normal(shape, chunk=history.chunk))
 
     def coarsest(self, history: History) -> tuple[int, ...]:
         """Shape of the coarsest start point."""
@@ -134,27 +219,19 @@ class Helios:
         scale = 2 ** (self.config.schedule.stages - 1)
         return (b, c, self.config.defaults.chunk_latent_frames, h // scale, w // scale)
 
-    def plan(self, history: History, *, steps=None, solver="auto", boost_first_chunk=True, shift_tokens=None) -> Plan:
-        """How the history's next chunk is sampled; what is left open is the checkpoint's own."""
-        defaults = self.config.defaults
-        return Plan(
-            self.config.schedule,
-            tuple(steps or defaults.steps),
-            defaults.solver if solver == "auto" else solver,
-            boost=boost_first_chunk and defaults.boost_first_chunk and history.chunk == 0,
-            shift_tokens=shift_tokens or SHIFT_TOKENS[0],
-            patch=self.config.transformer.patch_size,
-            chunk=history.chunk,
-        )
+    def plan(self, history: History, **options) -> Plan:
+        """How the history's next chunk is sampled; options: those of `sampler.plan_chunk`."""
+        return plan_chunk(self.config, history.chunk, **options)
 
     def sample(
-        self, history: History, positive, *, seed: int, negative=None, start=None, cfg: float = 0.0, draw=None, **plan
+        self, history: History, positive, *, seed: int, negative=None, start=None, draw=None, **plan
     ) -> Iterator[SampleStep]:
         """One chunk: an iterator of steps; the last one's latent is the chunk [b c t h w], normalised, on the CPU.
 
         positive, negative: embeddings [1 or b, 512, d]. start: the coarsest start point, else drawn from the seed.
-        cfg: 0 is the checkpoint's own, up to 1 none. draw(stage, shape): numpy draws of the jumps, for tests.
-        plan: steps, solver, boost_first_chunk, shift_tokens. ValueError at once for what does not fit.
+        draw(stage, shape): numpy draws of the jumps, for tests. plan: steps, solver, boost_first_chunk, shift_tokens,
+        cfg (0 is the checkpoint's own, up to 1 none), guidance, zero_steps, shift_clamp; what is left open is the
+        checkpoint's own. ValueError at once for what does not fit.
         """
         made = self.plan(history, **plan)
         shape = self.coarsest(history)
@@ -166,26 +243,22 @@ class Helios:
                 continue
             if len(text.shape) != 3 or text.shape[0] not in batches or text.shape[2] != width:
                 raise ValueError(f"{name} has shape {tuple(text.shape)}; wanted [1 or {max(batches)}, tokens, {width}]")
-        guide = self._guide(cfg)
-        noise = Noise(seed)
-        if guide is not None and negative is None:
+        noise = batch_noise(seed, history.shape[0])
+        if made.guide is not None and negative is None:
             negative = self.text("")
         draw = draw or (lambda stage, size: noise.normal(size, chunk=history.chunk, stage=stage, use="block"))
         if start is None:
             start = pyramid.downsample(self.noise(history, seed), (2,) * (made.schedule.stages - 1))
-        return self._steps(made, history, positive, negative, guide, start, draw)
-
-    def _guide(self, cfg: float) -> guidance.CFG | None:
-        return guidance.from_scale(cfg or self.config.defaults.cfg)
+        return self._steps(made, history, positive, negative, start, draw)
 
     def _steps(self, *run) -> Iterator[SampleStep]:
         model = self.transformer
         # A decorator enters the mode anew for every step: between two, the caller's own mode holds.
         yield from self.backend.inference()(self._run)(model, *run)
 
-    def _run(self, model, plan, history, positive, negative, guide, start, draw) -> Iterator[SampleStep]:
+    def _run(self, model, plan, history, positive, negative, start, draw) -> Iterator[SampleStep]:
         context = model.history_context(history.parts(start.shape[2]))
-        text = model.text_context(positive)
+        text, guide = model.text_context(positive), plan.guide
         none = model.text_context(negative) if guide is not None else None
 
         def predict(x, t):
@@ -209,44 +282,9 @@ class Helios:
         for block in self.backend.stream(self.vae, self.denormalise(latent)):
             yield self.backend.to_pixels(block)
 
-    def generate(
-        self,
-        prompt: str,
-        *,
-        width: int = 0,
-        height: int = 0,
-        frames: int = 132,
-        seed: int = 0,
-        negative: str | None = None,
-        history: History | None = None,
-        **options,
-    ) -> Iterator[SampleStep | ChunkDone]:
-        """Steps and finished chunks of a video of at least `frames` frames (whole chunks of 33).
-
-        width, height: 0 is the checkpoint's own. history: continue from there. options: as `sample`.
-        """
-        if not prompt.strip():
-            raise ValueError("the prompt is empty; say what the video should show")
-        if frames < 1:
-            raise ValueError(f"frames {frames}: wanted at least 1")
-        defaults = self.config.defaults
-        history = history or self.history(width or defaults.width, height or defaults.height)
-        Noise(seed)
-        self._guide(options.get("cfg", 0.0))
-        self.plan(history, **{k: v for k, v in options.items() if k in PLAN_OPTIONS})
-        return self._chunks(prompt, negative, history, math.ceil(frames / self.config.frames_per_chunk), seed, options)
-
-    def _chunks(self, prompt, negative, history, total, seed, options):
-        positive, none = self.text(prompt), self.text(negative or "")
-        self.release("text_encoder")
-        for _ in range(total):
-            for step in self.sample(history, positive, seed=seed, negative=none, **options):
-                yield step
-            history = history.append(step.latent)
-            yield ChunkDone(step.chunk, total, step.latent, self.decode(step.latent))
-
-
-PLAN_OPTIONS = ("steps", "solver", "boost_first_chunk", "shift_tokens")
+    def generate(self, prompt: str | PromptSchedule, **options) -> Iterator[SampleStep | ChunkDone]:
+        """Steps and finished chunks of a whole video; the options are those of `generate.generate`."""
+        return generate(self, prompt, **options)
 
 
 def check_finite(steps: list) -> None:

@@ -1,8 +1,8 @@
 """Denoising one chunk through the pyramid, as a generator that yields after every step.
 
-The caller shows progress, previews and stops; nothing here knows of devices. Solvers are functions of
-(x, x0, start, step). The start point of a stage is the blended tensor itself: re-noising goes back to it, never to
-fresh noise, and it is never normalised. Source: the published pipelines (stage 2 and DMD sampling).
+One loop for all variants: Base is a pyramid of one stage. The caller shows progress, previews and stops; nothing here
+knows of devices. The start point of a stage is the blended tensor itself: re-noising goes back to it, never to fresh
+noise, and it is never normalised. Source: the published pipelines (stage 1, stage 2 and DMD sampling).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from . import pyramid, schedule
-from .config import ScheduleConfig
-
-SHIFT_TOKENS = ("before upsample", "after upsample")
+from .config import ModelConfig, ScheduleConfig
+from .guidance import CFG, CFGZero, from_scale
+from .solvers import SOLVERS
+from .variants import SHIFT_TOKENS
 
 
 class SampleStep(NamedTuple):
@@ -32,22 +33,13 @@ class SampleStep(NamedTuple):
     x0: Any
 
 
-def dmd(x, x0, start, step: schedule.Step):
-    """Back to the stage's start point by sigma_next: (1 - sigma_next) x0 + sigma_next start."""
-    return (1 - step.sigma_next) * x0 + step.sigma_next * start if step.sigma_next else x0
-
-
-def euler(x, x0, start, step: schedule.Step):
-    """A straight step along the velocity."""
-    return x + (step.sigma_next - step.sigma) / step.sigma * (x - x0)
-
-
-SOLVERS: dict[str, Callable] = {"dmd": dmd, "euler": euler}
-
-
 @dataclass(frozen=True)
 class Plan:
-    """How a chunk is sampled. steps: per stage; boost: double the DMD steps (first chunk); patch: patch size t h w."""
+    """How a chunk is sampled.
+
+    steps: per stage; boost: double the DMD steps (first chunk); patch: patch size t h w; shift_clamp: bound the
+    exponential shift as training does (at 7, which sizes above 384x640 exceed).
+    """
 
     schedule: ScheduleConfig
     steps: tuple[int, ...]
@@ -56,6 +48,8 @@ class Plan:
     shift_tokens: str = SHIFT_TOKENS[0]
     patch: tuple[int, int, int] = (1, 2, 2)
     chunk: int = 0
+    guide: CFG | CFGZero | None = None
+    shift_clamp: bool = False
 
     def __post_init__(self):
         if self.solver not in SOLVERS:
@@ -70,20 +64,63 @@ class Plan:
         tokens = math.prod(shape[2:]) // math.prod(self.patch)
         if stage and self.shift_tokens == SHIFT_TOKENS[0]:
             tokens //= 4
-        boost = self.boost and self.solver == "dmd"
-        return schedule.steps(self.schedule, stage, self.steps[stage], tokens=tokens, solver=self.solver, boost=boost)
+        return schedule.steps(
+            self.schedule,
+            stage,
+            self.steps[stage],
+            tokens=tokens,
+            solver=self.solver,
+            boost=self.boost and self.solver == "dmd",
+            clamp=schedule.TRAINING_CLAMP if self.shift_clamp else None,
+        )
 
     @property
     def total(self) -> int:
         """Steps over all stages."""
         return sum(self.steps) * (2 if self.boost and self.solver == "dmd" else 1)
 
+    def zero_steps(self, stage: int) -> int:
+        """First steps of a stage whose velocity is zero: the guide's, in stage 0 only."""
+        return self.guide.zero_steps if self.guide and stage == 0 else 0
+
+
+def plan_chunk(
+    config: ModelConfig,
+    chunk: int,
+    *,
+    steps=None,
+    solver="auto",
+    boost_first_chunk=True,
+    shift_tokens=SHIFT_TOKENS[0],
+    cfg=0.0,
+    guidance="auto",
+    zero_steps=None,
+    shift_clamp=False,
+) -> Plan:
+    """How chunk number `chunk` is sampled; what is left open ("auto", None, cfg 0) is the checkpoint's own."""
+    own = config.defaults
+    kind = own.guidance if guidance == "auto" else guidance
+    guide = from_scale(cfg or own.cfg, kind, own.zero_steps if zero_steps is None else zero_steps)
+    if zero_steps is not None and not isinstance(guide, CFGZero):
+        raise ValueError(f"zero_steps {zero_steps}: only guidance 'cfg_zero_star' with cfg above 1 has them")
+    return Plan(
+        config.schedule,
+        tuple(steps or own.steps),
+        own.solver if solver == "auto" else solver,
+        boost=boost_first_chunk and own.boost_first_chunk and chunk == 0,
+        shift_tokens=shift_tokens,
+        patch=config.transformer.patch_size,
+        chunk=chunk,
+        guide=guide,
+        shift_clamp=shift_clamp,
+    )
+
 
 def denoise(predict: Callable, start, draw: Callable, plan: Plan) -> Iterator[SampleStep]:
     """Yields a `SampleStep` per step; the last one's latent is the chunk.
 
-    predict(x, t): velocity of latents x at timestep t (float). start: the coarsest start point [b c t h w] float32.
-    draw(stage, shape): standard normal array for the jump into a stage.
+    predict(x, t): velocity of latents x at timestep t (float), guided as plan.guide says. start: the coarsest start
+    point [b c t h w] float32. draw(stage, shape): standard normal array for the jump into a stage.
     """
     index = 0
     x = start
@@ -93,11 +130,12 @@ def denoise(predict: Callable, start, draw: Callable, plan: Plan) -> Iterator[Sa
             x = pyramid.upsample(x)
             noise = pyramid.block_noise(draw(row.index, tuple(x.shape)), plan.schedule.gamma)
             x = row.alpha * x + row.beta * noise
-        stage_start = x
-        for step in plan.stage_steps(row.index, x.shape):
-            velocity = predict(x, float(int(step.t)) if whole else step.t)
+        stage_start, solve = x, SOLVERS[plan.solver]()
+        for k, step in enumerate(plan.stage_steps(row.index, x.shape)):
+            t = float(int(step.t)) if whole else step.t
+            velocity = x * 0 if k < plan.zero_steps(row.index) else predict(x, t)
             x0 = x - step.sigma * velocity
-            x = SOLVERS[plan.solver](x, x0, stage_start, step)
+            x = solve(x, x0, stage_start, step)
             yield SampleStep(plan.chunk, row.index, index, plan.total, x, clean_estimate(row, x0, velocity))
             index += 1
 

@@ -16,6 +16,9 @@ import numpy as np
 
 from .config import ScheduleConfig
 
+# Training bounds the exponential shift at 7; the published pipelines do not.
+TRAINING_CLAMP = math.log(7)
+
 
 @dataclass(frozen=True)
 class Stage:

@@ -57,8 +57,9 @@ def to_image(frames):
 
 
 def find_input(name: str) -> Path:
-    """A file of the input folder, or any file by its path."""
-    return current().input_dir / name
+    """A file of the input folder, or any file by its path. Outside a run, of this folder."""
+    run = current()
+    return (run.input_dir if run else Path.cwd()) / name
 
 
 class LoadImage:
@@ -67,7 +68,7 @@ class LoadImage:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"image": ("STRING", {"image_upload": True})}}
+        return {"required": {"image": ("COMBO", {"image_upload": True})}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, image):
@@ -86,7 +87,7 @@ class LoadVideo:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"file": ("STRING", {"video_upload": True})}}
+        return {"required": {"file": ("COMBO", {"video_upload": True})}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, file):
@@ -175,13 +176,13 @@ def safe_prefix(prefix: str) -> bool:
     return bool(path.name) and not path.is_absolute() and ".." not in path.parts
 
 
-def free_name(folder: Path, prefix: str) -> Path:
+def free_name(folder: Path, prefix: str, suffix: str = ".mp4") -> Path:
     """folder/prefix_00001_.mp4, counted as ComfyUI counts; makes the folder."""
     base = folder / prefix
     base.parent.mkdir(parents=True, exist_ok=True)
     pattern = re.compile(re.escape(base.name) + r"_(\d+)_?\.\w+")
     used = [int(m[1]) for p in base.parent.iterdir() if (m := pattern.fullmatch(p.name))]
-    return base.parent / f"{base.name}_{max(used, default=0) + 1:05}_.mp4"
+    return base.parent / f"{base.name}_{max(used, default=0) + 1:05}_{suffix}"
 
 
 class PreviewAny:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -193,6 +194,18 @@ def read_frames(path, *, start: int = 0, count: int = 0) -> np.ndarray:
     if not kept:
         raise ValueError(f"{path} has no frame {start}")
     return np.stack(kept)
+
+
+def read_ends(path, last: int) -> np.ndarray:
+    """The first frame and the last `last` ones, uint8 [f, h, w, 3]; all of a video that has no more."""
+    kept, first, count = deque(maxlen=last), None, 0
+    for frame in iter_frames(path):
+        first = frame if first is None else first
+        kept.append(frame)
+        count += 1
+    if first is None:
+        raise ValueError(f"{path} has no frames")
+    return np.stack([first, *kept] if count > last else kept)
 
 
 def probe(path) -> VideoInfo:

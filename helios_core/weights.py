@@ -11,36 +11,63 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+from . import kinds
+
 BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}
 MAX_HEADER = 100_000_000
+INDICES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
 
 
 class TensorInfo(NamedTuple):
-    """Where a tensor lies: file, dtype name of the safetensors format, shape."""
+    """Where a tensor lies: file, dtype name of the safetensors format, shape, where its bytes begin in the file."""
 
     file: Path
     dtype: str
     shape: tuple[int, ...]
+    start: int
+
+
+def nbytes(dtype: str, shape: tuple[int, ...]) -> int:
+    """Bytes of a tensor."""
+    return math.prod(shape) * BYTES[dtype]
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
     """Every tensor of one safetensors file. ValueError if the file is missing, cut short or inconsistent."""
+    header, length = _read_json(path)
+    if isinstance(header, dict):
+        header.pop("__metadata__", None)
+    _check_offsets(path, header, path.stat().st_size - 8 - length)
+    return {
+        name: TensorInfo(path, e["dtype"], tuple(e["shape"]), 8 + length + e["data_offsets"][0])
+        for name, e in header.items()
+    }
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself; empty if nothing."""
+    found = _read_json(path)[0]
+    return dict(found.get("__metadata__") or {}) if isinstance(found, dict) else {}
+
+
+def _read_json(path: Path) -> tuple[dict, int]:
+    """The header and its length in bytes."""
     if not path.is_file():
         raise ValueError(f"weights file {path} is missing; download the checkpoint again")
     size = path.stat().st_size
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little") if size >= 8 else 0
+        start = file.read(64)
+        length = int.from_bytes(start[:8], "little")
         if not 2 <= length <= min(MAX_HEADER, size - 8):
-            raise ValueError(f"{path} is not a safetensors file, or is cut short ({size} bytes); download it again")
+            seems = kinds.of_bytes(start)
+            advice = f": {seems}" if seems else f", or is cut short ({size} bytes); download it again"
+            raise ValueError(f"{path} is not a safetensors file{advice}")
+        file.seek(8)
         try:
-            header = json.loads(file.read(length))
+            return json.loads(file.read(length)), length
         except ValueError as error:
             raise ValueError(f"{path}: the safetensors header is not JSON; download the file again") from error
-    if isinstance(header, dict):
-        header.pop("__metadata__", None)
-    _check_offsets(path, header, size - 8 - length)
-    return {name: TensorInfo(path, e["dtype"], tuple(e["shape"])) for name, e in header.items()}
 
 
 def _check_offsets(path: Path, header: dict, data_size: int) -> None:
@@ -71,15 +98,15 @@ def find_files(folder: Path) -> list[Path]:
     """The safetensors files of one component folder: the shards of its index, or its only file."""
     if not folder.is_dir():
         raise ValueError(f"folder {folder} is missing; a Helios checkpoint needs it")
-    indices = sorted(folder.glob("*.safetensors.index.json"))
-    if indices:
+    index = _find_index(folder)
+    if index is not None:
         try:
-            names = sorted(set(json.loads(indices[0].read_text(encoding="utf-8"))["weight_map"].values()))
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{indices[0]} is no index of safetensors shards; download it again") from error
+            raise ValueError(f"{index} is no index of safetensors shards; download it again") from error
         missing = [n for n in names if not (folder / n).is_file()]
         if missing:
-            raise ValueError(f"{folder} lacks the shards {missing} that {indices[0].name} names; download them")
+            raise ValueError(f"{folder} lacks the shards {missing} that {index.name} names; download them")
         return [folder / n for n in names]
     files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -87,6 +114,15 @@ def find_files(folder: Path) -> list[Path]:
     if len(files) > 1:
         raise ValueError(f"{folder} holds {[f.name for f in files]} and no index; leave one file, or add the index")
     return files
+
+
+def _find_index(folder: Path) -> Path | None:
+    """The index of a folder's shards; of several, such as one more for fp16, the one without a variant's name."""
+    found = sorted(folder.glob("*.safetensors.index.json"))
+    plain = [path for path in found if path.name in INDICES]
+    if len(found) > 1 and len(plain) != 1:
+        raise ValueError(f"{folder} holds {[path.name for path in found]}; leave the index of one set of weights")
+    return (plain or found or [None])[0]
 
 
 def read_headers(folder: Path) -> dict[str, TensorInfo]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..helios_core import video
 from ..helios_core.chunks import Clip
+from ..helios_core.config import published_length
 from . import host, sockets
 
 
@@ -37,12 +38,13 @@ class ChunkConcat:
                 "boundary": (["none"], {"default": "none", "tooltip": BOUNDARY_TIP}),
                 "drop_first_frame": ("BOOLEAN", {"default": False, "advanced": True, "tooltip": DROP_TIP}),
                 "num_frames": ("INT", {"default": 0, "min": 0, "max": 1_000_000, "tooltip": FRAMES_TIP}),
+                "length": (["exact", "published"], {"default": "exact", "advanced": True, "tooltip": LENGTH_TIP}),
             },
         }
 
     def append(
         self, fps, clip=None, images=None, latent=None, decoder=None, boundary="none", drop_first_frame=False,
-        num_frames=0,
+        num_frames=0, length="exact",
     ):  # fmt: skip
         check_way(images, latent, decoder)
         if clip is not None and clip.fps != video.frame_rate(fps):
@@ -51,6 +53,8 @@ class ChunkConcat:
         clip = clip or Clip.new(host.clip_folder(), fps)
         for blocks in chunks:
             clip = clip.append(without_first(blocks) if drop_first_frame and clip.segments else blocks)
+        if length == "published":
+            num_frames = published_length(num_frames or clip.num_frames)
         return clip, host.video(clip, num_frames)
 
 
@@ -67,7 +71,7 @@ def decode(latent, decoder):
     """Iterators over uint8 blocks, one per chunk of 9 latent frames: chunks are encoded and decoded on their own."""
     raw = sockets.samples(latent, "latent", channels=decoder.latent_channels)
     if raw.shape[0] != 1:
-        raise ValueError(f"latent: one video at a time, got a batch of {raw.shape[0]}")
+        raise ValueError(f"latent: one video at a time, got a batch of {raw.shape[0]}; pick with Latent From Batch")
     bar = host.Progress(raw.shape[2])
     for i in range(0, raw.shape[2], CHUNK):
         yield _decode_chunk(raw[:, :, i : i + CHUNK], decoder, bar, i)
@@ -97,4 +101,8 @@ CHUNK = 9  # latent frames
 FPS_TIP = "Pictures per second of the video. Helios was trained at 24. Every chunk of one video must have the same."
 BOUNDARY_TIP = "What to do where two chunks meet. none: nothing, frames stay exactly as decoded."
 DROP_TIP = "Leaves out a chunk's first frame where it follows another one: 32 frames instead of 33."
+LENGTH_TIP = (
+    "exact: num_frames. published: what the published pipelines make of it, whole chunks less up to 3 frames, "
+    "(33 K - 1) / 4 rounded down, times 4, plus 1."
+)
 FRAMES_TIP = "Cuts the video output after so many frames. 0 keeps all; the clip output always keeps all."

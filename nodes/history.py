@@ -1,18 +1,20 @@
-"""HistoryMemory: what the model remembers before the first chunk."""
+"""HistoryMemory, HeliosSaveHistory, HeliosLoadHistory: what the model remembers, made, kept and taken up again."""
 
 from __future__ import annotations
 
+from ..helios_core import saved
 from ..helios_core.history import parse_sizes
-from . import sockets
+from ..helios_core.starts import POSTERIORS
+from . import host, sockets
 
 
 class HistoryMemory:
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Starts the memory that carries a video from chunk to chunk. With nothing wired in it is empty, for text to "
-        "video. Starting from an image, a video or latents is declared here and comes with a later version."
+        "video. Wire an image to begin with it, a video to go on from its end, or latents to continue them."
     )
-    SEARCH_ALIASES = ["helios history", "helios size", "text to video", "empty latent"]
+    SEARCH_ALIASES = ["helios history", "helios size", "text to video", "image to video", "video to video", "i2v v2v"]
     FUNCTION = "start"
     RETURN_TYPES = (sockets.HISTORY,)
     RETURN_NAMES = ("history",)
@@ -29,38 +31,152 @@ class HistoryMemory:
                 "height": ("INT", {**size, "tooltip": "Pixels. " + SIZE_TIP}),
             },
             "optional": {
-                "image": ("IMAGE", {"tooltip": "First frame, for image to video. " + LATER}),
-                "video": ("IMAGE", {"tooltip": "Frames to continue, for video to video. " + LATER}),
-                "latent": ("LATENT", {"tooltip": "Latents to continue, in raw VAE space. " + LATER}),
-                "vae": ("VAE", {"tooltip": "Encodes image or video. " + LATER}),
+                "image": ("IMAGE", {"tooltip": "One picture to begin with: image to video. " + FIT_TIP}),
+                "video": ("IMAGE", {"tooltip": "33 frames or more to go on from: video to video. " + FIT_TIP}),
+                "latent": ("LATENT", {"tooltip": LATENT_TIP}),
+                "vae": ("VAE", {"tooltip": VAE_TIP}),
                 "history_sizes": ("STRING", {"default": "16,2,1", "advanced": True, "tooltip": SIZES_TIP}),
                 "keep_first_frame": ("BOOLEAN", {"default": True, "advanced": True, "tooltip": KEEP_TIP}),
                 "noise_sigma_min": ("FLOAT", {**sigma, "default": 0.111, "tooltip": "Least " + SIGMA_TIP}),
                 "noise_sigma_max": ("FLOAT", {**sigma, "default": 0.135, "tooltip": "Most " + SIGMA_TIP}),
                 "seed": ("INT", {"default": 0, "min": 0, "max": sockets.MAX_SEED, "tooltip": SEED_TIP}),
+                "posterior": (list(POSTERIORS), {"default": POSTERIORS[0], "advanced": True, "tooltip": POSTERIOR_TIP}),
+                "skip_first_chunk": ("BOOLEAN", {"default": False, "advanced": True, "tooltip": SKIP_TIP}),
+                "batch_size": ("INT", {"default": 1, "min": 1, "max": 64, "advanced": True, "tooltip": BATCH_TIP}),
             },
         }
 
     def start(
         self, model, width, height, image=None, video=None, latent=None, vae=None, history_sizes="16,2,1",
-        keep_first_frame=True, noise_sigma_min=0.111, noise_sigma_max=0.135, seed=0,
+        keep_first_frame=True, noise_sigma_min=0.111, noise_sigma_max=0.135, seed=0, posterior="sample",
+        skip_first_chunk=False, batch_size=1,
     ):  # fmt: skip
-        wired = [name for name, value in (("image", image), ("video", video), ("latent", latent)) if value is not None]
-        if wired:
-            raise ValueError(f"HistoryMemory: starting from {wired[0]} is not yet in this version; disconnect {wired}")
         defaults = model.config.defaults
-        history = model.history(
-            width or defaults.width,
-            height or defaults.height,
-            sizes=parse_sizes(history_sizes),
-            keep_first_frame=keep_first_frame,
-        )
+        own = (defaults.width, defaults.height)
+        if latent is not None:
+            raw, scale = sockets.samples(latent, "latent", channels=model.config.vae.z_dim), sockets.scale(model)
+            latent, own = model.normalise(raw), (raw.shape[4] * scale, raw.shape[3] * scale)
+        with host.stoppable(model):
+            history = model.history(
+                width or own[0],
+                height or own[1],
+                sizes=parse_sizes(history_sizes),
+                keep_first_frame=keep_first_frame,
+                skip_first_chunk=skip_first_chunk,
+                batch=batch_size,
+                image=image,
+                video=video,
+                latent=latent,
+                encode=sockets.encoder(vae),
+                posterior=posterior,
+                noise_sigma=(noise_sigma_min, noise_sigma_max),
+                seed=seed,
+            )
         return (sockets.Memory(history, defaults.chunk_latent_frames),)
 
 
-SIZE_TIP = "0 takes the size the checkpoint was made for. A size that the pyramid cannot halve is refused, not rounded."
+class HeliosSaveHistory:
+    CATEGORY = "Helios"
+    DESCRIPTION = (
+        "Keeps a run in a file of ComfyUI's output folder: what the model remembers after a chunk, and the seed. "
+        "HeliosLoadHistory takes it up again, another day or on another machine, exactly as if it had never stopped."
+    )
+    SEARCH_ALIASES = ["helios save", "save run", "checkpoint video", "continue later"]
+    FUNCTION = "save"
+    OUTPUT_NODE = True
+    RETURN_TYPES = ("STRING",)
+    RETURN_NAMES = ("file",)
+    OUTPUT_TOOLTIPS = ("The file's name in the output folder, for HeliosLoadHistory.",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "model": (sockets.MODEL, {"tooltip": "The model that made the history."}),
+                "history": (sockets.HISTORY, {"tooltip": "DMDPyramidSample's, after the last chunk to keep."}),
+                "filename_prefix": ("STRING", {"default": "helios/run", "tooltip": PREFIX_TIP}),
+            },
+            "optional": {
+                "seed": ("INT", {"default": 0, "min": 0, "max": sockets.MAX_SEED, "tooltip": KEPT_SEED_TIP}),
+            },
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, filename_prefix="helios/run"):
+        return _refusal(filename_prefix) or True
+
+    def save(self, model, history, filename_prefix, seed=0):
+        if refusal := _refusal(filename_prefix):
+            raise ValueError(refusal)
+        path, name = host.new_output(filename_prefix, saved.SUFFIX)
+        saved.write(path, history.history, seed=seed, config=model.config)
+        host.made(path)
+        return {"ui": {"text": [name]}, "result": (name,)}
+
+
+class HeliosLoadHistory:
+    CATEGORY = "Helios"
+    DESCRIPTION = (
+        "Takes up a run that HeliosSaveHistory kept. The next chunk comes out as it would have without the pause, bit "
+        "for bit with the same model, prompt and settings."
+    )
+    SEARCH_ALIASES = ["helios load", "load run", "resume", "continue video"]
+    FUNCTION = "load"
+    RETURN_TYPES = (sockets.HISTORY, "INT")
+    RETURN_NAMES = ("history", "seed")
+    OUTPUT_TOOLTIPS = ("The memory to go on with, for DMDPyramidSample.", "The run's seed, for DMDPyramidSample.")
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "model": (sockets.MODEL, {"tooltip": "The model the run was made with; another's is refused."}),
+                "file": ("STRING", {"default": "helios/run_00001_.safetensors", "tooltip": FILE_TIP}),
+            },
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, file=None):
+        try:
+            return bool(file is None or host.find_saved(file))
+        except ValueError as error:
+            return str(error)
+
+    @classmethod
+    def IS_CHANGED(cls, file=None, **_):
+        facts = host.find_saved(file).stat() if file else None
+        return facts and f"{facts.st_size} {facts.st_mtime_ns}"
+
+    def load(self, model, file):
+        history, seed = saved.read(host.find_saved(file), model.config, model.backend.array)
+        return sockets.Memory(history, model.config.defaults.chunk_latent_frames), seed
+
+
+def _refusal(prefix: str) -> str:
+    """Why a prefix is refused, or nothing."""
+    try:
+        saved.inside(host.output_folder(), prefix)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+SIZE_TIP = (
+    "0 takes the latent's size where one is wired, else the size the checkpoint was made for. A size that the pyramid "
+    "cannot halve is refused, not rounded."
+)
+FIT_TIP = "Another size is cropped about the centre to the video's proportions and resized. Wire one of the three."
+LATENT_TIP = (
+    "Latents to continue, in raw VAE space: whole chunks of 9 frames, as DMDPyramidSample gives them. Needs no noise."
+)
+VAE_TIP = "Encodes image or video. Left open: the model's own VAE. ComfyUI's own gives the posterior's mean only."
 SIZES_TIP = "Latent frames remembered, far to near: long, mid and short term. The published checkpoints know 16,2,1."
 KEEP_TIP = "Keeps the video's first frame in sight of every chunk, which holds colours and subject together."
-SIGMA_TIP = "noise mixed into an image or video to start from; none is needed for text to video."
+SIGMA_TIP = "noise mixed into an image or video to start from; text and latents need none. 0 and 0 mixes in none."
 SEED_TIP = "Seed of that noise. Text to video does not use it."
-LATER = "Not yet in this version: leave it open."
+POSTERIOR_TIP = "What is taken of the VAE's answer to an image or video: a draw, as published, or the mean."
+SKIP_TIP = "Lets the second chunk's first frame take the place of the first frame kept. Helps a still start."
+BATCH_TIP = "Videos at once from the same start. Of seed s they are what the seeds s, s + 1, s + 2 ... give alone."
+PREFIX_TIP = "Where in the output folder, and the beginning of the file's name; a number is added."
+KEPT_SEED_TIP = "The run's seed, kept in the file: wire in what DMDPyramidSample has."
+FILE_TIP = "A file of HeliosSaveHistory, in ComfyUI's output folder or else its input folder, such as the default."

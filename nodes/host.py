@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import logging
+import os
 import sys
 import tempfile
 import time
@@ -16,7 +18,9 @@ from pathlib import Path
 
 from ..helios_core import folders
 
+logger = logging.getLogger(__name__)
 API = "comfy_api.v0_0_2"  # pinned: comfy_api.latest may change without warning
+FROM_MODEL = "from model"  # the choice of a part that the checkpoint itself holds
 CATEGORY = "helios"  # the key in folder_paths and in extra_model_paths.yaml
 
 
@@ -35,21 +39,88 @@ def model_folders() -> list[Path]:
 
 
 def model_names() -> list[str]:
-    """What HeliosLoader offers: helios-tiny, which ships with the pack, then the folders found. Read anew each call."""
-    return [folders.TINY, *folders.list_models(model_folders())]
+    """What HeliosLoader offers: helios-tiny, which ships with the pack, then the folders found, then the files of
+    diffusion_models. Read anew each call."""
+    return [folders.TINY, *folders.list_models(model_folders()), *file_names("diffusion_models")]
 
 
 def model_path(name: str) -> Path | str:
-    """The folder of a listed name. ValueError names the folders searched."""
-    return folders.find_model(name, model_folders())
+    """The folder or file of a listed name. ValueError names the folders searched."""
+    file = _file("diffusion_models", name)
+    return file or folders.find_model(name, model_folders())
 
 
-def fingerprint(name: str) -> str:
-    """A short text that changes when a checkpoint's files change on disk."""
-    path = folders.list_models(model_folders()).get(name)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path else []
-    facts = [name, *((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files)]
+def file_names(kind: str) -> list[str]:
+    """Safetensors files of ComfyUI's diffusion_models, text_encoders or vae folders, or of those in models/ here."""
+    paths = _comfy("folder_paths")
+    names = paths.get_filename_list(kind) if paths else folders.list_files(kind)
+    return [name for name in names if name.lower().endswith(folders.WEIGHTS)]
+
+
+def _file(kind: str, name: str) -> Path | None:
+    paths = _comfy("folder_paths")
+    found = paths.get_full_path(kind, name) if paths else folders.list_files(kind).get(name)
+    return found and Path(found)
+
+
+def part_path(kind: str, name: str) -> Path | None:
+    """The file of a listed name; None for "from model". ValueError if it is gone."""
+    if name == FROM_MODEL:
+        return None
+    if (file := _file(kind, name)) is None:
+        raise ValueError(f"no file named {name!r} in {kind}; put it into models/{kind} and press R")
+    return file
+
+
+def fingerprint(model: str, text_encoder: str, vae: str) -> str:
+    """A short text that changes when files change on disk that a loader's choices name."""
+    model_at = folders.list_models(model_folders()).get(model) or _file("diffusion_models", model)
+    places = [model_at, _file("text_encoders", text_encoder), _file("vae", vae)]
+    files = sorted(p for place in places if place for p in (place.rglob("*") if place.is_dir() else [place]))
+    facts = [model, text_encoder, vae, *(file_stamp(path) for path in files if path.is_file())]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def lora_names() -> list[str]:
+    """LoRAs of ComfyUI's loras folder, or of models/loras here."""
+    return _loras(".safetensors", ".sft")
+
+
+def companion_names() -> list[str]:
+    """Companion files of official LoRAs in the same folder; the only pickles that are read."""
+    return _loras(".pth")
+
+
+def _loras(*endings: str) -> list[str]:
+    paths = _comfy("folder_paths")
+    if paths is None:
+        return list(folders.list_loras(folders.lora_folders(), endings))
+    return [name for name in paths.get_filename_list("loras") if name.lower().endswith(endings)]
+
+
+def lora_path(name: str) -> Path:
+    """The file of a listed LoRA or companion. ValueError names the folders searched."""
+    paths = _comfy("folder_paths")
+    found = paths.get_full_path("loras", name) if paths else None
+    if paths is None:
+        found = folders.list_loras(folders.lora_folders(), (".safetensors", ".sft", ".pth")).get(name)
+    if found is None:
+        places = paths.get_folder_paths("loras") if paths else folders.lora_folders()
+        raise ValueError(f"no LoRA file named {name!r} in {', '.join(map(str, places))}; put it there and press R")
+    return Path(found)
+
+
+def file_stamp(path: Path) -> str:
+    """A short text that changes when a file changes on disk."""
+    return f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"
+
+
+def cache_folder() -> Path | None:
+    """Where prompt embeddings are kept: HELIOS_CACHE, else ComfyUI's user folder, else the core's choice."""
+    paths = _comfy("folder_paths")
+    if paths is None or folders.CACHE in os.environ:
+        return folders.cache_folder()
+    return Path(paths.get_user_directory()) / "helios"
 
 
 def device():
@@ -58,12 +129,20 @@ def device():
     return management and management.get_torch_device()
 
 
-def make_room(path: Path | str) -> None:
-    """Asks ComfyUI to move its own models away until a checkpoint's weights fit on the device."""
+def make_room(helios) -> None:
+    """Has ComfyUI move its own models away until the pipeline fits on the device, now and whenever a part of it loads,
+    since they may be back by then; logs what is needed."""
     management = _comfy("comfy.model_management")
-    if management is not None and isinstance(path, Path):
-        management.free_memory(sum(p.stat().st_size for p in path.rglob("*.safetensors")), device())
+
+    def free(nbytes: int) -> None:
+        management.free_memory(nbytes, device())
         management.soft_empty_cache()
+
+    if management is not None:
+        helios.on_load = free
+        free(helios.estimate().device("none"))
+    for line in helios.needs():
+        logger.log(logging.WARNING if line.startswith("warning") else logging.INFO, "%s", line)
 
 
 def stop_check():
@@ -137,6 +216,46 @@ def clip_folder() -> Path:
     else:
         root = run.folder if run else Path(tempfile.gettempdir()) / "helios"
     return root / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+
+
+def output_folder() -> Path:
+    """Where files are saved: ComfyUI's output folder, the workflow runner's, or this one."""
+    from ..helios_core.workflow import current
+
+    paths, run = _comfy("folder_paths"), current()
+    return Path(paths.get_output_directory()) if paths else run.output_dir if run else Path.cwd()
+
+
+def input_folder() -> Path:
+    """Where files are looked for that the user brings."""
+    from ..helios_core.workflow import current
+
+    paths, run = _comfy("folder_paths"), current()
+    return Path(paths.get_input_directory()) if paths else run.input_dir if run else Path.cwd()
+
+
+def new_output(prefix: str, suffix: str) -> tuple[Path, str]:
+    """A new file of the output folder, prefix_00001_suffix and so on, and its name in it; makes its folder."""
+    from ..helios_core.standins import free_name
+
+    folder = output_folder()
+    path = free_name(folder, prefix, suffix)
+    return path, path.relative_to(folder).as_posix()
+
+
+def made(path: Path) -> None:
+    """Tells the workflow runner of a file; ComfyUI needs no telling."""
+    from ..helios_core.workflow import current
+
+    if run := current():
+        run.files.append(path)
+
+
+def find_saved(name: str) -> Path:
+    """A saved run of the output folder, else of the input folder. ValueError names those that there are."""
+    from ..helios_core import saved
+
+    return saved.find(name, list(dict.fromkeys([output_folder(), input_folder()])))
 
 
 class ClipVideo:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ..helios_core import load
+from ..helios_core.memory import OFFLOAD, TILING, VAE_DTYPES
+from ..helios_core.precision import WEIGHT_DTYPES
 from . import host, sockets
 
 
@@ -10,7 +12,8 @@ class HeliosLoader:
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Loads a Helios checkpoint: the video model, its text encoder and its VAE. helios-tiny ships with the pack "
-        "and runs on any machine; the 14B checkpoints are folders in models/helios, in their published layout."
+        "and runs on any machine; the 14B checkpoints are folders in models/helios, in their published layout, or "
+        "files in diffusion_models with a VAE and a text encoder chosen beside them."
     )
     SEARCH_ALIASES = ["load helios", "helios model", "helios checkpoint"]
     FUNCTION = "load"
@@ -29,29 +32,50 @@ class HeliosLoader:
                 "model": (host.model_names(), {"default": "helios-tiny", "tooltip": MODEL_TIP}),
             },
             "optional": {
-                "text_encoder": (["from model"], {"tooltip": "Where the text encoder comes from: the checkpoint."}),
-                "vae": (["from model"], {"tooltip": "Where the VAE comes from: the checkpoint."}),
+                "text_encoder": ([host.FROM_MODEL, *host.file_names("text_encoders")], {"tooltip": TEXT_ENCODER_TIP}),
+                "vae": ([host.FROM_MODEL, *host.file_names("vae")], {"tooltip": VAE_TIP}),
                 "backend": (["auto", "torch"], {"tooltip": "What computes. auto takes the best one installed."}),
-                "weight_dtype": (["auto", "bf16", "fp16", "fp32"], {"tooltip": DTYPE_TIP}),
-                "offload": (["auto", "none"], {"tooltip": OFFLOAD_TIP}),
+                "weight_dtype": (list(WEIGHT_DTYPES), {"tooltip": DTYPE_TIP}),
+                "offload": (list(OFFLOAD), {"tooltip": OFFLOAD_TIP}),
+                "vae_dtype": (list(VAE_DTYPES), {"tooltip": VAE_DTYPE_TIP}),
+                "vae_tiling": (list(TILING), {"tooltip": TILING_TIP}),
             },
         }
 
     @classmethod
-    def IS_CHANGED(cls, model, **_):
-        return host.fingerprint(model)
+    def IS_CHANGED(cls, model, text_encoder=host.FROM_MODEL, vae=host.FROM_MODEL, **_):
+        return host.fingerprint(model, text_encoder, vae)
 
-    def load(
-        self, model, text_encoder="from model", vae="from model", backend="auto", weight_dtype="auto", offload="auto"
-    ):
-        path = host.model_path(model)
-        host.make_room(path)
-        helios = load(path, backend=backend, weight_dtype=weight_dtype)
+    def load(self, model, text_encoder=host.FROM_MODEL, vae=host.FROM_MODEL, backend="auto", **memory):
+        parts = {"text_encoder": host.part_path("text_encoders", text_encoder), "vae": host.part_path("vae", vae)}
+        helios = load(host.model_path(model), **parts, backend=backend, **memory)
         if (device := host.device()) is not None:
             helios.device = device
+        helios.cache_folder = host.cache_folder()
+        host.make_room(helios)
         return helios, helios.text, sockets.WanVAE(helios)
 
 
-MODEL_TIP = "helios-tiny, or a folder in models/helios that holds model_index.json, transformer/, vae/ and so on."
-DTYPE_TIP = "Number format of the networks' weights. auto: what suits the device. fp32 takes twice the memory of bf16."
-OFFLOAD_TIP = "none keeps every part on the device. auto decides by the memory there is; at present it does the same."
+MODEL_TIP = (
+    "helios-tiny, a folder in models/helios that holds model_index.json, transformer/, vae/ and so on, or a file of "
+    "diffusion_models. A file that does not say whether it is Base, Mid or Distilled is taken for what its name says, "
+    "else for Distilled."
+)
+TEXT_ENCODER_TIP = (
+    "from model: the checkpoint's own. Or a file of text_encoders, such as umt5_xxl_fp8_e4m3fn_scaled.safetensors; a "
+    "model that is a file without a text encoder needs one."
+)
+VAE_TIP = (
+    "from model: the checkpoint's own. Or a file of vae, such as wan_2.1_vae.safetensors; a model that is a file "
+    "without a VAE needs one."
+)
+DTYPE_TIP = (
+    "Number format of the video model's weights. auto: as stored. fp8, int8 and int4 quantise as they load, for half "
+    "or a quarter of bf16's memory; int8 is the closest to bf16, int4 the farthest."
+)
+OFFLOAD_TIP = (
+    "none: all parts stay on the device. sequential: one part at a time. blocks: the video model's blocks stream from "
+    "host memory, for small GPUs. auto: the first of these that fits the free memory."
+)
+VAE_DTYPE_TIP = "Number format of the VAE. bf16 halves the memory that decoding takes, and on a GPU its time."
+TILING_TIP = "Decode in tiles of 32 latents: less memory, but not quite the same picture. auto: only where it must be."

@@ -30,10 +30,10 @@ class HeliosNoise:
     def draw(self, history, seed):
         import torch
 
-        from ..helios_core.noise import Noise
+        from ..helios_core.noise import batch_noise
 
         b, c, h, w = history.history.shape
-        noise = Noise(seed).normal((b, c, history.chunk_frames, h, w), chunk=history.history.chunk)
+        noise = batch_noise(seed, b).normal((b, c, history.chunk_frames, h, w), chunk=history.history.chunk)
         return ({"samples": torch.from_numpy(noise)},)
 
 

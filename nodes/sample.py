@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..helios_core.config import parse_steps
-from ..helios_core.sampler import SHIFT_TOKENS, SOLVERS
-from . import host, sockets
+from ..helios_core.variants import GUIDANCE, SHIFT_TOKENS, SOLVERS
+from . import host, memo, sockets
 
 
 class DMDPyramidSample:
@@ -28,7 +28,7 @@ class DMDPyramidSample:
         return {
             "required": {
                 "model": (sockets.MODEL, {"tooltip": "The model of HeliosLoader."}),
-                "positive": ("CONDITIONING", {"tooltip": "What the chunk shows: T5Encode's output."}),
+                "positive": ("CONDITIONING", {"tooltip": "What the chunk shows: T5Encode or HeliosPromptSchedule."}),
                 "history": (sockets.HISTORY, {"tooltip": "HistoryMemory's, or that of the chunk before."}),
                 "seed": ("INT", {"default": 0, "min": 0, "max": sockets.MAX_SEED, "tooltip": SEED_TIP}),
                 "steps": ("STRING", {"default": "auto", "tooltip": STEPS_TIP}),
@@ -43,31 +43,40 @@ class DMDPyramidSample:
                     list(SHIFT_TOKENS),
                     {"default": SHIFT_TOKENS[0], "advanced": True, "tooltip": SHIFT_TIP},
                 ),
+                "guidance": (["auto", *GUIDANCE], {"default": "auto", "advanced": True, "tooltip": GUIDANCE_TIP}),
+                "zero_steps": ("INT", {"default": -1, "min": -1, "max": 100, "advanced": True, "tooltip": ZERO_TIP}),
+                "shift_clamp": ("BOOLEAN", {"default": False, "advanced": True, "tooltip": CLAMP_TIP}),
             },
         }
 
     def sample(
         self, model, positive, history, seed, steps, negative=None, latent=None, cfg=0.0, solver="auto",
-        boost_first_chunk=True, shift_tokens="before upsample",
+        boost_first_chunk=True, shift_tokens="before upsample", guidance="auto", zero_steps=-1, shift_clamp=False,
     ):  # fmt: skip
         config = model.config
         width, stages = config.transformer.text_dim, config.schedule.stages
-        text = sockets.embedding(positive, "positive", width=width)
+        index = history.history.chunk
+        text = sockets.embedding(positive, "positive", width=width, chunk=index)
         if sockets.is_empty_prompt(positive):
             raise ValueError("positive: the prompt is empty; write in T5Encode what the video shows")
-        events = model.sample(
-            history.history,
-            text,
+        options = dict(
             seed=seed,
             steps=None if steps.strip() in ("", "auto") else parse_steps(steps, stages),
-            negative=None if negative is None else sockets.embedding(negative, "negative", width=width),
+            negative=None if negative is None else sockets.embedding(negative, "negative", width=width, chunk=index),
             start=sockets.start(latent, history, stages),
             cfg=cfg,
             solver=solver,
             boost_first_chunk=boost_first_chunk,
             shift_tokens=shift_tokens,
+            guidance=guidance,
+            zero_steps=None if zero_steps < 0 else zero_steps,
+            shift_clamp=shift_clamp,
         )
-        chunk = follow(model, events)
+
+        def run():
+            return follow(model, model.sample(history.history, text, **options))
+
+        chunk = memo.recall(model, (history.history, text, options), run) if sockets.is_schedule(positive) else run()
         return {"samples": model.denormalise(chunk)}, history.append(chunk)
 
 
@@ -86,6 +95,9 @@ STEPS_TIP = "Steps per stage of the pyramid, coarse to fine, such as 2,2,2. auto
 NEGATIVE_TIP = "What to keep away from. Used only with guidance (cfg above 1); left open, an empty prompt is used."
 LATENT_TIP = "The coarsest start, HeliosNoise through PyramidDownsample, used as it is. Left open: drawn from the seed."
 CFG_TIP = "Strength of the prompt; above 1 each step costs two passes. 0 takes the checkpoint's own, 1 is no guidance."
-SOLVER_TIP = "auto: the checkpoint's own. dmd is for distilled checkpoints and few steps, euler for the others."
+SOLVER_TIP = "auto: the checkpoint's own. dmd is for distilled checkpoints, unipc and euler for the others."
 BOOST_TIP = "Twice the steps for the very first chunk, where distilled checkpoints need them. Others take no notice."
 SHIFT_TIP = "Which size counts when a stage's steps are laid out. The published pipelines count before the upsample."
+GUIDANCE_TIP = "How cfg steers: plainly, or by CFG-Zero*. auto: the checkpoint's own; Base has cfg, Mid cfg_zero_star."
+ZERO_TIP = "For cfg_zero_star: how many first steps keep the start as it is, at no cost. -1: the checkpoint's own, 2."
+CLAMP_TIP = "Bounds the exponential shift of the steps at 7, as in training. Only matters above 384x640."

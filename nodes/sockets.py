@@ -56,16 +56,20 @@ def start(latent, history: Memory, stages: int):
     return z
 
 
-def conditioning(embedding, prompt: str) -> list:
-    """CONDITIONING of one prompt's embedding [b n d]."""
-    return [[embedding, {"helios_prompt": prompt}]]
+def conditioning(embedding, prompt: str, schedule=None) -> list:
+    """CONDITIONING of one prompt's embedding [b n d]. schedule: prompts.Schedule, whose first prompt that is."""
+    return [[embedding, {"helios_prompt": prompt, **({"helios_schedule": schedule} if schedule else {})}]]
 
 
-def embedding(value, name: str, *, width: int):
-    """The embedding [b n d] of a CONDITIONING. ValueError unless it is one text of the model's width."""
+def embedding(value, name: str, *, width: int, chunk: int = 0):
+    """The embedding [b n d] of a CONDITIONING for a chunk. ValueError unless it is one text of the model's width."""
     if not value or len(value) != 1:
         raise ValueError(f"{name}: wanted one text, got {len(value or [])} in the CONDITIONING; do not combine them")
-    tensor = value[0][0]
+    tensor, more = value[0]
+    if schedule := more.get("helios_schedule"):
+        if tensor is not schedule.embedding(0):
+            raise ValueError(f"{name}: another node changed what HeliosPromptSchedule gave; wire it straight in")
+        tensor = schedule.embedding(chunk)
     if tensor.ndim != 3 or tensor.shape[2] != width:
         raise ValueError(
             f"{name}: this model takes text [batch, tokens, {width}], got {list(tensor.shape)}. Use T5Encode with this "
@@ -74,9 +78,28 @@ def embedding(value, name: str, *, width: int):
     return tensor.float()
 
 
+def is_schedule(value) -> bool:
+    """Whether a CONDITIONING is HeliosPromptSchedule's."""
+    return "helios_schedule" in value[0][1]
+
+
 def is_empty_prompt(value) -> bool:
     """Whether a CONDITIONING is T5Encode's of an empty prompt."""
     return not value[0][1].get("helios_prompt", "unknown").strip()
+
+
+def scale(model) -> int:
+    """Pixels to a latent along height and width."""
+    return model.config.vae.scale_factor_spatial
+
+
+def encoder(vae):
+    """A VAE as the core takes it: frames [f h w 3] -> raw mean and std [1 c t h w]; std None of ComfyUI's own VAE."""
+    if vae is None:
+        return None
+    if isinstance(vae, WanVAE):
+        return lambda frames: vae.helios.backend.encode(vae.helios.vae, frames)
+    return lambda frames: (vae.encode(frames).float().cpu(), None)
 
 
 def image_blocks(images, size: int = 16):

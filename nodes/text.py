@@ -1,7 +1,8 @@
-"""T5Encode: a prompt into CONDITIONING."""
+"""T5Encode and HeliosPromptSchedule: prompts into CONDITIONING."""
 
 from __future__ import annotations
 
+from ..helios_core.prompts import PromptSchedule
 from . import host, sockets
 
 
@@ -24,12 +25,68 @@ class T5Encode:
                 "text_encoder": (sockets.TEXT_ENCODER, {"tooltip": "The text encoder of HeliosLoader."}),
                 "text": ("STRING", {"multiline": True, "default": "", "tooltip": TEXT_TIP}),
             },
+            "optional": {
+                "one_per_line": ("BOOLEAN", {"default": False, "advanced": True, "tooltip": LINES_TIP}),
+            },
         }
 
+    def encode(self, text_encoder, text, one_per_line=False):
+        prompts = [line.strip() for line in text.splitlines() if line.strip()] if one_per_line else text
+        if one_per_line and not prompts:
+            raise ValueError("text: wanted a prompt per line, there is none; or switch one_per_line off")
+        return (sockets.conditioning(encoder(text_encoder)(prompts), text),)
+
+
+class HeliosPromptSchedule:
+    CATEGORY = "Helios"
+    DESCRIPTION = (
+        "Prompts over time: each is shown from a chunk on, if wanted blended in over several. Wire it to positive (or "
+        "negative) of every DMDPyramidSample, which picks its chunk's prompt by the history it is given."
+    )
+    SEARCH_ALIASES = ["helios prompts", "prompt travel", "prompt blending", "timeline", "batch prompt schedule"]
+    FUNCTION = "encode"
+    RETURN_TYPES = ("CONDITIONING",)
+    RETURN_NAMES = ("conditioning",)
+    OUTPUT_TOOLTIPS = ("The schedule, for DMDPyramidSample. Nodes that know none see the first prompt.",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "text_encoder": (sockets.TEXT_ENCODER, {"tooltip": "The text encoder of HeliosLoader."}),
+                "text": ("STRING", {"multiline": True, "default": EXAMPLE, "tooltip": SCHEDULE_TIP}),
+            },
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, text=None):
+        """None: it comes over a wire, and is not known yet."""
+        try:
+            PromptSchedule.parse(EXAMPLE if text is None else text)
+        except ValueError as error:
+            return str(error)
+        return True
+
     def encode(self, text_encoder, text):
+        schedule = PromptSchedule.parse(text).encode(encoder(text_encoder))
+        return (sockets.conditioning(schedule.embedding(0), schedule.source.prompts[0], schedule),)
+
+
+def encoder(text_encoder):
+    """The text encoder, asking before every prompt whether Stop was pressed."""
+
+    def encode(prompt):
         if check := host.stop_check():
             check()
-        return (sockets.conditioning(text_encoder(text), text),)
+        return text_encoder(prompt)
+
+    return encode
 
 
+EXAMPLE = "0: a red circle moving left\n2 (2): a blue square moving up"
+SCHEDULE_TIP = (
+    "A chunk, a colon, its prompt, then a new line or ; and the next. Chunks count from 0. '4 (2): a blue square' is "
+    "blended in over 2 chunks: half of it in chunk 4, all of it from chunk 5 on."
+)
+LINES_TIP = "Each line is a prompt of its own, for a batch of as many videos at once (batch_size of HistoryMemory)."
 TEXT_TIP = "What the video shows. Taken word for word: no weights in brackets. May be empty only for a negative prompt."

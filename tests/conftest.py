@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 from helios_video.helios_core.config import ModelConfig, SamplingDefaults, TransformerConfig, VAEConfig
-from helios_video.helios_core.history import History
 
 TEXT_DIM = 24
+pytest.register_assert_rewrite("reference", "starting")
 
 
 class FakeVAE:
@@ -39,12 +39,19 @@ class FakeVAE:
         return self.decode(z)
 
     def encode(self, frames):
-        small = frames[:, :, ::4, ::8, ::8]
-        return small.repeat_interleave(6, 1)[:, :16], None
+        small = frames[:, :, ::4, ::8, ::8].repeat_interleave(6, 1)[:, :16]
+        return small, small * 0 - 30
 
 
 def to_pixels(frames):
     return ((frames[0].movedim(0, -1) + 1) * 127.5).round().byte().numpy()
+
+
+def arrays():
+    """What of the torch backend needs no weights."""
+    from helios_video.helios_core.backends.torch import load
+
+    return {name: getattr(load, name) for name in ("array", "fit", "encode", "all_finite")}
 
 
 class FakeHelios:
@@ -56,6 +63,10 @@ class FakeHelios:
         self.config = ModelConfig(transformer=transformer, vae=vae, defaults=SamplingDefaults(width=64, height=128))
         self.vae, self.interrupt, self.calls = FakeVAE(), None, []
         self.backend = SimpleNamespace(stream=lambda vae, z: vae.stream(z), to_pixels=to_pixels, inference=nullcontext)
+        self.backend.__dict__.update(arrays())
+
+    def needs(self):
+        return []
 
     def decode(self, latent):
         return to_pixels(self.vae.decode(self.denormalise(latent)))
@@ -70,14 +81,10 @@ class FakeHelios:
         )
         return out
 
-    def history(self, width, height, *, sizes=(16, 2, 1), keep_first_frame=True):
-        import torch
-        from helios_video.helios_core.config import check_size
+    def history(self, *size, **options):
+        from helios_video.helios_core.pipeline import Helios
 
-        check_size(width, height, self.config.spatial_multiple)
-        frames = History.length(sizes, keep_first_frame)
-        window = torch.zeros(1, 16, frames, height // 8, width // 8)
-        return History(window, sizes=sizes, keep_first_frame=keep_first_frame)
+        return Helios.history(self, *size, **options)
 
     def sample(self, history, positive, **options):
         import torch

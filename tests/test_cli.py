@@ -37,9 +37,12 @@ class Fake:
     def __init__(self, fails=None):
         self.fails, self.asked = fails, None
 
-    def load(self, path, backend="auto"):
-        self.path = path
+    def load(self, path, **options):
+        self.path, self.options = path, options
         return self
+
+    def needs(self, width, height):
+        return [f"needed for {width}x{height}"]
 
     def generate(self, prompt, **settings):
         self.asked = {"prompt": prompt, **settings}
@@ -72,15 +75,29 @@ def test_generate_writes_one_mp4_of_the_length_asked(fake, tmp_path, capsys):
     assert video.read_metadata(tmp_path / "out.mp4")["helios"]["seed"] == 7
 
 
+def test_d10_memory_options_reach_the_pipeline_and_the_need_is_said_first(fake, capsys):
+    given = ["--weight-dtype", "int4", "--offload", "blocks", "--vae-dtype", "bf16", "--vae-tiling", "on"]
+    assert main(["generate", "--prompt", "a", "--frames", "1", "--width", "64", "--height", "32", *given]) == 0
+    wanted = {"weight_dtype": "int4", "offload": "blocks", "vae_dtype": "bf16", "vae_tiling": "on"}
+    assert fake.options == {"backend": "auto", "text_encoder": None, "vae": None, **wanted}
+    error = capsys.readouterr().err
+    assert error.index("needed for 64x32") < error.index("chunk 1/1")
+
+
 def test_generate_passes_what_was_asked_and_leaves_the_rest_to_the_checkpoint(fake):
     assert main(["generate", "--prompt", "a", "--frames", "1"]) == 0
     open_ended = {"negative": None, "width": 64, "height": 64, "steps": None, "cfg": 0.0, "solver": "auto"}
+    open_ended |= {"guidance": "auto", "zero_steps": None, "shift_tokens": "before upsample", "shift_clamp": False}
     assert fake.asked == {"prompt": "a", "frames": 1, "seed": 0, **open_ended} and fake.path == "helios-tiny"
     options = "--width 128 --height 96 --steps 3,2,1 --cfg 1.5 --negative blur --solver euler --fps 16".split()
     assert main(["generate", "--prompt", "a", "--frames", "1", *options]) == 0
     assert fake.asked["steps"] == (3, 2, 1) and (fake.asked["width"], fake.asked["height"]) == (128, 96)
     assert (fake.asked["cfg"], fake.asked["negative"], fake.asked["solver"]) == (1.5, "blur", "euler")
     assert video.probe("helios.mp4").fps == 16
+    options = "--solver unipc --guidance cfg_zero_star --zero-steps 0 --shift-tokens after --shift-clamp".split()
+    assert main(["generate", "--prompt", "a", "--frames", "1", *options]) == 0
+    assert (fake.asked["solver"], fake.asked["guidance"], fake.asked["zero_steps"]) == ("unipc", "cfg_zero_star", 0)
+    assert (fake.asked["shift_tokens"], fake.asked["shift_clamp"]) == ("after upsample", True)
 
 
 @pytest.mark.parametrize(

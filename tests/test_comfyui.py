@@ -18,8 +18,12 @@ import urllib.request
 from pathlib import Path
 
 import helios_video as pack
+import numpy as np
 import pytest
 from helios_video.helios_core import video
+from helios_video.helios_core.convert import convert
+from helios_video.helios_core.pipeline import TINY
+from helios_video.helios_core.training import shapes
 
 COMFYUI = os.environ.get("COMFYUI_PATH")
 PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
@@ -139,6 +143,26 @@ def test_a_workflow_runs(server, name, chunks):
     assert {n: node["inputs"] for n, node in embedded.items()} == {n: node["inputs"] for n, node in twin(name).items()}
 
 
+def test_a_checkpoint_in_comfyuis_own_folders(server, tmp_path):
+    """helios-tiny as three files: listed, chosen, and the same video as from its folder."""
+    for file in convert(TINY, tmp_path / "tiny", form="comfy"):
+        place = server.base / "models" / file.parent.name
+        place.mkdir(exist_ok=True)
+        file.rename(place / file.name)
+    parts = {"text_encoder": "tiny_text_encoder.safetensors", "vae": "tiny_vae.safetensors"}
+    chosen = {"model": "tiny_transformer.safetensors", **parts}
+    inputs = json.loads(server.get("/object_info/HeliosLoader"))["HeliosLoader"]["input"]
+    offered = {**inputs["required"], **inputs["optional"]}
+    assert all(name in str(offered[key]) for key, name in chosen.items())
+    entries = [server.run(with_value(twin("composed_chunk"), "HeliosLoader", **values)) for values in ({}, chosen)]
+    assert [entry["status"]["status_str"] for entry in entries] == ["success"] * 2
+    one, other = (video.read_frames(saved(server, entry)) for entry in entries)
+    assert np.array_equal(one, other)
+    refused = server.run(with_value(twin("composed_chunk"), "HeliosLoader", **chosen | {"vae": "from model"}))
+    (error,) = messages(refused, "execution_error")
+    assert "no vae; choose one, such as wan_2.1_vae.safetensors" in error["exception_message"]
+
+
 def test_finished_chunks_are_reused(server):
     server.run(twin("text_to_video"))
     prompt = twin("text_to_video")
@@ -148,6 +172,27 @@ def test_finished_chunks_are_reused(server):
     cached = {n for content in messages(entry, "execution_cached") for n in content["nodes"]}
     ran = {node["class_type"] for n, node in prompt.items() if n not in cached}
     assert ran == {"DMDPyramidSample", "ChunkConcat", "SaveVideo"} and len(prompt) - len(cached) == 3
+
+
+def test_a_later_prompt_of_a_schedule_changes_later_chunks_only(server):
+    """All samplers run again, since all hang on the schedule; those that see the same prompts are done at once."""
+    prompt = with_value(twin("prompt_schedule"), "DMDPyramidSample", steps="4,4,4")
+    schedule = next(node["inputs"] for node in prompt.values() if node["class_type"] == "HeliosPromptSchedule")
+    shots, times = [], []
+    for last in ("a blue square", "a green circle"):
+        schedule["text"] = f"0: a red circle moving left\n1 (2): a yellow circle moving left\n3: {last}"
+        began = time.monotonic()
+        entry = server.run(prompt)
+        assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
+        times.append(time.monotonic() - began)
+        shots.append(video.read_frames(saved(server, entry)))
+    same = [(a == b).all() for a, b in zip(*(shot.reshape(4, 33, *shot.shape[1:]) for shot in shots))]
+    assert same == [True, True, True, False]
+    print("seconds, first run and second:", times)
+    schedule["text"] = "0: a; 4: b; 4: c"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        server.queue(prompt)
+    assert refused.value.code == 400 and "chunk 4 comes twice" in refused.value.read().decode()
 
 
 def test_both_workflows_make_the_same_first_chunk(server):
@@ -197,3 +242,30 @@ def test_an_error_reaches_the_user_in_words(server):
     entry = server.run(with_value(twin("text_to_video"), "HistoryMemory", width=80))
     (error,) = messages(entry, "execution_error")
     assert error["node_type"] == "HistoryMemory" and "Nearest that work" in error["exception_message"]
+
+
+@pytest.mark.parametrize(("name", "chunks"), [("image_to_video", 2), ("video_to_video", 2), ("continue_video", 4)])
+def test_a_workflow_that_starts_from_something_runs(server, name, chunks):
+    """ComfyUI's own Load Image and Load Video, on drawn files of another size; a run saved and loaded again."""
+    import av
+
+    frames = np.concatenate([shapes.draw(shapes.Scene("red", "circle", "left", "plain"), 40)] * 2, axis=2)
+    av.VideoFrame.from_ndarray(frames[0], format="rgb24").save(str(server.base / "input" / "example.png"))
+    video.write_video(server.base / "input" / "example.mp4", frames)
+    entry = server.run(twin(name))
+    assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
+    assert video.probe(saved(server, entry)).frames == 33 * chunks
+    if name == "continue_video":
+        (kept,) = (server.base / "output" / "helios").glob("run_*_.safetensors")
+        whole = server.run(with_value(twin("text_to_video"), "SaveVideo", filename_prefix="whole"))
+        assert np.array_equal(*(video.read_frames(saved(server, done)) for done in (entry, whole)))
+        alone = {n: node for n, node in twin(name).items() if node["class_type"] == "HeliosLoader"}
+        alone["90"] = {
+            "class_type": "HeliosLoadHistory",
+            "inputs": {"model": [next(iter(alone)), 0], "file": kept.name},
+        }
+        alone["91"] = {"class_type": "PreviewAny", "inputs": {"source": ["90", 1]}}
+        with pytest.raises(urllib.error.HTTPError):
+            server.queue(alone)  # it is not in the output folder itself, but in helios/ there
+        alone["90"]["inputs"]["file"] = f"helios/{kept.name}"
+        assert server.run(alone)["status"]["status_str"] == "success"

@@ -25,24 +25,33 @@ TAKEN = {  # ids of ComfyUI's own pull request for Helios
 }
 # Workflow files depend on these names and their order: append, never insert, rename or remove.
 INPUTS = {
-    "HeliosLoader": ("model", "text_encoder vae backend weight_dtype offload"),
-    "T5Encode": ("text_encoder text", ""),
+    "HeliosLora": ("model lora strength", "mode companion"),
+    "HeliosLoader": ("model", "text_encoder vae backend weight_dtype offload vae_dtype vae_tiling"),
+    "T5Encode": ("text_encoder text", "one_per_line"),
+    "HeliosPromptSchedule": ("text_encoder text", ""),
     "HistoryMemory": (
         "model width height",
-        "image video latent vae history_sizes keep_first_frame noise_sigma_min noise_sigma_max seed",
+        "image video latent vae history_sizes keep_first_frame noise_sigma_min noise_sigma_max seed posterior "
+        "skip_first_chunk batch_size",
     ),
+    "HeliosSaveHistory": ("model history filename_prefix", "seed"),
+    "HeliosLoadHistory": ("model file", ""),
     "HeliosNoise": ("history seed", ""),
     "PyramidDownsample": ("latent factors variance_policy", "kernel reference"),
     "DMDPyramidSample": (
         "model positive history seed steps",
-        "negative latent cfg solver boost_first_chunk shift_tokens",
+        "negative latent cfg solver boost_first_chunk shift_tokens guidance zero_steps shift_clamp",
     ),
-    "ChunkConcat": ("fps", "clip images latent decoder boundary drop_first_frame num_frames"),
+    "ChunkConcat": ("fps", "clip images latent decoder boundary drop_first_frame num_frames length"),
 }
 OUTPUTS = {
+    "HeliosLora": "model:HELIOS_MODEL report:STRING",
     "HeliosLoader": "model:HELIOS_MODEL text_encoder:HELIOS_TEXT_ENCODER vae:VAE",
     "T5Encode": "conditioning:CONDITIONING",
+    "HeliosPromptSchedule": "conditioning:CONDITIONING",
     "HistoryMemory": "history:HELIOS_HISTORY",
+    "HeliosSaveHistory": "file:STRING",
+    "HeliosLoadHistory": "history:HELIOS_HISTORY seed:INT",
     "HeliosNoise": "latent:LATENT",
     "PyramidDownsample": "latent:LATENT report:STRING",
     "DMDPyramidSample": "latent:LATENT history:HELIOS_HISTORY",
@@ -50,17 +59,25 @@ OUTPUTS = {
 }
 # Options of combos: they only grow, since a saved workflow may hold any of them.
 COMBOS = {
+    "HeliosLora.lora": ["none"],
+    "HeliosLora.mode": ["auto", "apply", "merge"],
+    "HeliosLora.companion": ["none"],
     "HeliosLoader.model": ["helios-tiny"],
     "HeliosLoader.text_encoder": ["from model"],
     "HeliosLoader.vae": ["from model"],
     "HeliosLoader.backend": ["auto", "torch"],
-    "HeliosLoader.weight_dtype": ["auto", "bf16", "fp16", "fp32"],
-    "HeliosLoader.offload": ["auto", "none"],
+    "HeliosLoader.weight_dtype": ["auto", "bf16", "fp16", "fp32", "fp8_e4m3fn", "int8", "int4"],
+    "HeliosLoader.offload": ["auto", "none", "blocks", "sequential"],
+    "HeliosLoader.vae_dtype": ["fp32", "bf16", "fp16"],
+    "HeliosLoader.vae_tiling": ["auto", "off", "on"],
+    "HistoryMemory.posterior": ["sample", "mean"],
     "PyramidDownsample.variance_policy": ["noise", "content"],
     "PyramidDownsample.kernel": ["area"],
-    "DMDPyramidSample.solver": ["auto", "dmd", "euler"],
+    "DMDPyramidSample.solver": ["auto", "dmd", "unipc", "euler"],
     "DMDPyramidSample.shift_tokens": ["before upsample", "after upsample"],
+    "DMDPyramidSample.guidance": ["auto", "cfg", "cfg_zero_star"],
     "ChunkConcat.boundary": ["none"],
+    "ChunkConcat.length": ["exact", "published"],
 }
 
 
@@ -167,12 +184,6 @@ def test_history_refuses_a_size_the_pyramid_cannot_halve(fake_helios):
         make_history(fake_helios, width=96, height=64)
 
 
-@pytest.mark.parametrize("name", ["image", "video", "latent"])
-def test_history_says_what_is_not_in_this_version(fake_helios, name):
-    with pytest.raises(ValueError, match=f"from {name} is not yet in this version"):
-        make_history(fake_helios, **{name: torch.zeros(1, 64, 64, 3)})
-
-
 def test_noise_is_white_seeded_and_of_its_chunk(fake_helios):
     memory = make_history(fake_helios)
     noise = call("HeliosNoise", history=memory, seed=3)[0]["samples"]
@@ -233,6 +244,10 @@ def test_a_chunk_comes_out_in_raw_vae_space_and_is_appended(fake_helios):
     asked = fake_helios.calls[0]
     assert asked["seed"] == 5 and asked["steps"] is None and asked["negative"] is None and asked["start"] is None
     assert (asked["cfg"], asked["solver"], asked["shift_tokens"]) == (0.0, "auto", "before upsample")
+    assert (asked["guidance"], asked["zero_steps"], asked["shift_clamp"]) == ("auto", None, False)
+    sample(fake_helios, memory, guidance="cfg_zero_star", zero_steps=0, shift_clamp=True)
+    asked = fake_helios.calls[-1]
+    assert (asked["guidance"], asked["zero_steps"], asked["shift_clamp"]) == ("cfg_zero_star", 0, True)
 
 
 def test_a_start_reaches_the_sampler_as_it_is(fake_helios):
@@ -266,7 +281,7 @@ class Stopped(Exception):
 @pytest.fixture
 def comfyui(monkeypatch, tmp_path):
     """The few functions of ComfyUI that host.py calls, and what was asked of them."""
-    seen = SimpleNamespace(progress=[], stop=False, freed=[])
+    seen = SimpleNamespace(progress=[], stop=False, freed=[], files={})
 
     class Bar:
         def __init__(self, total):
@@ -296,7 +311,10 @@ def comfyui(monkeypatch, tmp_path):
             models_dir=str(tmp_path / "models"),
             add_model_folder_path=add,
             get_folder_paths=lambda name: list(known[name]),
+            get_filename_list=lambda kind: list(seen.files.get(kind, {})),
+            get_full_path=lambda kind, name: seen.files.get(kind, {}).get(name),
             get_temp_directory=lambda: str(tmp_path / "temp"),
+            get_user_directory=lambda: str(tmp_path / "user"),
         ),
         "comfy": SimpleNamespace(),
         "comfy.utils": SimpleNamespace(ProgressBar=Bar),
@@ -313,6 +331,15 @@ def comfyui(monkeypatch, tmp_path):
         module.__dict__.update(vars(content))
         monkeypatch.setitem(sys.modules, name, module)
     return seen
+
+
+def test_d10_comfyui_makes_room_before_anything_loads_and_for_each_part(comfyui, caplog):
+    caplog.set_level("INFO")
+    model, _, _ = call("HeliosLoader", model="helios-tiny", offload="none")
+    needs = model.estimate()
+    assert comfyui.freed == [needs.device("none")] and "needed with offload none" in caplog.text
+    assert model.vae is not None
+    assert comfyui.freed[1:] == [needs.part("vae", "none")]
 
 
 def test_comfyui_sees_progress_with_previews(comfyui, fake_helios):
@@ -334,6 +361,33 @@ def test_comfyuis_model_folders_are_used_and_none_is_made(comfyui, tmp_path):
     assert host.model_folders() == host.model_folders() == [tmp_path / "models" / "helios"]
     assert host.model_names() == ["helios-tiny"]
     assert not (tmp_path / "models").exists()
+
+
+def test_loader_offers_comfyuis_files(comfyui, tmp_path, fake_loader, monkeypatch):
+    kinds = {"diffusion_models": ["wan/helios.safetensors", "flux.gguf"], "vae": ["wan.pt"]}
+    kinds["text_encoders"] = ["umt5.SFT"]
+    for kind, names in kinds.items():
+        for name in names:
+            path = tmp_path / "comfy" / kind / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"1")
+            comfyui.files.setdefault(kind, {})[name] = str(path)
+    inputs = inputs_of(NODES["HeliosLoader"])
+    assert inputs["model"][1]["options"] == ["helios-tiny", "wan/helios.safetensors"]
+    assert inputs["text_encoder"][1]["options"] == ["from model", "umt5.SFT"]
+    assert inputs["vae"][1]["options"] == ["from model"]
+    asked, fake_loader.estimate = {}, lambda: SimpleNamespace(device=lambda offload: 5)
+    monkeypatch.setattr("helios_video.nodes.loader.load", lambda path, **o: asked.update(path=path, **o) or fake_loader)
+    call("HeliosLoader", model="wan/helios.safetensors", text_encoder="umt5.SFT")
+    assert asked["path"] == Path(comfyui.files["diffusion_models"]["wan/helios.safetensors"])
+    assert asked["text_encoder"] == Path(comfyui.files["text_encoders"]["umt5.SFT"]) and asked["vae"] is None
+    choice = ("wan/helios.safetensors", "umt5.SFT")
+    before = NODES["HeliosLoader"].IS_CHANGED(*choice)
+    assert before == NODES["HeliosLoader"].IS_CHANGED(*choice, "from model", backend="auto")
+    asked["text_encoder"].write_bytes(b"22")
+    assert NODES["HeliosLoader"].IS_CHANGED(*choice) != before
+    with pytest.raises(ValueError, match="no file named 'gone' in vae; put it into models/vae"):
+        call("HeliosLoader", model="helios-tiny", vae="gone")
 
 
 def images(frames=3, size=16):

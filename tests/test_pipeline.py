@@ -1,39 +1,21 @@
 """The pipeline end to end on a tiny random checkpoint that diffusers saved: parity, determinism, resuming, errors.
 
-Parity is with HeliosPyramidPipeline and HeliosPipeline on the same draws. Named: C4, M5, M14, M15, M20, M24, F1, S1.
+Parity of the other variants: test_variants.py. Named: C4, M5, M14, M15, M20, M24, F1, S1.
 """
 
 import hashlib
-import json
 import math
-import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from einops import rearrange
 from helios_video.helios_core import load, pyramid
-from helios_video.helios_core.noise import Noise
-from helios_video.helios_core.pipeline import ChunkDone
+from reference import HEIGHT, PROMPT, SEED, VARIANTS, WIDTH, build, compare, error, run_oracle, run_ours
 
 # diffusers gives numpy torch scalars
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
-
-PROMPT, NEGATIVE = "a red circle moving left", "grey"
-WIDTH, HEIGHT, SEED = 128, 64, 7
-TRANSFORMER = dict(num_attention_heads=2, attention_head_dim=24, rope_dim=(8, 8, 8), ffn_dim=64)
-TRANSFORMER |= dict(num_layers=2, text_dim=16, freq_dim=32)
-TEXT = dict(vocab_size=64, d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=4)
-VAE = dict(base_dim=4, dim_mult=[1, 2, 2, 2], num_res_blocks=1)
-# Rows of the Cholesky factor at gamma 1/3, for the oracle: its own factorisation fails in float32 on a CPU.
-ROWS = (
-    (1, 0, 0, 0),
-    (-1 / 3, 0.94280904, 0, 0),
-    (-1 / 3, -0.47140452, 0.81649658, 0),
-    (-1 / 3, -0.47140452, -0.81649658, 0),
-)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -44,41 +26,11 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def make_tokenizer():
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    special = ["<pad>", "</s>", "<unk>"]
-    trainer = trainers.UnigramTrainer(vocab_size=64, special_tokens=special, unk_token="<unk>", show_progress=False)
-    tokenizer.train_from_iterator([PROMPT, NEGATIVE] * 4, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    names = dict(eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
-
-
-def make_parts():
-    from diffusers import AutoencoderKLWan, HeliosTransformer3DModel
-    from transformers import UMT5Config, UMT5EncoderModel
-
-    torch.manual_seed(0)
-    transformer = HeliosTransformer3DModel(**TRANSFORMER).eval()
-    vae, text = AutoencoderKLWan(**VAE).eval(), UMT5EncoderModel(UMT5Config(**TEXT)).eval()
-    for p in (*transformer.parameters(), *text.parameters()):
-        p.data += 0.1 * torch.randn_like(p)
-    return dict(transformer=transformer, vae=vae, text_encoder=text, tokenizer=make_tokenizer())
-
-
 @pytest.fixture(scope="module")
 def distilled(tmp_path_factory):
     """(folder, diffusers pipeline): a Distilled checkpoint as published, the transformer in several shards."""
-    from diffusers import HeliosDMDScheduler, HeliosPyramidPipeline
-
-    scheduler = HeliosDMDScheduler(use_dynamic_shifting=True, time_shift_type="linear")
-    oracle = HeliosPyramidPipeline(**make_parts(), scheduler=scheduler, is_distilled=True)
     folder = tmp_path_factory.mktemp("distilled")
-    oracle.save_pretrained(folder, max_shard_size="200KB")
+    oracle = build("distilled", folder)[1]
     assert len(list((folder / "transformer").glob("*.safetensors"))) > 1
     return folder, oracle
 
@@ -94,140 +46,13 @@ def fresh(distilled):
     return load(distilled[0])
 
 
-def variant(distilled, folder, pipeline, scheduler, **flags):
-    """The same parts under another scheduler and pipeline class: (our model, diffusers pipeline)."""
-    shutil.copytree(distilled[0], folder)
-    old = distilled[1]
-    parts = {name: getattr(old, name) for name in ("transformer", "vae", "text_encoder", "tokenizer")}
-    oracle = pipeline(**parts, scheduler=scheduler, **flags)
-    scheduler.save_pretrained(folder / "scheduler")
-    index = json.loads((folder / "model_index.json").read_text())
-    index |= {"_class_name": pipeline.__name__, "is_distilled": False}
-    (folder / "model_index.json").write_text(json.dumps(index))
-    return load(folder), oracle
-
-
-class Draws:
-    """Puts our draws into a diffusers pipeline, in its own layout."""
-
-    def __init__(self, monkeypatch, oracle, seed):
-        self.noise, self.chunk, self.stage, self.latents = Noise(seed), -1, 0, []
-        monkeypatch.setattr(oracle, "prepare_latents", self.prepare_latents)
-        monkeypatch.setattr(oracle, "sample_block_noise", self.sample_block_noise, raising=False)
-        oracle.set_progress_bar_config(disable=True)
-
-    def prepare_latents(self, b, c, height, width, num_frames, **_):
-        self.chunk, self.stage = self.chunk + 1, 0
-        shape = (b, c, (num_frames - 1) // 4 + 1, height // 8, width // 8)
-        return torch.from_numpy(self.noise.normal(shape, chunk=self.chunk))
-
-    def sample_block_noise(self, b, c, t, h, w, *_):
-        self.stage += 1
-        white = torch.from_numpy(self.noise.normal((b, c, t, h, w), chunk=self.chunk, stage=self.stage, use="block"))
-        z = rearrange(white, "b c t (h fh) (w fw) -> (b c t h w) (fh fw)", fh=2, fw=2)
-        n = (z @ torch.tensor(ROWS).T).view(b, c, t, h // 2, w // 2, 2, 2)
-        return n.permute(0, 1, 2, 3, 5, 4, 6).reshape(b, c, t, h, w)
-
-    def on_step(self, pipe, i, t, values):
-        self.latents.append((self.chunk, values["latents"]))
-        return values
-
-
-def run_oracle(monkeypatch, oracle, chunks, **options):
-    """Latents after every step per chunk, and frames [f h w 3] in [0, 1]."""
-    draws = Draws(monkeypatch, oracle, SEED)
-    frames = oracle(
-        PROMPT,
-        NEGATIVE,
-        height=HEIGHT,
-        width=WIDTH,
-        num_frames=33 * chunks,
-        callback_on_step_end=draws.on_step,
-        **options,
-    ).frames[0]
-    return [[z for chunk, z in draws.latents if chunk == k] for k in range(chunks)], frames
-
-
-def run_ours(model, chunks, **options):
-    """Steps per chunk, and the finished chunks."""
-    options = {"width": WIDTH, "height": HEIGHT, "seed": SEED, "frames": 33 * chunks, "negative": NEGATIVE, **options}
-    events = list(model.generate(PROMPT, **options))
-    done = [e for e in events if isinstance(e, ChunkDone)]
-    steps = [[e for e in events if not isinstance(e, ChunkDone) and e.chunk == d.chunk] for d in done]
-    return steps, done
-
-
-def error(got, want):
-    return float((got - want).norm() / want.norm())
-
-
-def psnr(got, want):
-    return -10 * math.log10(float(np.mean((got - want) ** 2)))
-
-
-def compare(model, want_steps, want_frames, steps, done, tolerance=1e-4):
-    """Every step's latents, then the frames as floats and as bytes."""
-    for wants, gots in zip(want_steps, steps, strict=True):
-        for want, got in zip(wants, gots, strict=True):
-            assert got.latent.dtype == torch.float32
-            assert error(got.latent, want) <= tolerance
-    with torch.inference_mode():
-        ours = torch.cat([model.vae.decode(model.denormalise(d.latent)) for d in done], dim=2)[0]
-    ours = rearrange(ours, "c f h w -> f h w c").numpy()[: len(want_frames)] / 2 + 0.5
-    assert 0.1 < want_frames.std() < 0.3
-    assert psnr(ours, want_frames) >= 60
-    pixels = np.concatenate([d.frames for d in done])[: len(want_frames)]
-    assert np.abs(pixels.astype(int) - np.round(want_frames * 255)).max() <= 1
-
-
 def test_parity_of_the_distilled_pipeline(distilled, helios, monkeypatch):
     """Three chunks, the first amplified; text, pyramid, DMD, history, anchor and decoding together."""
-    want, frames = run_oracle(
-        monkeypatch,
-        distilled[1],
-        3,
-        guidance_scale=1.0,
-        pyramid_num_inference_steps_list=[2, 2, 2],
-        is_amplify_first_chunk=True,
-    )
+    want, frames = run_oracle(monkeypatch, distilled[1], 3, **VARIANTS["distilled"].call)
     steps, done = run_ours(helios, 3)
     assert [len(s) for s in steps] == [len(w) for w in want] == [12, 6, 6]
     assert len(frames) == 97 and sum(len(d.frames) for d in done) == 99
     compare(helios, want, frames, steps, done)
-
-
-def test_parity_of_a_mid_pipeline(distilled, tmp_path, monkeypatch):
-    """Euler in three stages with plain guidance 3: two forwards per step."""
-    from diffusers import HeliosPyramidPipeline, HeliosScheduler
-
-    scheduler = HeliosScheduler(scheduler_type="euler", use_dynamic_shifting=True, time_shift_type="exponential")
-    model, oracle = variant(distilled, tmp_path / "mid", HeliosPyramidPipeline, scheduler)
-    assert model.config.variant == "mid" and model.config.defaults.solver == "euler"
-    want, frames = run_oracle(monkeypatch, oracle, 2, guidance_scale=3.0, pyramid_num_inference_steps_list=[3, 1, 2])
-    compare(model, want, frames, *run_ours(model, 2, steps=(3, 1, 2), cfg=3.0))
-
-
-def test_parity_of_a_base_pipeline(distilled, tmp_path, monkeypatch):
-    """One stage at full resolution, float timesteps, no amplification."""
-    from diffusers import HeliosPipeline, HeliosScheduler
-
-    scheduler = HeliosScheduler(scheduler_type="euler", stages=1, stage_range=[0, 1], use_dynamic_shifting=True)
-    model, oracle = variant(distilled, tmp_path / "base", HeliosPipeline, scheduler)
-    assert model.config.variant == "base" and model.config.spatial_multiple == 16
-    want, frames = run_oracle(monkeypatch, oracle, 2, guidance_scale=5.0, num_inference_steps=3)
-    compare(model, want, frames, *run_ours(model, 2, steps=(3,)))
-
-
-def test_an_older_distilled_config_samples_alike(distilled, helios, tmp_path):
-    """HeliosScheduler with scheduler_type dmd, the class before HeliosDMDScheduler."""
-    from diffusers import HeliosScheduler
-
-    shutil.copytree(distilled[0], tmp_path / "older")
-    older = HeliosScheduler(scheduler_type="dmd", use_dynamic_shifting=True, time_shift_type="linear")
-    older.save_pretrained(tmp_path / "older" / "scheduler")
-    model = load(tmp_path / "older")
-    assert model.config.schedule == helios.config.schedule and model.config.variant == "distilled"
-    assert torch.equal(run_ours(model, 1)[1][0].latent, run_ours(helios, 1)[1][0].latent)
 
 
 FRESH = """

@@ -9,7 +9,8 @@ import pytest
 from helios_video.helios_core import guidance, pyramid, schedule
 from helios_video.helios_core.config import ScheduleConfig
 from helios_video.helios_core.pipeline import check_finite
-from helios_video.helios_core.sampler import Plan, SampleStep, denoise, dmd, euler
+from helios_video.helios_core.sampler import Plan, SampleStep, denoise
+from helios_video.helios_core.solvers import dmd, euler
 
 # diffusers gives numpy torch scalars
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")

@@ -142,14 +142,15 @@ def test_dmd_steps_are_those_of_diffusers(steps, config, boost):
 
 @pytest.mark.parametrize("steps", [(20, 20, 20), (1, 1, 1), (8, 3, 2)])
 @pytest.mark.parametrize("kind", ["linear", "exponential"])
-def test_euler_steps_are_those_of_diffusers(steps, kind):
+@pytest.mark.parametrize("solver", ["euler", "unipc"])
+def test_euler_and_unipc_steps_are_those_of_diffusers(steps, kind, solver):
     from diffusers import HeliosScheduler
 
-    config = ScheduleConfig(scheduler_type="euler", use_dynamic_shifting=True, time_shift_type=kind)
-    oracle = HeliosScheduler(scheduler_type="euler", use_dynamic_shifting=True, time_shift_type=kind)
+    config = ScheduleConfig(scheduler_type=solver, use_dynamic_shifting=True, time_shift_type=kind)
+    oracle = HeliosScheduler(scheduler_type=solver, use_dynamic_shifting=True, time_shift_type=kind)
     for stage, n in enumerate(steps):
         oracle.set_timesteps(n, stage, device="cpu", mu=mu(540))
-        compare(oracle, schedule.steps(config, stage, n, tokens=540, solver="euler"))
+        compare(oracle, schedule.steps(config, stage, n, tokens=540, solver=solver))
 
 
 @pytest.mark.parametrize("n", [50, 1, 7])

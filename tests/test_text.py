@@ -7,13 +7,18 @@ import sys
 
 import pytest
 import torch
-from helios_video.helios_core.backends.torch.text import load_text_encoder
+from helios_video.helios_core.backends.torch import text as loading
+from helios_video.helios_core.sources import open_part
 from helios_video.helios_core.text import prompt_clean
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 PROMPTS = ["a red circle moving left", "", "A blue  square &amp;amp; a TRIANGLE, moving right on stripes"]
 CONFIG = dict(vocab_size=96, d_model=32, d_kv=8, d_ff=64, num_layers=3, num_heads=4, relative_attention_num_buckets=8)
+
+
+def load_text_encoder(folder, **options):
+    return loading.load_text_encoder(open_part(folder, "text_encoder"), **options)
 
 
 def make_tokenizer(folder):

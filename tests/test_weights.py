@@ -6,15 +6,17 @@ import struct
 
 import pytest
 import torch
-from helios_video.helios_core import load, weights
+from helios_video.helios_core import load, shapes, weights
 from helios_video.helios_core.backends.torch.load import load_transformer, load_vae
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
 from helios_video.helios_core.backends.torch.vae import WanVAE
 from helios_video.helios_core.config import ModelConfig, TransformerConfig, VAEConfig, read_folder
+from helios_video.helios_core.sources import open_part
 from safetensors.torch import load_file, save_file
 
 TRANSFORMER = dict(num_attention_heads=2, attention_head_dim=12, rope_dim=(4, 4, 4), ffn_dim=16)
 TRANSFORMER |= dict(num_layers=2, text_dim=20, freq_dim=16)
+TEXT = dict(vocab_size=8, d_model=20, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
 VAE = dict(base_dim=4, dim_mult=(1, 1, 1, 1), num_res_blocks=1)
 CONFIG = ModelConfig(transformer=TransformerConfig(**TRANSFORMER), vae=VAEConfig(**VAE))
 FILE = "diffusion_pytorch_model.safetensors"
@@ -25,7 +27,7 @@ def published(tmp_path_factory):
     """A tiny folder in the published layout, the transformer in two shards."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("checkpoint")
-    for part in ("transformer", "vae", "scheduler", "text_encoder"):
+    for part in ("transformer", "vae", "scheduler", "text_encoder", "tokenizer"):
         (folder / part).mkdir()
     write(folder / "model_index.json", {"_class_name": "HeliosPyramidPipeline", "is_distilled": True})
     write(folder / "transformer" / "config.json", {"_class_name": "HeliosTransformer3DModel", **TRANSFORMER})
@@ -39,7 +41,10 @@ def published(tmp_path_factory):
     index = {"metadata": {}, "weight_map": {k: file for file, keys in shards.items() for k in keys}}
     write(folder / "transformer" / f"{FILE}.index.json", index)
     save_file(WanVAE(CONFIG.vae).state_dict(), folder / "vae" / FILE)
-    save_file({"shared.weight": torch.zeros(2, 20)}, folder / "text_encoder" / "model.safetensors")
+    text = {"shared.weight": (8, 20), **shapes.umt5(TEXT)}
+    save_file({k: torch.zeros(shape) for k, shape in text.items()}, folder / "text_encoder" / "model.safetensors")
+    write(folder / "text_encoder" / "config.json", TEXT)
+    write(folder / "tokenizer" / "tokenizer.json", {})
     return folder
 
 
@@ -147,6 +152,15 @@ def test_a_broken_index_is_named(folder, text):
         load(folder)
 
 
+def test_of_several_indices_the_plain_one_counts(folder):
+    plain = folder / "transformer" / f"{FILE}.index.json"
+    (folder / "transformer" / "a.fp16.safetensors.index.json").write_text('{"weight_map": {"x": "gone.safetensors"}}')
+    load(folder)
+    plain.rename(folder / "transformer" / "b.fp32.safetensors.index.json")
+    with pytest.raises(ValueError, match=r"a\.fp16.*b\.fp32.*leave the index of one set"):
+        load(folder)
+
+
 def test_two_files_without_an_index_are_refused(folder):
     (folder / "transformer" / f"{FILE}.index.json").unlink()
     with pytest.raises(ValueError, match="no index"):
@@ -227,7 +241,7 @@ def test_a_checkpoint_of_another_model_is_refused(folder):
 
 def test_a_pipeline_of_another_kind_is_refused(folder):
     write(folder / "model_index.json", {"_class_name": "WanPipeline"})
-    with pytest.raises(ValueError, match="holds a WanPipeline checkpoint"):
+    with pytest.raises(ValueError, match="names the pipeline .WanPipeline."):
         load(folder)
 
 
@@ -241,7 +255,7 @@ def test_m2_m4b_every_tensor_arrives(published):
     """Strict loading: what the files hold is what the models hold, bit for bit."""
     stored = {**load_file(published / "transformer" / "a.safetensors")}
     stored |= load_file(published / "transformer" / "b.safetensors")
-    model = load_transformer(published / "transformer", CONFIG, dtype="auto", device="cpu")
+    model = load_transformer(open_part(published, "transformer"), CONFIG, dtype="auto", device="cpu")
     state = model.state_dict()
     for name, tensor in stored.items():
         if name not in state:  # the joined self-attention projections
@@ -249,7 +263,7 @@ def test_m2_m4b_every_tensor_arrives(published):
             joined = state[f"{block}.{attention}.to_qkv.{kind}"].chunk(3)
             state[name] = joined[("to_q", "to_k", "to_v").index(part)]
         assert torch.equal(state[name], tensor), name
-    vae = load_vae(published / "vae", CONFIG, device="cpu")
+    vae = load_vae(open_part(published, "vae"), CONFIG, device="cpu")
     for name, tensor in load_file(published / "vae" / FILE).items():
         assert torch.equal(vae.state_dict()[name], tensor), name
     assert not any(p.requires_grad or p.is_meta for m in (model, vae) for p in m.parameters())
@@ -260,20 +274,21 @@ def test_old_name_of_the_output_table(folder, published):
     for file in (folder / "transformer").glob("*.safetensors"):
         change(file, lambda tensors: {"scale_shift_table" if k == name else k: v for k, v in tensors.items()})
     load(folder)
-    old, new = (load_transformer(f / "transformer", CONFIG, dtype="fp32", device="cpu") for f in (folder, published))
+    sources = (open_part(path, "transformer") for path in (folder, published))
+    old, new = (load_transformer(source, CONFIG, dtype="fp32", device="cpu") for source in sources)
     assert torch.equal(old.norm_out.scale_shift_table, new.norm_out.scale_shift_table)
 
 
 def test_training_leftovers_are_ignored(folder):
     extra = {"gan_heads.0.weight": torch.ones(2), "blocks.0.attn1.q_loras.down.weight": torch.ones(2)}
     change(folder / "transformer" / "a.safetensors", lambda tensors: {**tensors, **extra})
-    load_transformer(load(folder).path / "transformer", CONFIG, dtype="fp32", device="cpu")
+    load_transformer(load(folder).sources["transformer"], CONFIG, dtype="fp32", device="cpu")
 
 
 @pytest.mark.parametrize("dtype,wanted", [("auto", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_m8_weight_dtypes(published, dtype, wanted):
     """Matrices in the dtype asked for; the reference's float32 islands stay float32."""
-    model = load_transformer(published / "transformer", CONFIG, dtype=dtype, device="cpu")
+    model = load_transformer(open_part(published, "transformer"), CONFIG, dtype=dtype, device="cpu")
     assert model.dtype == model.blocks[0].ffn.net[2].weight.dtype == model.patch_long.weight.dtype == wanted
     islands = ("time_embedder", "scale_shift_table", "norm2")
     for name, tensor in model.state_dict().items():
@@ -283,7 +298,8 @@ def test_m8_weight_dtypes(published, dtype, wanted):
 def test_auto_dtype_is_the_stored_one(folder):
     for file in (folder / "transformer").glob("*.safetensors"):
         change(file, lambda tensors: {k: v.bfloat16() for k, v in tensors.items()})
-    assert load_transformer(folder / "transformer", CONFIG, dtype="auto", device="cpu").dtype == torch.bfloat16
+    model = load_transformer(open_part(folder, "transformer"), CONFIG, dtype="auto", device="cpu")
+    assert model.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("options", [{"backend": "cuda"}, {"weight_dtype": "int3"}])

@@ -16,6 +16,7 @@ FOLDER = Path(pack.__file__).parent / "workflows"
 FILES = sorted(FOLDER.glob("*.json"))
 CLASSES = {**CORE, **pack.NODE_CLASS_MAPPINGS}
 VERSION = "0.1.0"
+STARTS = {"image_to_video", "video_to_video", "continue_video"}
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
@@ -33,7 +34,7 @@ def real_nodes(source):
 
 
 def test_there_are_workflows():
-    assert {path.stem for path in FILES} >= {"text_to_video", "composed_chunk"}
+    assert {path.stem for path in FILES} >= {"text_to_video", "composed_chunk", "prompt_schedule"}
 
 
 def test_links_agree_at_both_ends(source):
@@ -105,11 +106,20 @@ def test_the_api_twin_is_the_conversion(path, source):
     assert fmt.to_api(source, CLASSES) == twin
 
 
-def test_it_would_run(source):
+def test_it_would_run(source, tmp_path, monkeypatch):
+    for node in real_nodes(source):
+        if node["type"] in ("LoadImage", "LoadVideo"):
+            (tmp_path / node["widgets_values"][0]).touch()
+    monkeypatch.chdir(tmp_path)
     prompt = fmt.to_api(source, CLASSES)
     order = plan(prompt, CLASSES)
     values.check(prompt, CLASSES, order)
     assert len(order) == len(real_nodes(source)), "a node leads nowhere"
+
+
+def test_each_has_a_thumbnail(path):
+    picture = path.with_suffix(".jpg").read_bytes()
+    assert picture.startswith(b"\xff\xd8") and len(picture) < 100_000
 
 
 def test_text_to_video_is_four_chunks():

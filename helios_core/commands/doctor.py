@@ -7,12 +7,12 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .. import folders
+from .. import folders, memory
+from ..checkpoint import Checkpoint, held_parts, open_checkpoint
 from ..config import read_folder
-from ..weights import find_files
+from ..sources import PARTS, open_part
 
 LIBRARIES = ("transformers", "tokenizers", "safetensors", "einops", "numpy", "av", "ftfy")
-PARTS = ("transformer", "vae", "text_encoder")
 GIB = 2**30
 
 
@@ -29,11 +29,15 @@ def doctor() -> int:
     print(f"\nModel folders searched (set {folders.VARIABLE} to add some)")
     for folder in folders.search_folders():
         print(f"  {folder}{'' if folder.is_dir() else '  (does not exist)'}")
+    print(f"\nPrompt embeddings are kept in (set {folders.CACHE} to change it, or to off)")
+    print(f"  {folders.cache_folder() or 'no folder: switched off'}")
     print("\nCheckpoints")
     tiny = Path(__file__).resolve().parent.parent / "assets" / folders.TINY
     sound = print_checkpoint(f"{folders.TINY} (built in)", tiny)
     for name, folder in folders.list_models(folders.search_folders()).items():
         print_checkpoint(name, folder)
+    for name, path in folders.list_files("diffusion_models").items():
+        print_file(name, path)
     return 0 if usable and sound else 1
 
 
@@ -78,7 +82,8 @@ def print_checkpoint(name: str, folder: Path) -> bool:
     """One line about a checkpoint: variant, size on disk and defaults, or what is wrong with it; False then."""
     try:
         config = read_folder(folder)
-        size = sum(file.stat().st_size for part in PARTS for file in find_files(folder / part))
+        found = open_checkpoint(folder)
+        size = sum(file.stat().st_size for file in {f for source in found.sources.values() for f in source.files})
     except ValueError as error:
         print(f"  {name}: cannot be used: {error}")
         return False
@@ -86,4 +91,30 @@ def print_checkpoint(name: str, folder: Path) -> bool:
     steps = ",".join(map(str, d.steps))
     print(f"  {name}: {config.variant}, {size / 2**20:.0f} MiB, {d.width}x{d.height}, steps {steps} {d.solver}")
     print(f"    {folder}")
+    print(f"    {_needs(found)}")
     return True
+
+
+def print_file(name: str, path: Path) -> None:
+    """One line about a file of models/diffusion_models: what of a checkpoint it holds, or what it is instead."""
+    try:
+        source, held = open_part(path, "transformer"), held_parts(path)
+    except ValueError as error:
+        print(f"  {name}: cannot be used: {error}")
+        return
+    lacks = " and ".join(f"--{part.replace('_', '-')}" for part in PARTS if part not in held)
+    quantised = f", {source.quantised}" if source.quantised else ""
+    print(f"  {name}: {path.stat().st_size / 2**20:.0f} MiB{quantised}{f', needs {lacks}' if lacks else ''}")
+    print(f"    {path}")
+
+
+def _needs(found: Checkpoint) -> str:
+    """Memory, by where it runs, for the checkpoint's own size and number format."""
+    d = found.config.defaults
+    cpu, gpu = (
+        memory.estimate(found.sources, found.config, width=d.width, height=d.height, device=device)
+        for device in ("cpu", "cuda")
+    )
+    modes = ", ".join(f"{memory.size(gpu.device(mode))} with offload {mode}" for mode in memory.OFFLOAD[1:])
+    cpu, host = memory.size(cpu.host("none")), memory.size(gpu.host("blocks"))
+    return f"needs {cpu} on the CPU; on a GPU {modes} ({host} of host memory)"

@@ -13,31 +13,85 @@ from tqdm import tqdm
 
 from .. import load
 from ..chunks import Clip, join
-from ..config import parse_steps
-from ..folders import TINY, find_model, search_folders
+from ..config import parse_steps, published_length
+from ..folders import find_checkpoint, find_file, list_loras, lora_folders
+from ..lora import split_strength
+from ..prompts import PromptSchedule
 from ..video import check_writable, frame_rate
-from . import set_threads
+from . import set_threads, start
 
 
 def generate(args: argparse.Namespace) -> int:
     """Prints the file's name on stdout, everything else on stderr. ValueError for bad arguments, before any work."""
+    start.settle_seed(args)
+    if args.prompts_file is not None:
+        from .batch import batch
+
+        return batch(args)
     out = check_writable(args.output)
-    if not args.prompt.strip():
-        raise ValueError("--prompt is empty; say what the video should show")
-    if args.frames < 1:
-        raise ValueError(f"--frames must be at least 1, got {args.frames}")
-    frame_rate(args.fps)
-    set_threads(args.threads)
-    model = load(_model(args.model), backend=args.backend)
-    events = model.generate(args.prompt, **_settings(args, model.config))
-    chunks = -(-args.frames // model.config.frames_per_chunk)
-    _write(with_bars(events, chunks), out, args)
+    prompt = _prompt(args)
+    check(args)
+    render(open_model(args), prompt, out, args)
     print(out)
     return 0
 
 
-def _model(name: str) -> Path | str:
-    return Path(name) if name != TINY and Path(name).is_dir() else find_model(name, search_folders())
+def _prompt(args: argparse.Namespace) -> str | PromptSchedule:
+    if args.prompts_at is not None:
+        return PromptSchedule.parse(args.prompts_at)
+    if not args.prompt.strip():
+        raise ValueError("--prompt is empty; say what the video should show")
+    return args.prompt
+
+
+def check(args: argparse.Namespace) -> None:
+    """ValueError for what needs no model to be wrong."""
+    if args.frames < 1:
+        raise ValueError(f"--frames must be at least 1, got {args.frames}")
+    frame_rate(args.fps)
+    start.check(args)
+
+
+def open_model(args: argparse.Namespace):
+    """The pipeline that the arguments name, once for any number of videos."""
+    set_threads(args.threads)
+    choices = {name: getattr(args, name) for name in ("backend", "weight_dtype", "offload", "vae_dtype", "vae_tiling")}
+    parts = {"text_encoder": find_file("text_encoders", args.text_encoder), "vae": find_file("vae", args.vae)}
+    model = load(find_checkpoint(args.model), **parts, **choices)
+    if args.no_prompt_cache:
+        model.cache_folder = None
+    return with_loras(model, args)
+
+
+def with_loras(model, args: argparse.Namespace):
+    """The model with the LoRAs that were asked for; says on stderr what they change."""
+    if not args.lora and args.lora_companion is None:
+        return model
+    known = list_loras(lora_folders())
+    named = [split_strength(text, known) for text in args.lora]
+    files = [(known.get(name, name), strength) for name, strength in named]
+    model = model.with_loras(files, mode=args.lora_mode, companion=args.lora_companion)
+    print(model.report, file=sys.stderr)
+    return model
+
+
+def announce(model, args: argparse.Namespace) -> None:
+    """What the video needs of memory, on stderr, before anything loads."""
+    for line in model.needs(args.width or 0, args.height or 0):
+        print(line, file=sys.stderr)
+
+
+def render(model, prompt: str | PromptSchedule, out: Path, args: argparse.Namespace, announced: bool = False) -> None:
+    """One video, from prompt to file."""
+    settings = _settings(args, model.config)
+    if not announced:
+        announce(model, args)
+    history = start.begin(model, args)
+    begun = {} if history is None else {"history": history}
+    events = start.keep(model.generate(prompt, **settings, **begun), history, model, args)
+    per_chunk = model.config.frames_per_chunk
+    length = published_length(args.frames, per_chunk) if args.length == "published" else args.frames
+    _write(with_bars(events, -(-args.frames // per_chunk)), out, args, length)
 
 
 def _settings(args: argparse.Namespace, config) -> dict:
@@ -52,10 +106,14 @@ def _settings(args: argparse.Namespace, config) -> dict:
         "steps": parse_steps(args.steps, len(defaults.steps)) if args.steps is not None else None,
         "cfg": args.cfg,
         "solver": args.solver,
+        "guidance": args.guidance,
+        "zero_steps": args.zero_steps,
+        "shift_tokens": f"{args.shift_tokens} upsample",
+        "shift_clamp": args.shift_clamp,
     }
 
 
-def _write(events: Iterable, out: Path, args: argparse.Namespace) -> None:
+def _write(events: Iterable, out: Path, args: argparse.Namespace, length: int) -> None:
     """Chunks to files beside the output, then one file; what is finished stays playable whatever stops the run."""
     folder, clip = _new_folder(out), None
     try:
@@ -65,7 +123,7 @@ def _write(events: Iterable, out: Path, args: argparse.Namespace) -> None:
         if clip is None:
             raise ValueError("the model gave no chunk")
         used = {name: value for name, value in vars(args).items() if name not in ("command", "output", "threads")}
-        join(clip, out, {"helios": used}, num_frames=min(args.frames, clip.num_frames))
+        join(clip, out, {"helios": used}, num_frames=min(length, clip.num_frames))
         shutil.rmtree(folder)
     finally:
         if clip is not None and folder.is_dir():

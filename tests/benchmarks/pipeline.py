@@ -37,6 +37,8 @@ def save_checkpoint(args, folder: Path) -> None:
     }  # fmt: skip
     for name, part in parts.items():
         part.save_pretrained(folder / name)
+    (folder / "tokenizer").mkdir()
+    (folder / "tokenizer" / "tokenizer.json").write_text("{}")  # embeddings are given, but it must be there
     (folder / "model_index.json").write_text('{"_class_name": "HeliosPyramidPipeline", "is_distilled": true}')
 
 

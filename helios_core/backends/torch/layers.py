@@ -55,6 +55,19 @@ def rotate(x: Tensor, rotations: Tensor) -> Tensor:
 
 
 class Linear(nn.Linear):
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.weight.dtype
+
+    @classmethod
+    def join(cls, layers: list[Linear]) -> Linear:
+        """Layers of one input as one layer of all their outputs, without gradients."""
+        joined = cls(1, 1, device="meta")
+        for name in ("weight", "bias"):
+            parts = torch.cat([getattr(layer, name).detach() for layer in layers])
+            setattr(joined, name, nn.Parameter(parts, requires_grad=False))
+        return joined
+
     def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
         return kernels.linear(x, self.weight, self.bias, gelu)
 
@@ -81,9 +94,7 @@ class Attention(nn.Module):
 
     def fuse(self) -> None:
         """Joins the three projections into one for good; for inference, after loading."""
-        self.to_qkv = Linear(1, 1, device="meta")
-        for name in ("weight", "bias"):
-            setattr(self.to_qkv, name, nn.Parameter(self.joined(name).detach(), requires_grad=False))
+        self.to_qkv = self.to_q.join([self.to_q, self.to_k, self.to_v])
         del self.to_q, self.to_k, self.to_v
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,24 +5,34 @@ Modules are built on meta, weights assigned, strict by name and shape.
 
 from __future__ import annotations
 
-from pathlib import Path
+import gc
+import logging
 
 import numpy as np
 import torch
 from einops import rearrange
-from safetensors import safe_open
 from torch import nn
 
 from ... import weights
-from ...config import ModelConfig
+from ...config import ModelConfig, TransformerConfig, VAEConfig
+from ...memory import TILES, choose_tile, host_free, size
+from ...sources import Source, check_text_encoder
+from ...tokenizer import check_tokenizer
+from .files import STORED, Files
+from .fill import fill_transformer, find_kind
+from .images import encode as encode
+from .images import fit as fit
+from .offload import stream_blocks
 from .text import load_text_encoder as load_text_encoder
-from .transformer import FLOAT32, HeliosTransformer
+from .transformer import HeliosTransformer
 from .vae import WanVAE
 
 # Left over from training in some published files; never used in inference.
 IGNORED = ("gan_heads.", "gan_final_head.", "_loras.", "norm_added_q")
+CPU = torch.device("cpu")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-STORED = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+
+logger = logging.getLogger(__name__)
 
 
 inference = torch.inference_mode
@@ -44,8 +54,24 @@ def all_finite(x: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def stream(vae: WanVAE, z: torch.Tensor):
-    """Blocks of frames [b c t h w] in [-1, 1] of raw latents."""
-    yield from vae.stream(z.to(vae.dtype).to(vae.device))
+    """Blocks of frames [b c t h w] in [-1, 1] of raw latents; in tiles, and then all at once, as `vae.tiling` says."""
+    z = z.to(vae.dtype).to(vae.device)
+    tile = find_tile(vae, z.shape)
+    if tile is None:
+        yield from vae.stream(z)
+    else:
+        yield vae.decode_tiled(z, tile)
+
+
+def find_tile(vae: WanVAE, shape: torch.Size) -> int | None:
+    """Latents per side of the tiles to decode in, or None; auto: tiles where the whole frame does not fit."""
+    if vae.tiling != "auto":
+        return TILES[0] if vae.tiling == "on" else None
+    free = free_memory(vae.device)
+    tile = choose_tile(vae.config, shape, vae.dtype.itemsize, kind(vae.device), free)
+    if tile is not None:
+        logger.warning("%s are free: the VAE decodes in tiles, whose colours may differ a little", size(free))
+    return tile
 
 
 def to_pixels(frames: torch.Tensor) -> np.ndarray:
@@ -61,32 +87,69 @@ def find_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def load_transformer(folder: Path, config: ModelConfig, *, dtype: str, device) -> HeliosTransformer:
-    """The transformer of a published folder, fused for inference. dtype: auto (as stored), bf16, fp16 or fp32."""
-    found = _rename(weights.read_headers(folder))
-    chosen = choose_dtype(found, "proj_out.weight", dtype, device)
-
-    def cast(name: str) -> torch.dtype:
-        return torch.float32 if any(part in name for part in FLOAT32) else chosen
-
-    model = _fill(lambda: HeliosTransformer(config.transformer), found, folder, cast, device)
-    return model.fuse()
+def kind(device) -> str:
+    """cpu, cuda, mps ..."""
+    return torch.device(device).type
 
 
-def load_vae(folder: Path, config: ModelConfig, *, dtype: str = "fp32", device) -> WanVAE:
-    """The VAE of a published folder; float32 unless asked otherwise, as the reference runs it."""
-    found = weights.read_headers(folder)
-    chosen = choose_dtype(found, "decoder.conv_in.weight", dtype, device)
-    return _fill(lambda: WanVAE(config.vae), found, folder, lambda _: chosen, device)
+def free_memory(device) -> int | None:
+    """Bytes that can still be had on a device; None where nobody says."""
+    if kind(device) == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    if kind(device) == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return host_free() if kind(device) == "cpu" else None
 
 
-def check(folder: Path, config: ModelConfig) -> None:
-    """Compares the transformer's and the VAE's headers with the models that the config describes; reads no weights."""
-    for part, build in (
-        ("transformer", lambda: HeliosTransformer(config.transformer)),
-        ("vae", lambda: WanVAE(config.vae)),
-    ):
-        _build(build, _rename(weights.read_headers(folder / part)), folder / part)
+def give_back() -> None:
+    """Memory of components that nobody refers to any more goes back to the device."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def load_transformer(
+    source: Source, config: ModelConfig, *, dtype: str, device, streamed: bool = False
+) -> HeliosTransformer:
+    """The transformer, fused for inference. dtype: auto (as stored), bf16, fp16, fp32, fp8_e4m3fn, int8 or int4.
+
+    streamed: its blocks stay in host memory and stream to the device.
+    """
+    form = find_kind(source, dtype)
+    if form == "fp8_e4m3fn" and kind(device) == "mps":
+        raise ValueError(f"{source.path}: Apple's GPU has no fp8; choose weight_dtype int8, or bf16 for a file in fp8")
+    chosen = choose_dtype(source.tensors, "proj_out.weight", "auto" if dtype == form else dtype, device)
+    model, _ = _build(lambda: HeliosTransformer(config.transformer), source)
+    model = fill_transformer(model, source, dtype=chosen, kind=form, device=CPU if streamed else device)
+    return stream_blocks(model, device) if streamed else model
+
+
+def load_vae(source: Source, config: ModelConfig, *, dtype: str = "fp32", tiling: str = "auto", device) -> WanVAE:
+    """The VAE; float32 unless asked otherwise, as the reference runs it. tiling: auto, on or off; see `stream`."""
+    chosen = choose_dtype(source.tensors, "decoder.conv_in.weight", dtype, device)
+    vae = _fill(lambda: WanVAE(config.vae), source, lambda _: chosen, device)
+    vae.tiling = tiling
+    return vae
+
+
+def check(sources: dict[str, Source], config: ModelConfig) -> None:
+    """Compares the parts' headers with the models that the config describes; reads no weights."""
+    _build(lambda: HeliosTransformer(config.transformer), sources["transformer"])
+    _build(lambda: WanVAE(config.vae), sources["vae"])
+    check_part(sources["text_encoder"])
+
+
+def check_part(source: Source) -> None:
+    """The same for one part, against its own config."""
+    if source.part == "text_encoder":
+        check_text_encoder(source)
+        check_tokenizer(source.tokenizer)
+        return
+    kind, network = {"transformer": (TransformerConfig, HeliosTransformer), "vae": (VAEConfig, WanVAE)}[source.part]
+    _build(lambda: network(kind.from_dict(source.config)), source)
 
 
 def choose_dtype(found: dict, key: str, dtype: str, device) -> torch.dtype:
@@ -96,33 +159,24 @@ def choose_dtype(found: dict, key: str, dtype: str, device) -> torch.dtype:
             raise ValueError(f"weight_dtype {dtype!r}: wanted auto, {', '.join(DTYPES)}")
         return DTYPES[dtype]
     stored = found[key].dtype if key in found else "F32"
-    if stored not in STORED:
-        raise ValueError(f"weights stored as {stored} are not read yet; take a bf16, fp16 or fp32 checkpoint")
-    return STORED[stored]
+    # Scaled weights are widened to what they were made from.
+    return STORED[stored] if stored in ("BF16", "F16", "F32") else torch.bfloat16
 
 
-def _rename(found: dict) -> dict:
-    """Old files hold the output norm's table at the top level."""
-    return {"norm_out.scale_shift_table" if k == "scale_shift_table" else k: v for k, v in found.items()}
-
-
-def _build(build, found: dict, folder: Path) -> tuple[nn.Module, dict]:
-    """The model on meta, and the shapes of its tensors, which the files' must be."""
+def _build(build, source: Source) -> tuple[nn.Module, list[str]]:
+    """The model on meta, and the names of its tensors; the files' must have the same shapes."""
     with torch.device("meta"):
         model = build()
     wanted = {name: tuple(p.shape) for name, p in model.state_dict().items()}
-    weights.check_keys(str(folder), wanted, found, ignored=IGNORED)
-    return model, wanted
+    weights.check_keys(str(source.path), wanted, source.tensors, ignored=IGNORED)
+    return model, list(wanted)
 
 
-def _fill(build, found: dict, folder: Path, cast, device) -> nn.Module:
-    model, wanted = _build(build, found, folder)
-    state = {}
-    for file in sorted({found[name].file for name in wanted}):
-        with safe_open(file, framework="pt") as tensors:
-            for key in tensors.keys():  # noqa: SIM118
-                name = next(iter(_rename({key: None})))
-                if name in wanted:
-                    state[name] = tensors.get_tensor(key).to(device=device, dtype=cast(name))
+def _fill(build, source: Source, cast, device) -> nn.Module:
+    """cast: name -> dtype. Tensor by tensor, in the order of the files."""
+    model, names = _build(build, source)
+    files, state = Files(), {}
+    for name in sorted(names, key=lambda n: source.tensors[n][:2]):
+        state[name] = files.read(source.tensors[name], cast(name), device)
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(False).eval()

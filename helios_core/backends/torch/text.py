@@ -1,25 +1,23 @@
 """UMT5, the text encoder, through transformers.
 
 Two traps. The published config says tie_word_embeddings=False while the file stores only shared.weight; loaders that
-believe it leave the encoder's own embedding empty, and the video grey: here both names are always one tensor. And
-transformers 5 rebuilds a T5 tokenizer without the normalizer of its tokenizer.json: that file is read as it stands.
+believe it leave the encoder's own embedding empty, and the video grey: here both names are always one tensor. And in
+half precision the feed-forward's output overflows: those layers stay float32 then.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ...config import read_json
+from ...sources import EMBEDDINGS, Source, check_text_encoder
 from ...text import prompt_clean
-from ...weights import check_keys, find_files, read_headers
+from ...tokenizer import load_tokenizer
+from .files import STORED, Files
 
-EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight")
 logger = logging.getLogger(__name__)
 
 
@@ -48,43 +46,28 @@ class TextEncoder:
         return embeddings
 
 
-def load_tokenizer(folder: Path, max_length: int) -> Callable[[list[str]], list[list[int]]]:
-    """`tokenize` of TextEncoder, from tokenizer.json as it stands, else from the sentencepiece model."""
-    if (folder / "tokenizer.json").is_file():
-        from tokenizers import Tokenizer
-
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(max_length)
-        return lambda prompts: [row.ids for row in tokenizer.encode_batch(prompts)]
-    if (folder / "spiece.model").is_file():
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        return lambda prompts: tokenizer(prompts, truncation=True, max_length=max_length).input_ids
-    raise ValueError(f"{folder} must hold tokenizer.json or spiece.model; take it from the checkpoint")
-
-
 def load_text_encoder(
-    folder: str | os.PathLike, *, device="cpu", dtype: torch.dtype | None = None, max_length: int = 512
+    source: Source, *, device="cpu", dtype: torch.dtype | None = None, max_length: int = 512
 ) -> TextEncoder:
-    """From a checkpoint folder that holds text_encoder/ and tokenizer/.
+    """The text encoder with its tokenizer.
 
-    dtype: of the weights; None keeps the file's. ValueError names missing files, and missing, unexpected or
-    misshapen keys.
+    dtype: of the weights; None is the file's (`find_dtype`). ValueError names missing files, and missing, unexpected
+    or misshapen keys.
     """
     from transformers import UMT5Config, UMT5EncoderModel
 
-    folder = Path(folder)
-    tokenize = load_tokenizer(folder / "tokenizer", max_length)
+    tokenize = load_tokenizer(source.tokenizer, max_length)
+    check_text_encoder(source)
     with torch.device("meta"):
-        model = UMT5EncoderModel(UMT5Config(**read_json(folder / "text_encoder" / "config.json")))
-    weights = _read(folder / "text_encoder", model, device)
-    if dtype is not None:
-        weights = {name: tensor.to(_kept(name, dtype)) for name, tensor in weights.items()}
-    weights |= dict.fromkeys(EMBEDDINGS, next(weights[name] for name in EMBEDDINGS if name in weights))
-    model.load_state_dict(weights, assign=True)
+        model = UMT5EncoderModel(UMT5Config(**source.config))
+    model.load_state_dict(_read(source, dtype or find_dtype(source), device), assign=True)
     return TextEncoder(model.eval().requires_grad_(False), tokenize, max_length=max_length)
+
+
+def find_dtype(source: Source) -> torch.dtype:
+    """One dtype for all layers: that of the stored linear layers; bfloat16 where they are in eight bits."""
+    stored = source.tensors["encoder.block.0.layer.0.SelfAttention.q.weight"].dtype
+    return STORED[stored] if stored in ("F32", "F16", "BF16") else torch.bfloat16
 
 
 def _kept(name: str, dtype: torch.dtype) -> torch.dtype:
@@ -92,20 +75,11 @@ def _kept(name: str, dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype == torch.float16 and name.endswith(".wo.weight") else dtype
 
 
-def _read(folder: Path, model, device) -> dict[str, Tensor]:
-    """The folder's tensors, checked against the model; of the embedding's two names, one is enough."""
-    from safetensors.torch import load_file
-
-    wanted, found = {name: tuple(value.shape) for name, value in model.state_dict().items()}, read_headers(folder)
-    stored = [name for name in EMBEDDINGS if name in found]
-    check_keys(
-        f"text encoder {folder}",
-        {name: shape for name, shape in wanted.items() if name not in EMBEDDINGS or name in (stored or EMBEDDINGS[:1])},
-        found,
-    )
-    weights: dict[str, Tensor] = {}
-    for file in find_files(folder):
-        weights |= load_file(file, device=str(device))
-    if len(stored) == 2 and not torch.equal(*(weights[name] for name in EMBEDDINGS)):
-        raise ValueError(f"text encoder {folder}: {EMBEDDINGS[0]} and {EMBEDDINGS[1]} differ; a UMT5 file ties them")
-    return weights
+def _read(source: Source, dtype: torch.dtype, device) -> dict[str, Tensor]:
+    files, found, weights = Files(), source.tensors, {}
+    for name in sorted(found, key=lambda n: found[n][:2]):
+        weights[name] = files.read(found[name], _kept(name, dtype), device)
+    both = [weights[name] for name in EMBEDDINGS if name in weights]
+    if len(both) == 2 and not torch.equal(*both):
+        raise ValueError(f"text encoder {source.path}: {' and '.join(EMBEDDINGS)} differ; a UMT5 file ties them")
+    return weights | dict.fromkeys(EMBEDDINGS, both[0])

@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from ... import rope
 from ...config import TransformerConfig
+from ...precision import FLOAT32 as FLOAT32
 from .kernels import spare
 from .layers import Attention, FeedForward, Modulation, OutputNorm, TimeTextEmbedding, gated_add, modulated_norm
-
-FLOAT32 = ("time_embedder", "scale_shift_table", "norm1", "norm2", "norm3", "history_key_scale")
 
 
 class TextContext(NamedTuple):
@@ -63,7 +62,7 @@ class Block(nn.Module):
 
         text: keys, values and bias of this block. The last block drops the history, which nothing reads any more.
         """
-        dtype = self.ffn.net[2].weight.dtype
+        dtype = self.ffn.net[2].dtype
         attention, feed = zip(*mods)
         split = streams[0].shape[1] if len(streams) > 1 else 0
         y = modulated_norm(streams, attention, self.eps, dtype)
@@ -76,12 +75,16 @@ class Block(nn.Module):
 
 
 class HeliosTransformer(nn.Module):
-    """Predicts the flow velocity of one chunk. `on_block` is called before every block and may raise to stop."""
+    """Predicts the flow velocity of one chunk. `on_block` is called before every block and may raise to stop.
+
+    streamer: an `offload.BlockStream` where the blocks' weights stay in host memory.
+    """
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.config = config
         self.on_block = None
+        self.streamer = None
         sizes = {name: tuple(f * p for p in config.patch_size) for name, f in (("short", 1), ("mid", 2), ("long", 4))}
         self.patch_embedding = nn.Conv3d(config.in_channels, config.dim, config.patch_size, config.patch_size)
         self.patch_short = nn.Conv3d(config.in_channels, config.dim, sizes["short"], sizes["short"])
@@ -106,6 +109,10 @@ class HeliosTransformer(nn.Module):
             block.attn1.fuse()
         return self
 
+    def each_block(self, part: str = ""):
+        """The blocks in order, each with its weights (those of `part`) on the device until the next is asked for."""
+        return self.blocks if self.streamer is None else self.streamer(self.blocks, part)
+
     def array(self, values) -> Tensor:
         """numpy or torch -> float32 on this model's device."""
         return torch.as_tensor(values).to(self.device, torch.float32)
@@ -118,7 +125,7 @@ class HeliosTransformer(nn.Module):
         padding = embedding.shape[1] - used
         kept = embedding[:, : used + 1] if padding > 1 else embedding
         text = self.condition_embedder.text_embedder(kept.to(self.dtype))
-        pairs = [block.attn2.keys_values(text) for block in self.blocks]
+        pairs = [block.attn2.keys_values(text) for block in self.each_block("attn2")]
         bias = None
         if padding > 1:
             bias = torch.zeros(1, 1, 1, used + 1, device=self.device, dtype=self.dtype)
@@ -179,7 +186,7 @@ class HeliosTransformer(nn.Module):
         mods = [self.modulations(vectors)]
         if history is not None:
             streams, mods = [history.tokens.clone(), *streams], [history.modulations, *mods]
-        for i, (block, mod) in enumerate(zip(self.blocks, zip(*mods))):
+        for i, (block, mod) in enumerate(zip(self.each_block(), zip(*mods))):
             if self.on_block is not None:
                 self.on_block()
             of_block = (text.keys[i], text.values[i], text.bias)

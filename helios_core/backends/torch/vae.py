@@ -89,7 +89,7 @@ class WanVAE(nn.Module):
     def __init__(self, config):
         super().__init__()
         check_config(config)
-        self.config = config
+        self.config, self.tiling = config, "off"
         self.factor = (2 ** sum(config.temperal_downsample), 2 ** len(config.temperal_downsample))
         self.encoder = Encoder3d(config)
         self.quant_conv = CausalConv3d(2 * config.z_dim, 2 * config.z_dim, 1)

@@ -1,0 +1,77 @@
+"""Tensors out of safetensors files, one at a time, so that host memory never holds a second copy of the weights.
+
+A tensor that is used as it is stored, on the CPU, stays mapped: it costs no memory of its own and the system may drop
+and read it again. All others are read into memory of their own, which is freed once they are cast or moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...sources import Stored
+from .quant import dequantise, quantise
+
+STORED = {
+    **{"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64},
+    **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I8": torch.int8, "U8": torch.uint8},
+    **{"I16": torch.int16, "I32": torch.int32, "I64": torch.int64, "BOOL": torch.bool},
+}
+
+
+def read(stored: Stored) -> Tensor:
+    """A copy in memory of what the file holds, its factors not applied."""
+    data = torch.empty(stored.nbytes, dtype=torch.uint8)
+    with stored.file.open("rb") as file:
+        file.seek(stored.start)
+        if file.readinto(data.numpy()) != stored.nbytes:
+            raise ValueError(f"{stored.file} ended inside {stored.key}; it changed while it was read")
+    return data.view(STORED[stored.dtype]).view(stored.stored_shape)
+
+
+def widen(stored: Stored) -> Tensor:
+    """A copy in memory of the weight that codes and factors make; float32 if there are factors."""
+    codes = read(stored)
+    if stored.scale is None:
+        return codes
+    scale, zero = read(stored.scale).float(), None if stored.zero is None else read(stored.zero).float()
+    if scale.ndim == 2:
+        return dequantise(codes, scale, zero, torch.float32)
+    return codes.float() * scale.reshape(-1, *[1] * (codes.ndim - 1))
+
+
+def check_finite(name: str, stored: Stored) -> None:
+    """ValueError for NaN or infinity."""
+    if not bool(torch.isfinite(read(stored).float()).all()):
+        raise ValueError(f"{name} holds NaN or infinity; the checkpoint is broken, download it again")
+
+
+def quantised_bytes(name: str, stored: Stored, kind: str) -> Iterator[tuple[str, list]]:
+    """A stored weight in fewer bits: the names and bytes of what it becomes."""
+    for key, part in quantise(name, widen(stored), kind).items():
+        yield key, [part.contiguous().view(torch.uint8).numpy()]
+
+
+class Files:
+    """Files mapped once each; a mapping lives as long as a tensor of it."""
+
+    def __init__(self):
+        self.mapped: dict[Path, Tensor] = {}
+
+    def read(self, stored: Stored, dtype: torch.dtype, device, *, own: bool = False) -> Tensor:
+        """The tensor, its factors applied, in `dtype` on `device`. own: in memory of its own in any case."""
+        same = STORED[stored.dtype] == dtype and torch.device(device).type == "cpu" and stored.scale is None
+        if same and not own and stored.start % dtype.itemsize == 0:
+            return self.map(stored)
+        return widen(stored).to(device=device, dtype=dtype)
+
+    def map(self, stored: Stored) -> Tensor:
+        """As stored, its bytes those of the file."""
+        if stored.file not in self.mapped:
+            size = stored.file.stat().st_size
+            self.mapped[stored.file] = torch.from_file(str(stored.file), shared=False, size=size, dtype=torch.uint8)
+        data = self.mapped[stored.file][stored.start : stored.start + stored.nbytes]
+        return data.view(STORED[stored.dtype]).view(stored.shape)

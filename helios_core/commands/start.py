@@ -1,0 +1,105 @@
+"""What `helios generate` starts from, an image, a video or a saved run, and the file that keeps the run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from .. import saved, video
+from ..history import History, parse_sizes
+from ..starts import SIGMA, check_sigma
+
+SIZES = parse_sizes("16,2,1")
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    """The options of this module."""
+    start = sub.add_mutually_exclusive_group()
+    start.add_argument("--image", metavar="FILE", help="begin with this picture; " + FIT_HELP)
+    start.add_argument("--video", metavar="FILE", help="go on from the end of this one, 33 frames or more; " + FIT_HELP)
+    start.add_argument("--resume", metavar="FILE", help="go on with a saved run, with its size and, unless given, seed")
+    sub.add_argument("--save-history", metavar="FILE", help="keep the run in this .safetensors file after every chunk")
+    sub.add_argument("--start-noise", metavar="MIN,MAX", help=f"mixed into --image or --video (default: {SIGMA_TEXT})")
+    sub.add_argument("--skip-first-chunk", action="store_true", help="keep the second chunk's first frame in sight")
+    sub.add_argument(
+        "--no-keep-first-frame", dest="keep_first_frame", action="store_false", help="keep no first frame in sight"
+    )
+
+
+SIGMA_TEXT = ",".join(map(str, SIGMA))
+FIT_HELP = "another size is cropped about the centre and resized"
+
+
+def settle_seed(args: argparse.Namespace) -> None:
+    """--seed left open: that of the saved run, else 0."""
+    if args.seed is None:
+        args.seed = 0 if args.resume is None else saved.read_seed(args.resume)
+
+
+def check(args: argparse.Namespace) -> None:
+    """ValueError for what needs no model to be wrong: files, and options that exclude each other."""
+    given = [name for name in ("image", "video", "resume") if getattr(args, name) is not None]
+    if len(given) > 1:
+        raise ValueError(f"--{given[0]} and --{given[1]} exclude each other: a video starts from one thing")
+    if args.resume and (args.skip_first_chunk or not args.keep_first_frame or args.start_noise):
+        raise ValueError("--resume goes on with the run's own settings; leave out what says how a video starts")
+    for path in (args.image, args.video):
+        if path is not None and not Path(path).is_file():
+            raise ValueError(f"no file at {path}")
+    _sigma(args)
+    if args.save_history is not None:
+        path = Path(args.save_history)
+        if path.suffix != saved.SUFFIX or not path.parent.is_dir():
+            raise ValueError(f"--save-history {path}: wanted a name that ends in {saved.SUFFIX}, in an existing folder")
+        if args.prompts_file is not None:
+            raise ValueError("--save-history keeps one run; leave it out with --prompts-file")
+
+
+def _sigma(args: argparse.Namespace) -> tuple[float, float]:
+    try:
+        least, most = map(float, (args.start_noise or SIGMA_TEXT).split(","))
+    except ValueError:
+        raise ValueError(f"--start-noise {args.start_noise!r}: wanted two numbers such as {SIGMA_TEXT}") from None
+    return check_sigma((least, most))
+
+
+def begin(model, args: argparse.Namespace) -> History | None:
+    """The history to start from; None where nothing but the prompt says how. ValueError if it does not fit."""
+    if args.resume is not None:
+        return _resume(model, args)
+    plain = args.image is None and args.video is None and not args.skip_first_chunk and args.keep_first_frame
+    if plain and args.save_history is None:
+        return None
+    defaults = model.config.defaults
+    window = History.length(SIZES, args.keep_first_frame)
+    blocks = -(-window // defaults.chunk_latent_frames)
+    return model.history(
+        args.width if args.width is not None else defaults.width,
+        args.height if args.height is not None else defaults.height,
+        sizes=SIZES,
+        keep_first_frame=args.keep_first_frame,
+        skip_first_chunk=args.skip_first_chunk,
+        image=None if args.image is None else video.read_frames(args.image, count=1),
+        video=None if args.video is None else video.read_ends(args.video, blocks * model.config.frames_per_chunk),
+        noise_sigma=_sigma(args),
+        seed=args.seed,
+    )
+
+
+def _resume(model, args: argparse.Namespace) -> History:
+    history, _ = saved.read(args.resume, model.config, model.backend.array)
+    scale = model.config.vae.scale_factor_spatial
+    for name, length, asked in zip(("height", "width"), history.shape[2:], (args.height, args.width)):
+        if asked not in (None, length * scale):
+            raise ValueError(f"--{name} {asked}: the run in {args.resume} has {length * scale}; leave the option out")
+    return history
+
+
+def keep(events: Iterable, history: History | None, model, args: argparse.Namespace) -> Iterator:
+    """The same events; the run is saved once a chunk is wholly dealt with, so that it never runs ahead of the video."""
+    for event in events:
+        yield event
+        if args.save_history is not None and hasattr(event, "frames"):
+            history = history.append(event.latent)
+            saved.write(args.save_history, history, seed=args.seed, config=model.config)
