@@ -44,12 +44,24 @@ def generate(
     if frames < 1:
         raise ValueError(f"frames {frames}: wanted at least 1")
     defaults = helios.config.defaults
-    history = history or helios.history(width or defaults.width, height or defaults.height)
+    if history is None:
+        history = helios.history(width or defaults.width, height or defaults.height)
+    else:
+        check_own_size(history, width, height, helios.config.vae.scale_factor_spatial)
     batch_noise(seed, history.shape[0])
     plan = helios.plan(history, **{k: v for k, v in options.items() if k in plan_chunk.__kwdefaults__})
     total = math.ceil(frames / helios.config.frames_per_chunk)
     schedule.check_end(history.chunk + total)
     return _chunks(helios, schedule, negative, history, total, seed, plan.guide is not None, options)
+
+
+def check_own_size(history: History, width: int, height: int, scale: int) -> None:
+    """ValueError if a size in pixels is asked for, other than 0, that is not the history's."""
+    own = (history.shape[3] * scale, history.shape[2] * scale)
+    if width not in (0, own[0]) or height not in (0, own[1]):
+        raise ValueError(
+            f"the history is of a video of {own[0]}x{own[1]} pixels, asked for are {width}x{height}; leave the size out"
+        )
 
 
 def _chunks(helios, schedule, negative, history, total, seed, guided, options):

@@ -130,8 +130,7 @@ def estimate(
         blocks[name.split(".")[1]] += sizes[name]
     pixel = BYTES[DTYPES[vae_dtype]]
     frame = (height // config.vae.scale_factor_spatial, width // config.vae.scale_factor_spatial)
-    tiles = [decode_work(config.vae, *(min(tile, n) for n in frame), pixel, device) for tile in TILES]
-    decoding = tiles[0] if vae_tiling == "on" else decode_work(config.vae, *frame, pixel, device)
+    decoding, tiled = _decoding(config.vae, frame, pixel, device, vae_tiling)
     parts = {
         "text_encoder": sum(prod(s.shape) * max(2, BYTES[s.dtype]) for s in text.values()),
         "transformer": sum(sizes.values()),
@@ -148,7 +147,7 @@ def estimate(
         block=max(blocks.values()),
         rest=parts["transformer"] - blocks.total(),
         largest=max(prod(s.shape) * max(BYTES[s.dtype], item) for s in tensors.values()),
-        tiled=min(decoding, tiles[-1]) if vae_tiling == "auto" else decoding,
+        tiled=tiled,
         cpu=device == "cpu",
     )
 
@@ -189,6 +188,13 @@ def decode_work(config: VAEConfig, latent_height: int, latent_width: int, item: 
     whole = 4 * FRAMES * width * pixels * config.scale_factor_spatial**2
     block = min(VAE_BLOCK.get(device, VAE_BLOCK_GPU), whole)
     return int((pixels * VAE_PER_PIXEL * width / VAE_WIDTH + 4 * block) * item / 4)
+
+
+def _decoding(config: VAEConfig, frame: tuple[int, int], item: int, device: str, tiling: str) -> tuple[int, int]:
+    """What decoding works in as a rule, and where memory is short. frame: in latents."""
+    whole = decode_work(config, *frame, item, device)
+    large, *_, small = (decode_work(config, *(min(t, n) for n in frame), item, device) for t in TILES)
+    return {"off": (whole, whole), "on": (large, large), "auto": (whole, small)}[tiling]
 
 
 def choose_tile(config: VAEConfig, shape: tuple, item: int, device: str, free: int | None) -> int | None:

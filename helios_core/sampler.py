@@ -105,7 +105,7 @@ def plan_chunk(
         raise ValueError(f"zero_steps {zero_steps}: only guidance 'cfg_zero_star' with cfg above 1 has them")
     return Plan(
         config.schedule,
-        tuple(steps or own.steps),
+        own.steps if steps is None else tuple(steps),
         own.solver if solver == "auto" else solver,
         boost=boost_first_chunk and own.boost_first_chunk and chunk == 0,
         shift_tokens=shift_tokens,

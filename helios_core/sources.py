@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from . import keys, kinds, precision, shapes, weights
+from . import inferred, keys, kinds, precision, weights
 from .published import read_json
 
 PARTS = ("transformer", "vae", "text_encoder")
@@ -116,7 +116,7 @@ def _source(path, part, names: Mapping, found: Mapping, config, tokenizer, metad
     kinds.check(path, part, names)
     tensors = _stored(path, part, names, found)
     if config is None:
-        config = shapes.infer(part, {name: stored.shape for name, stored in tensors.items()}, path)
+        config = inferred.infer(part, {name: stored.shape for name, stored in tensors.items()}, path)
     return Source(path, part, tensors, config, tokenizer, metadata or {})
 
 
@@ -215,7 +215,7 @@ def _metadata_config(metadata: Mapping, part: str, path: Path) -> dict | None:
 def check_text_encoder(source: Source) -> None:
     """Compares a text encoder's headers with its config; of the embedding's two names one is enough."""
     config = source.config
-    wanted = shapes.umt5(config)
+    wanted = inferred.umt5(config)
     stored = [name for name in EMBEDDINGS if name in source.tensors]
     wanted |= dict.fromkeys(stored or EMBEDDINGS[:1], (config["vocab_size"], config["d_model"]))
     weights.check_keys(f"text encoder {source.path}", wanted, source.tensors)

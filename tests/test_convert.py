@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from helios_video.helios_core import keys, layouts, load, shapes, weights
+from helios_video.helios_core import inferred, keys, layouts, load, weights
 from helios_video.helios_core.backends.torch.quant import quantise
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
 from helios_video.helios_core.backends.torch.vae import WanVAE
@@ -50,7 +50,7 @@ def published(tmp_path_factory):
     save_file(transformer, folder / "transformer" / "diffusion_pytorch_model.safetensors")
     vae = {name: torch.randn_like(v) for name, v in WanVAE(VAEConfig(**VAE)).state_dict().items()}
     save_file(vae, folder / "vae" / "diffusion_pytorch_model.safetensors")
-    umt5 = {"shared.weight": (60, 16), **shapes.umt5(TEXT)}
+    umt5 = {"shared.weight": (60, 16), **inferred.umt5(TEXT)}
     save_file({k: torch.randn(s).half() for k, s in umt5.items()}, folder / "text_encoder" / "model.safetensors")
     return folder
 

@@ -9,7 +9,7 @@ import struct
 
 import pytest
 import torch
-from helios_video.helios_core import keys, kinds, load, shapes
+from helios_video.helios_core import inferred, keys, kinds, load
 from helios_video.helios_core.backends.torch.load import load_text_encoder, load_transformer, load_vae
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
 from helios_video.helios_core.backends.torch.vae import WanVAE
@@ -47,7 +47,7 @@ def one_thread():
 def states():
     """Published name -> tensor of each part, random."""
     torch.manual_seed(0)
-    umt5 = {"shared.weight": (TEXT["vocab_size"], TEXT["d_model"]), **shapes.umt5(TEXT)}
+    umt5 = {"shared.weight": (TEXT["vocab_size"], TEXT["d_model"]), **inferred.umt5(TEXT)}
     return {
         "transformer": randomise(HeliosTransformer(CONFIG.transformer)),
         "vae": randomise(WanVAE(CONFIG.vae)),
@@ -130,8 +130,8 @@ def test_the_14b_models_names_and_sizes():
     with torch.device("meta"):
         models = HeliosTransformer(TransformerConfig(num_layers=2)), WanVAE(VAEConfig())
     transformer, vae = ({name: tuple(v.shape) for name, v in m.state_dict().items()} for m in models)
-    assert TransformerConfig.from_dict(shapes.transformer(transformer)) == TransformerConfig(num_layers=2)
-    assert VAEConfig.from_dict(shapes.vae(vae)) == VAEConfig()
+    assert TransformerConfig.from_dict(inferred.transformer(transformer)) == TransformerConfig(num_layers=2)
+    assert VAEConfig.from_dict(inferred.vae(vae)) == VAEConfig()
     assert keys.published("transformer", map(keys.pull_request_name, transformer)).keys() == transformer.keys()
     wan = keys.wan_names(vae)
     assert keys.published("vae", wan.values()) == wan
@@ -156,7 +156,9 @@ def test_an_amplified_models_gains_are_seen():
             config = TransformerConfig(num_layers=1, is_amplify_history=True, history_scale_mode=mode)
             state = HeliosTransformer(config).state_dict()
         assert state["blocks.0.attn1.history_key_scale"].shape == gains
-        assert TransformerConfig.from_dict(shapes.transformer({k: tuple(v.shape) for k, v in state.items()})) == config
+        assert (
+            TransformerConfig.from_dict(inferred.transformer({k: tuple(v.shape) for k, v in state.items()})) == config
+        )
 
 
 @pytest.mark.parametrize("names", ["published", "Wan's own"])
@@ -320,7 +322,7 @@ def test_the_three_places_of_a_tokenizer_agree(spiece, tmp_path):
     (tmp_path / "spiece" / "spiece.model").write_bytes(spiece)
     (tmp_path / "json").mkdir()
     from_spiece(spiece, "x").save(str(tmp_path / "json" / "tokenizer.json"))
-    umt5 = {name: torch.zeros(shape) for name, shape in shapes.umt5(TEXT).items()} | {
+    umt5 = {name: torch.zeros(shape) for name, shape in inferred.umt5(TEXT).items()} | {
         "shared.weight": torch.zeros(60, 16)
     }
     save_file(umt5 | {"spiece_model": bytes_tensor(spiece)}, tmp_path / "x.safetensors")

@@ -71,7 +71,7 @@ def test_imports_are_light(module, tmp_path):
 
 def test_the_command_line_and_the_core_modules_import_light(tmp_path):
     core = ["cli", "chunks", "config", "folders", "guidance", "history", "noise", "pyramid", "rope", "sampler"]
-    core += ["schedule", "text", "video", "weights", "workflow", "pipeline"]
+    core += ["schedule", "text", "video", "weights", "workflow", "pipeline", "memory", "precision", "residency"]
     python(LIGHT, *(f"helios_video.helios_core.{name}" for name in core), cwd=tmp_path)
 
 

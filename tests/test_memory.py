@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 from helios_video.helios_core import load, memory, residency
+from helios_video.helios_core.backends.torch.files import map_file
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
 from helios_video.helios_core.backends.torch.vae import WanVAE
 from helios_video.helios_core.config import ModelConfig, TransformerConfig, VAEConfig
@@ -24,6 +25,7 @@ from pathlib import Path
 import torch
 from helios_video.helios_core import sources
 from helios_video.helios_core.backends.torch.load import load_transformer
+from helios_video.helios_core.backends.torch.files import map_file
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
 from helios_video.helios_core.config import ModelConfig, TransformerConfig
 
@@ -255,3 +257,15 @@ def test_the_vae_in_bf16_and_in_tiles(monkeypatch):
 
 def psnr(a, b) -> float:
     return (20 * torch.log10(255 / (torch.tensor(a).double() - torch.tensor(b)).square().mean().sqrt())).item()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="about Linux's accounting of memory")
+def test_d10_a_file_larger_than_the_machines_memory_is_mapped(tmp_path):
+    """A private mapping that reserves memory for changed pages is refused: 27 GB could not be mapped on 24."""
+    file = tmp_path / "large"
+    with file.open("wb") as opened:
+        opened.truncate(2 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    whole = map_file(file)
+    assert whole.nbytes == file.stat().st_size and whole[-1] == 0
+    whole[0] = 7  # a copy of the page
+    assert file.open("rb").read(1) == b"\0"

@@ -191,6 +191,7 @@ LOADED = {"transformer", "vae", "text_encoder"}
         (dict(seed=-1), "seed -1"),
         (dict(seed=2**64), "seed 18446744073709551616"),
         (dict(steps=(2, 2)), "3 positive numbers"),
+        (dict(steps=()), "3 positive numbers"),
         (dict(steps=(2, 0, 2)), "3 positive numbers"),
         (dict(solver="heun"), "heun"),
         (dict(cfg=-1.0), "cfg -1.0"),
@@ -223,6 +224,13 @@ def test_bad_arguments_of_sample_are_refused_at_once(fresh, change, words):
     with pytest.raises(ValueError, match=words):
         fresh.sample(history, **{"positive": torch.zeros(1, 512, 16), "seed": 0, **change})
     assert not LOADED & set(fresh.__dict__)
+
+
+def test_a_history_of_another_size_than_asked_for_is_refused(fresh):
+    history = fresh.history(WIDTH, HEIGHT)
+    with pytest.raises(ValueError, match=f"{WIDTH}x{HEIGHT} pixels, asked for are 64x{HEIGHT}"):
+        fresh.generate(PROMPT, history=history, width=64, height=HEIGHT)
+    fresh.generate(PROMPT, history=history, width=WIDTH)
 
 
 def test_bad_history_sizes_are_refused(fresh):

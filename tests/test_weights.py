@@ -6,7 +6,7 @@ import struct
 
 import pytest
 import torch
-from helios_video.helios_core import load, shapes, weights
+from helios_video.helios_core import inferred, load, weights
 from helios_video.helios_core.backends.torch.load import load_transformer, load_vae
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
 from helios_video.helios_core.backends.torch.vae import WanVAE
@@ -41,7 +41,7 @@ def published(tmp_path_factory):
     index = {"metadata": {}, "weight_map": {k: file for file, keys in shards.items() for k in keys}}
     write(folder / "transformer" / f"{FILE}.index.json", index)
     save_file(WanVAE(CONFIG.vae).state_dict(), folder / "vae" / FILE)
-    text = {"shared.weight": (8, 20), **shapes.umt5(TEXT)}
+    text = {"shared.weight": (8, 20), **inferred.umt5(TEXT)}
     save_file({k: torch.zeros(shape) for k, shape in text.items()}, folder / "text_encoder" / "model.safetensors")
     write(folder / "text_encoder" / "config.json", TEXT)
     write(folder / "tokenizer" / "tokenizer.json", {})

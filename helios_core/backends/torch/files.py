@@ -6,6 +6,8 @@ and read it again. All others are read into memory of their own, which is freed 
 
 from __future__ import annotations
 
+import mmap
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from torch import Tensor
 from ...sources import Stored
 from .quant import dequantise, quantise
 
+NO_RESERVE = 0x4000  # MAP_NORESERVE, which Python names from 3.12 on
 STORED = {
     **{"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64},
     **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I8": torch.int8, "U8": torch.uint8},
@@ -55,6 +58,19 @@ def quantised_bytes(name: str, stored: Stored, kind: str) -> Iterator[tuple[str,
         yield key, [part.contiguous().view(torch.uint8).numpy()]
 
 
+def map_file(path: Path) -> Tensor:
+    """Its bytes [n], read when they are touched; writing changes copies of the pages, never the file.
+
+    Without a reserve for such copies: Linux refuses it for a file as large as its memory.
+    """
+    with path.open("rb") as file:
+        if sys.platform == "win32":
+            return torch.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), dtype=torch.uint8)
+        flags = mmap.MAP_PRIVATE | (NO_RESERVE if sys.platform == "linux" else 0)
+        whole = mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        return torch.frombuffer(whole, dtype=torch.uint8)
+
+
 class Files:
     """Files mapped once each; a mapping lives as long as a tensor of it."""
 
@@ -71,7 +87,6 @@ class Files:
     def map(self, stored: Stored) -> Tensor:
         """As stored, its bytes those of the file."""
         if stored.file not in self.mapped:
-            size = stored.file.stat().st_size
-            self.mapped[stored.file] = torch.from_file(str(stored.file), shared=False, size=size, dtype=torch.uint8)
+            self.mapped[stored.file] = map_file(stored.file)
         data = self.mapped[stored.file][stored.start : stored.start + stored.nbytes]
         return data.view(STORED[stored.dtype]).view(stored.shape)
