@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from helios_video.helios_core import load, pyramid
+from helios_video.helios_core.backends.torch.load import DTYPES
+from helios_video.helios_core.sampler import SampleStep
 from reference import HEIGHT, PROMPT, SEED, VARIANTS, WIDTH, build, compare, error, run_oracle, run_ours
 
 # diffusers gives numpy torch scalars
@@ -286,15 +288,33 @@ def test_nan_names_chunk_stage_and_step(fresh, helios):
         list(steps)
 
 
-def test_bf16_weights_keep_a_float32_state(distilled, helios):
-    """M8, M11: what the sampler holds is never rounded to the weights' dtype."""
-    model = load(distilled[0], weight_dtype="bf16")
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_m8_d7_half_precision_weights_keep_a_float32_state(distilled, helios, dtype):
+    """M8, M11, D7: what the sampler holds is never rounded to the weights' dtype."""
+    model, half = load(distilled[0], weight_dtype=dtype), DTYPES[dtype]
     history, text = model.history(WIDTH, HEIGHT), helios.text(PROMPT)
     steps = list(model.sample(history, text, seed=SEED))
-    assert model.transformer.dtype == torch.bfloat16
+    assert model.transformer.dtype == half
     assert all(s.latent.dtype == s.x0.dtype == torch.float32 for s in steps)
-    assert all((s.latent != s.latent.bfloat16().float()).any() for s in steps)
+    assert all((s.latent != s.latent.to(half).float()).any() for s in steps)
     assert error(steps[-1].latent, list(helios.sample(history, text, seed=SEED))[-1].latent) < 0.05
+
+
+def test_d6_every_step_names_its_own_chunk(helios):
+    """One count of chunks, whatever loops run inside it."""
+    events = list(helios.generate(PROMPT, width=WIDTH, height=HEIGHT, frames=66, seed=SEED, steps=(1, 2, 1)))
+    steps = [(e.chunk, e.stage, e.index) for e in events if isinstance(e, SampleStep)]
+    one = [(0, 0), (1, 1), (1, 2), (2, 3)]
+    first = [(0, stage, i) for i, stage in enumerate((0, 0, 1, 1, 1, 1, 2, 2))]
+    assert steps == [*first, *((1, *rest) for rest in one)]
+    assert [(e.chunk, e.total) for e in events if not isinstance(e, SampleStep)] == [(0, 2), (1, 2)]
+
+
+def test_m26_a_size_comes_as_asked_or_not_at_all(helios):
+    *_, done = helios.generate(PROMPT, width=WIDTH, height=HEIGHT, frames=33, seed=SEED, steps=(1, 1, 1))
+    assert done.frames.shape == (33, HEIGHT, WIDTH, 3)
+    with pytest.raises(ValueError, match="Nearest that work"):
+        helios.history(WIDTH + 2, HEIGHT)
 
 
 def test_components_are_released_and_load_again(fresh):
