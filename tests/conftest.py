@@ -106,6 +106,14 @@ class FakeHelios:
         return z * 2.0 + 0.5
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """The tests' networks are too small for two, and results do not depend on how many cores there are."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def fake_helios():
     return FakeHelios()

@@ -10,14 +10,6 @@ from helios_video.helios_core.training import shapes
 SCENE = shapes.Scene("green", "square", "right", "plain", start=(20, 40))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -35,14 +35,6 @@ def randomise(module):
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def states():
     """Published name -> tensor of each part, random."""

@@ -16,14 +16,6 @@ from helios_video.nodes.lora import HeliosLora
 from loras import FOREIGN, SAME, error, one_chunk, peft, tiny_lora, write
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("by_handle", [True, False])
 def test_handles_share_the_base_and_do_not_disturb_each_other(by_handle, tmp_path):
     helios = load()

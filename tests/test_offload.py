@@ -14,14 +14,6 @@ TEXT = torch.linspace(-1, 1, 512 * 64).view(1, 512, 64)
 TEXT[:, 20:] = 0
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def run(helios, chunks=2, **options):
     """The chunks' latents, the history fed on."""
     history, found = helios.history(64, 64), []

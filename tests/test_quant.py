@@ -24,14 +24,6 @@ SIZES |= dict(text_dim=64, freq_dim=32)
 NAME = "blocks.0.ffn.net.2.weight"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def gaussian(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 

@@ -22,14 +22,6 @@ NODES = pack.NODE_CLASS_MAPPINGS
 QUICK = dict(width=64, height=64, steps=(1, 1, 1), boost_first_chunk=False)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def tiny():
     return load("helios-tiny", weight_dtype="fp32")

@@ -18,14 +18,6 @@ QUICK = dict(guidance_scale=1.0, pyramid_num_inference_steps_list=[1, 1, 1])
 OURS = dict(steps=(1, 1, 1), boost_first_chunk=False)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """Variant name -> (our model, diffusers pipeline), each made once."""

@@ -6,7 +6,6 @@ import av
 import helios_video as pack
 import numpy as np
 import pytest
-import torch
 from helios_video.helios_core import saved, video
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.training import shapes
@@ -14,14 +13,6 @@ from helios_video.helios_core.training import shapes
 FOLDER = Path(pack.__file__).parent / "workflows"
 SCENE = shapes.Scene("red", "circle", "left", "striped")
 OTHER = shapes.Scene("blue", "square", "up", "plain")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -17,14 +17,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarnin
 OURS = dict(steps=(1, 1, 1), boost_first_chunk=False)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def helios(tmp_path_factory):
     return build("distilled", tmp_path_factory.mktemp("distilled"))[0]

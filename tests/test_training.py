@@ -10,14 +10,6 @@ from helios_video.helios_core.training import loop, shapes, tiny, tiny_files, ti
 STAGES = schedule.stages(tiny.SCHEDULE)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def clips():
     generator = torch.Generator().manual_seed(0)

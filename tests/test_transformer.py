@@ -20,14 +20,6 @@ SIZES |= dict(num_layers=2, text_dim=20, freq_dim=32)
 PARITY = 2e-5
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def perturb(model):
     """No parameter stays at a value that could hide a mistake, such as a norm's 1 or a bias's 0."""
     for name, p in model.named_parameters():

@@ -17,14 +17,6 @@ from reference import HEIGHT, PROMPT, SEED, VARIANTS, WIDTH, build, compare, err
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module", params=VARIANTS)
 def variant(request, tmp_path_factory):
     """(name, our model, diffusers pipeline)"""
