@@ -1,9 +1,11 @@
 """Helios video for ComfyUI, and without it (helios_core). Importing this imports no torch and nothing of ComfyUI."""
 
 from .nodes.concat import ChunkConcat
+from .nodes.drift import AntiDrift
 from .nodes.history import HeliosLoadHistory, HeliosSaveHistory, HistoryMemory
 from .nodes.loader import HeliosLoader
 from .nodes.lora import HeliosLora
+from .nodes.plot import HeliosLatentPlot
 from .nodes.pyramid import HeliosNoise, PyramidDownsample
 from .nodes.sample import DMDPyramidSample
 from .nodes.text import HeliosPromptSchedule, T5Encode
@@ -15,7 +17,9 @@ NODE_CLASS_MAPPINGS = {
     "HistoryMemory": HistoryMemory,
     "HeliosNoise": HeliosNoise,
     "PyramidDownsample": PyramidDownsample,
+    "HeliosLatentPlot": HeliosLatentPlot,
     "DMDPyramidSample": DMDPyramidSample,
+    "AntiDrift": AntiDrift,
     "ChunkConcat": ChunkConcat,
     "HeliosSaveHistory": HeliosSaveHistory,
     "HeliosLoadHistory": HeliosLoadHistory,
@@ -28,7 +32,9 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "HistoryMemory": "Helios History Memory",
     "HeliosNoise": "Helios Noise",
     "PyramidDownsample": "Helios Pyramid Downsample",
+    "HeliosLatentPlot": "Helios Latent Plot",
     "DMDPyramidSample": "Helios DMD Pyramid Sample",
+    "AntiDrift": "Helios Anti-Drift",
     "ChunkConcat": "Helios Chunk Concat",
     "HeliosSaveHistory": "Helios Save History",
     "HeliosLoadHistory": "Helios Load History",

@@ -7,7 +7,7 @@ def load(path=None, backend: str = "auto", **options):
     """A `pipeline.Helios` from a checkpoint.
 
     path: a folder in the published layout; None or "helios-tiny" is the small checkpoint that ships with the pack.
-    backend: "auto" or "torch". options: see `pipeline.Helios.load`.
+    backend: "auto", "torch" or "mlx". options: see `pipeline.Helios.load`.
     """
     from .pipeline import Helios
 

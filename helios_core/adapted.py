@@ -77,6 +77,8 @@ class Adapted(Helios):
 
 def with_loras(helios: Helios, loras, *, mode: str = "auto", companion=None) -> Adapted:
     """`Helios.with_loras`. Reads the files' headers only, and the whole of the companion, to check it."""
+    if helios.backend_name != "torch":
+        raise ValueError(f"LoRAs are for backend torch only, this is {helios.backend_name}; load with backend torch")
     if mode not in lora.MODES:
         raise ValueError(f"LoRA mode {mode!r}: wanted one of {', '.join(lora.MODES)}")
     base, before = (helios.base, helios.loras) if isinstance(helios, Adapted) else (helios, [])

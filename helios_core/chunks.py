@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from . import video
+from .boundary import Boundary, Ending, Tail, follow
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,15 @@ class Segment:
 class Clip:
     """A growing video as a small, immutable handle: `append` makes a new clip and never touches older files.
 
-    folder: where segments are written; fps: frames per second; size: (width, height), None while empty.
+    folder: where segments are written; fps: frames per second; size: (width, height), None while empty; tail: the
+    last frame and what else the next joint needs, None while empty.
     """
 
     folder: Path
     fps: Fraction = Fraction(video.FPS)
     segments: tuple[Segment, ...] = ()
     size: tuple[int, int] | None = None
+    tail: Tail | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def new(cls, folder: str | os.PathLike, fps: float | Fraction = video.FPS) -> Clip:
@@ -52,24 +55,33 @@ class Clip:
     def num_frames(self) -> int:
         return sum(segment.frames for segment in self.segments)
 
-    def append(self, frames: np.ndarray | Iterable[np.ndarray]) -> Clip:
+    def append(self, frames: np.ndarray | Iterable[np.ndarray], boundary: Boundary | None = None) -> Clip:
         """The clip with one more segment: uint8 [f, h, w, 3], or an iterable of such blocks, written as they come.
 
+        boundary: how the chunk is joined to the one before it; None leaves its frames as they are.
         ValueError if size or type do not fit; OSError when the disk fails. Earlier segments stay as they are.
         """
-        blocks = iter([frames] if isinstance(frames, np.ndarray) else frames)
+        blocks = self._checked([frames] if isinstance(frames, np.ndarray) else frames)
+        ending = Ending(follow(blocks, self.tail, boundary or Boundary()))
+        blocks = iter(ending)
         first = next(blocks, None)
         if first is None:
-            raise ValueError("a chunk must hold at least one block of frames, got none")
+            raise ValueError("a chunk must hold at least one block of frames, and one besides a dropped one; got none")
         size = video.check_frames(first)
-        if self.size not in (None, size):
-            raise ValueError(f"the clip's frames are {self.size} (width, height), the new chunk's {size}")
         part, path = _reserve(self.folder, len(self.segments))
         with video.VideoWriter(part, *size, fps=self.fps, fragmented=True) as writer:
             for block in chain([first], blocks):
                 writer.write(block)
         os.replace(part, path)
-        return replace(self, segments=(*self.segments, Segment(path, writer.frames)), size=size)
+        segments = (*self.segments, Segment(path, writer.frames))
+        return replace(self, segments=segments, size=size, tail=ending.tail())
+
+    def _checked(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for block in blocks:
+            size = video.check_frames(block)
+            if self.size not in (None, size):
+                raise ValueError(f"the clip's frames are {self.size} (width, height), the new chunk's {size}")
+            yield block
 
     def frames(self) -> Iterator[np.ndarray]:
         """Decodes one frame uint8 [h, w, 3] at a time, over all segments."""

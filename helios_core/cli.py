@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from . import boundary
+from .backends import BACKENDS
 from .commands import start
 from .lora import MODES as LORA_MODES
 from .memory import OFFLOAD, TILING, VAE_DTYPES
@@ -64,6 +66,10 @@ def _add_generate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--zero-steps", type=int, metavar="N", help="cfg_zero_star: first steps that are skipped (own: 2)")
     sub.add_argument("--shift-tokens", choices=["before", "after"], default="before", help=SHIFT_HELP)
     sub.add_argument("--shift-clamp", action="store_true", help="bound the exponential shift at 7, as in training")
+    sub.add_argument("--anti-drift", metavar="POLICY[:STRENGTH]", help=DRIFT_HELP)
+    sub.add_argument("--boundary", choices=boundary.POLICIES, default="none", help=BOUNDARY_HELP)
+    sub.add_argument("--boundary-frames", type=int, default=boundary.FRAMES, metavar="N", help=BOUNDARY_FRAMES_HELP)
+    sub.add_argument("--drop-first-frame", action="store_true", help="of every chunk but the first: 32 frames, not 33")
     sub.add_argument("--fps", type=float, default=24, help="frames per second (default: %(default)s)")
     start.add_options(sub)
     _add_machine(sub)
@@ -84,9 +90,7 @@ def _add_run(sub: argparse.ArgumentParser) -> None:
 
 
 def _add_machine(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--backend", choices=["auto", "torch"], default="auto", help="what computes (default: %(default)s)"
-    )
+    sub.add_argument("--backend", choices=BACKENDS, default="auto", help=BACKEND_HELP)
     sub.add_argument("--threads", type=int, help="CPU threads to compute with (default: torch's choice)")
     sub.add_argument("--weight-dtype", choices=WEIGHT_DTYPES, default="auto", help=WEIGHT_DTYPE_HELP)
     sub.add_argument("--offload", choices=OFFLOAD, default="auto", help=OFFLOAD_HELP)
@@ -95,6 +99,7 @@ def _add_machine(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--no-prompt-cache", action="store_true", help=CACHE_HELP)
 
 
+BACKEND_HELP = "what computes; auto: mlx on Apple silicon where it is installed, torch elsewhere"
 WEIGHT_DTYPE_HELP = "of the transformer; auto: as stored. fp8_e4m3fn, int8 and int4 quantise as it loads"
 OFFLOAD_HELP = (
     "none: all stays on the device; sequential: one component at a time; blocks: the transformer's blocks stream from "
@@ -112,6 +117,15 @@ FILE_HELP = (
 )
 LENGTH_HELP = "exact: --frames; published: what the published pipelines make of it, 65 for 34 (default: %(default)s)"
 SHIFT_HELP = "lay out a stage's steps by the size before or after its upsample (default: %(default)s)"
+DRIFT_HELP = (
+    "correct what the model remembers of a chunk whose colours or contrast drift: off (tells only), corrupt, "
+    "renormalise or anchor, such as anchor:0.5; the video itself stays as sampled"
+)
+BOUNDARY_HELP = (
+    "where chunks meet. none: nothing; match: draw brightness and contrast to the frame before, over a few frames, "
+    "where they jump; crossfade: blend with that frame, which blurs what moves. Scene cuts stay (default: %(default)s)"
+)
+BOUNDARY_FRAMES_HELP = "how many frames of a chunk --boundary may change (default: %(default)s)"
 LORA_HELP = "a LoRA of Helios or Wan 2.1 14B: a file, or its name in models/loras; strength 1 if left out. Repeatable."
 LORA_MODE_HELP = "apply: beside the weights; merge: into copies of them; auto: apply (default: %(default)s)"
 SET_HELP = "change an input; NODE is a node's id, title or type, such as T5Encode.text='a red ball'. Repeatable."

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .boundary import Boundary, Tail, follow
+from .drift import DriftPolicy, check_window, correct
 from .history import History
 from .noise import batch_noise
 from .prompts import PromptSchedule, as_schedule
@@ -15,12 +16,19 @@ from .sampler import SampleStep, plan_chunk
 
 
 class ChunkDone(NamedTuple):
-    """A finished chunk. latent: normalised [b c t h w]; frames: uint8 [f h w 3] of the first batch element."""
+    """A finished chunk. latent: normalised [b c t h w]; frames: uint8 [f h w 3] of the first batch element, joined to
+    the chunk before as was asked for.
+
+    history: with this chunk in it, corrected where a drift policy says so, as the next chunk sees it; drift: what that
+    policy found, in words.
+    """
 
     chunk: int
     total: int
     latent: Any
     frames: np.ndarray
+    history: History
+    drift: str = ""
 
 
 def generate(
@@ -33,11 +41,15 @@ def generate(
     seed: int = 0,
     negative: str | None = None,
     history: History | None = None,
+    drift: DriftPolicy | None = None,
+    boundary: Boundary | None = None,
     **options,
 ) -> Iterator[SampleStep | ChunkDone]:
     """Steps and finished chunks of a video of at least `frames` frames (whole chunks of 33).
 
     width, height: 0 is the checkpoint's own. history: continue from there, chunks of a schedule counted on.
+    drift: what is done to the history about drift; frames are decoded from the chunks as sampled whatever it is.
+    boundary: how this video's chunks are joined; it changes frames, never latents or the history.
     options: as `Helios.sample`. ValueError at once, before anything is loaded.
     """
     schedule = as_schedule(prompt)
@@ -50,9 +62,13 @@ def generate(
         check_own_size(history, width, height, helios.config.vae.scale_factor_spatial)
     batch_noise(seed, history.shape[0])
     plan = helios.plan(history, **{k: v for k, v in options.items() if k in plan_chunk.__kwdefaults__})
-    total = math.ceil(frames / helios.config.frames_per_chunk)
+    boundary = boundary or Boundary()
+    total = boundary.chunks(frames, helios.config.frames_per_chunk)
     schedule.check_end(history.chunk + total)
-    return _chunks(helios, schedule, negative, history, total, seed, plan.guide is not None, options)
+    if drift is not None:
+        check_window(history, defaults.chunk_latent_frames)
+    events = _chunks(helios, schedule, negative, history, total, seed, plan.guide is not None, drift, options)
+    return _joined(events, boundary)
 
 
 def check_own_size(history: History, width: int, height: int, scale: int) -> None:
@@ -64,7 +80,17 @@ def check_own_size(history: History, width: int, height: int, scale: int) -> Non
         )
 
 
-def _chunks(helios, schedule, negative, history, total, seed, guided, options):
+def _remember(helios, history: History, chunk, seed, policy: DriftPolicy | None) -> tuple[History, str]:
+    """The history after its next chunk, and what a drift policy found."""
+    history = history.append(chunk)
+    if policy is None:
+        return history, ""
+    noise, frames = batch_noise(seed, history.shape[0]), helios.config.defaults.chunk_latent_frames
+    done = correct(history, policy, chunk_frames=frames, noise=noise, array=helios.backend.array)
+    return done.history, done.report
+
+
+def _chunks(helios, schedule, negative, history, total, seed, guided, drift, options):
     positive = schedule.encode(helios.text)
     none = helios.text(negative or "") if guided else None
     helios.release("text_encoder")
@@ -72,5 +98,15 @@ def _chunks(helios, schedule, negative, history, total, seed, guided, options):
         text = positive.embedding(history.chunk)
         for step in helios.sample(history, text, seed=seed, negative=none, **options):
             yield step
-        history = history.append(step.latent)
-        yield ChunkDone(step.chunk, total, step.latent, helios.decode(step.latent))
+        history, report = _remember(helios, history, step.latent, seed, drift)
+        yield ChunkDone(step.chunk, total, step.latent, helios.decode(step.latent), history, report)
+
+
+def _joined(events: Iterable, boundary: Boundary) -> Iterator:
+    """The same events, each chunk's frames as they follow those of the chunk before."""
+    tail = None
+    for event in events:
+        if isinstance(event, ChunkDone):
+            (frames,) = follow([event.frames], tail, boundary)
+            tail, event = Tail.of(frames), event._replace(frames=frames)
+        yield event

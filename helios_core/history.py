@@ -33,13 +33,21 @@ def parse_sizes(text: str) -> tuple[int, int, int]:
     return tuple(int(p) for p in parts)
 
 
+MOMENTS = ("moments", "first_moments", "newest_moments")
+
+
+def _batch(x, count: int, axes: str):
+    return None if x is None else pack([x] * count, axes)[0]
+
+
 @dataclass(frozen=True, eq=False)
 class History:
     """Immutable; `append` gives a new one.
 
     window: [b c t h w], t = sum of sizes, newest last. anchor: [b c 1 h w] or None. chunk: chunks appended so far.
     With keep_first_frame off there is no anchor, and the short term holds one frame more. skip_first_chunk: the second
-    chunk's first frame takes the anchor's place, whatever it was.
+    chunk's first frame takes the anchor's place, whatever it was. moments: means and variances [b c 2] that drift.py
+    keeps: running, of the first chunk measured, and of the newest chunk as it was sampled; None before they are taken.
     """
 
     window: Any
@@ -48,6 +56,9 @@ class History:
     keep_first_frame: bool = True
     chunk: int = 0
     skip_first_chunk: bool = False
+    moments: Any = None
+    first_moments: Any = None
+    newest_moments: Any = None
 
     def __post_init__(self):
         wanted = self.length(self.sizes, self.keep_first_frame)
@@ -95,8 +106,8 @@ class History:
             return self
         if batch < 1 or self.shape[0] != 1:
             raise ValueError(f"batch {batch}: wanted 1 or more, of a history of one element; this has {self.shape[0]}")
-        anchor = None if self.anchor is None else pack([self.anchor] * batch, "* c t h w")[0]
-        return replace(self, window=pack([self.window] * batch, "* c t h w")[0], anchor=anchor)
+        frames = {name: _batch(getattr(self, name), batch, "* c t h w") for name in ("window", "anchor")}
+        return replace(self, **frames, **{name: _batch(getattr(self, name), batch, "* c k") for name in MOMENTS})
 
     def append(self, chunk) -> History:
         """The history after a chunk [b c t h w] of normalised latents; without an anchor, its first frame is one."""
@@ -107,4 +118,4 @@ class History:
         joined = pack([self.window, chunk], "b c * h w")[0]
         anew = self.anchor is None or (self.skip_first_chunk and self.chunk == 1)
         anchor = joined[:, :, kept : kept + 1] if self.keep_first_frame and anew else self.anchor
-        return replace(self, window=joined[:, :, -kept:], anchor=anchor, chunk=self.chunk + 1)
+        return replace(self, window=joined[:, :, -kept:], anchor=anchor, chunk=self.chunk + 1, newest_moments=None)

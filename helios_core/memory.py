@@ -20,6 +20,7 @@ from .weights import BYTES
 
 GIB = 2**30
 OFFLOAD = ("auto", "none", "blocks", "sequential")
+SHARED = ("cpu", "metal")  # kinds of device whose memory is the host's
 VAE_DTYPES = ("fp32", "bf16", "fp16")
 TILING = ("auto", "off", "on")
 BASE = GIB  # Python, torch and a device's context
@@ -148,7 +149,7 @@ def estimate(
         rest=parts["transformer"] - blocks.total(),
         largest=max(prod(s.shape) * max(BYTES[s.dtype], item) for s in tensors.values()),
         tiled=tiled,
-        cpu=device == "cpu",
+        cpu=device in SHARED,
     )
 
 

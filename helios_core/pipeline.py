@@ -9,13 +9,12 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from importlib import import_module, util
 from pathlib import Path
 
 import numpy as np
 
+from . import backends, embeddings, folders, memory, precision, pyramid, residency, starts
 from . import config as configs
-from . import embeddings, folders, memory, precision, pyramid, residency, starts
 from .checkpoint import open_checkpoint
 from .generate import ChunkDone, generate
 from .history import History
@@ -25,9 +24,8 @@ from .sampler import Plan, SampleStep, denoise, plan_chunk
 from .sources import Source
 
 TINY = Path(__file__).parent / "assets" / "helios-tiny"
-BACKENDS = ("auto", "torch")
 CHOICES = {
-    "backend": BACKENDS,
+    "backend": backends.BACKENDS,
     "weight_dtype": precision.WEIGHT_DTYPES,
     "offload": memory.OFFLOAD,
     "vae_dtype": memory.VAE_DTYPES,
@@ -50,6 +48,7 @@ class Helios:
     ):
         self.path, self.config, self.weight_dtype = path, config, weight_dtype
         self.offload, self.vae_dtype, self.vae_tiling = offload, vae_dtype, vae_tiling
+        self.backend_name = "torch"
         self.interrupt: Callable[[], None] | None = None
         self.on_load: Callable[[int], None] | None = None  # told before a component takes so many bytes of the device
         self.handles: weakref.WeakSet[Helios] = weakref.WeakSet()  # others on the same components
@@ -61,25 +60,25 @@ class Helios:
         """Reads the configuration and checks every weights file against it; the weights follow when first used.
 
         path: folder in the published layout, a safetensors file, or None / "helios-tiny". text_encoder, vae: a file or
-        a checkpoint's folder to take that part from instead. options: weight_dtype (of the transformer), offload,
-        vae_dtype, vae_tiling, each one of CHOICES. ValueError names what is missing or broken.
+        a checkpoint's folder to take that part from instead. backend: auto, torch or mlx; see `backends.choose`.
+        options: weight_dtype (of the transformer), offload, vae_dtype, vae_tiling, each one of CHOICES. ValueError
+        names what is missing or broken.
         """
         for name, value in {"backend": backend, **options}.items():
             if value not in CHOICES.get(name, (value,)):
                 raise ValueError(f"{name} {value!r}: wanted one of {', '.join(CHOICES[name])}")
-        if util.find_spec("torch") is None:
-            raise ValueError("torch is not installed; install it as pytorch.org says for this machine")
+        name = backends.choose(backend)
         place = TINY if path is None or str(path) == "helios-tiny" else Path(path)
         found = open_checkpoint(place, text_encoder=text_encoder, vae=vae)
         helios = cls(found.path, found.config, **options)
-        helios.sources = found.sources
+        helios.sources, helios.backend_name = found.sources, name
         helios.backend.check(found.sources, found.config)
         return helios
 
     @cached_property
     def backend(self):
         """The module that loads networks."""
-        return import_module(".backends.torch.load", __package__)
+        return backends.open_backend(self.backend_name)
 
     @cached_property
     def device(self):
@@ -162,7 +161,7 @@ class Helios:
             self.sources["text_encoder"],
             lambda prompt: self.text_encoder(prompt),
             self.backend.array,
-            where=f"{self.backend.__name__.split('.')[-2]} {str(self.device).partition(':')[0]}",
+            where=f"{self.backend_name} {self.backend.kind(self.device)}",
             folder=self.cache_folder,
             length=self.config.defaults.max_text_length,
             width=self.config.transformer.text_dim,
@@ -268,6 +267,7 @@ class Helios:
         finite = []
         for step in denoise(predict, model.array(start), lambda *a: model.array(draw(*a)), plan):
             finite.append((step, self.backend.all_finite(step.latent)))
+            self.backend.settle(step.latent, finite[-1][1])
             if step.index + 1 == step.total:
                 check_finite(finite)
                 step = step._replace(latent=self.backend.to_cpu(step.latent))

@@ -8,18 +8,36 @@ downsamples clean latents without a gain. Sources: the official training code; o
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
 
-from einops import rearrange, reduce
+from einops import rearrange
 
-POLICIES = ("noise", "content")
+from . import resample, variance
+from .resample import KERNELS
+from .variance import POLICIES
 
 
-def parse_factors(text: str) -> tuple[int, ...]:
-    """Factors such as "2,2" as whole numbers of at least 1."""
-    parts = [p.strip() for p in text.replace(" ", ",").split(",") if p.strip()]
-    if not parts or not all(p.isdigit() and int(p) >= 1 for p in parts):
-        raise ValueError(f"factors {text!r}: wanted whole numbers separated by commas, such as '2,2'")
-    return tuple(int(p) for p in parts)
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """A pyramid, finest first: arrays [b c t h w], and the same without the policy; what it is, and what to know."""
+
+    arrays: tuple
+    plain: tuple
+    label: str
+    notes: tuple[str, ...] = ()
+
+
+def parse_factors(text: str) -> tuple[Fraction, ...]:
+    """Factors such as "2,2" or "3/2, 2": whole numbers or fractions of at least 1."""
+    parts = re.sub(r"\s*/\s*", "/", text).replace(",", " ").split()
+    if not parts or not all(re.fullmatch(r"[0-9]{1,9}(/0*[1-9][0-9]{0,8})?", p) and Fraction(p) >= 1 for p in parts):
+        raise ValueError(
+            f"factors {text!r}: wanted whole numbers or fractions of at least 1, separated by commas, such as '2,2' or "
+            "'3/2,2'"
+        )
+    return tuple(Fraction(p) for p in parts)
 
 
 def check_factors(shape, factors) -> None:
@@ -33,24 +51,98 @@ def check_factors(shape, factors) -> None:
         )
 
 
-def _near(value: int, multiple: int) -> str:
+def _near(value: int, factor) -> str:
+    multiple = Fraction(factor).numerator
     low = value // multiple * multiple
     return " or ".join(str(v) for v in sorted({low, low + multiple}) if v and abs(v - value) < multiple)
 
 
-def downsample(x, factors=(2, 2), policy: str = "noise"):
-    """Area means by each factor in turn: [b c t h w] -> [b c t h/prod w/prod].
-
-    policy: "noise" multiplies by the factor at each step, exact unit variance for white noise; "content" does not.
-    """
+def _check(x, factors, policy: str, kernel: str, reference) -> None:
     if policy not in POLICIES:
         raise ValueError(f"variance policy {policy!r}: wanted one of {', '.join(POLICIES)}")
-    check_factors(x.shape, factors)
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel {kernel!r}: wanted one of {', '.join(KERNELS)}")
+    if reference is not None:
+        _check_reference(x, policy, reference)
+    if any(f < 1 for f in factors):
+        raise ValueError(f"factors {', '.join(map(str, factors))}: wanted 1 or more each; this only makes smaller")
+    if policy == "noise" and kernel == "area":
+        check_factors(x.shape, factors)
+    *_, h, w = x.shape
+    for i, f in enumerate(factors):
+        if not resample.reduced(h, f) or not resample.reduced(w, f):
+            raise ValueError(
+                f"latent of {x.shape[-2]}x{x.shape[-1]}: step {i + 1}, by {f}, would leave nothing of {h}x{w}; "
+                f"wanted a factor of at most {min(h, w)} there"
+            )
+        h, w = resample.reduced(h, f), resample.reduced(w, f)
+    check_finite(x, "latent")
+
+
+def _check_reference(x, policy: str, reference) -> None:
+    if policy not in variance.GROUPS:
+        raise ValueError(f"policy {policy!r} takes no reference; disconnect it, or choose {', '.join(variance.GROUPS)}")
+    check_finite(reference, "reference")
+    wanted, came = tuple(x.shape[:3]), tuple(reference.shape[:3])
+    fits = came[0] in (1, wanted[0]) and came[1] == wanted[1]
+    if not fits or (policy == "match_frame" and came[2] not in (1, wanted[2])):
+        axes = "batch, channels, frames" if policy == "match_frame" else "batch, channels"
+        raise ValueError(
+            f"reference: its {axes} must be the latent's (or a batch or frame of 1); wanted {list(wanted)}, got "
+            f"{list(came)}. Is it of another model?"
+        )
+
+
+def check_finite(x, name: str) -> None:
+    """Refuses NaN and Inf."""
+    if float((x * 0).sum()) != 0:
+        raise ValueError(f"{name}: holds NaN or Inf; the node that made it went wrong, look there first")
+
+
+def build(x, factors=(2, 2), policy: str = "noise", *, kernel: str = "area", reference=None) -> Levels:
+    """The pyramid of x [b c t h w]: reduced by each factor in turn, each level's spread set by the policy.
+
+    policy: see variance. Each level is made from the plain one above it, so gains do not pile up. "noise" with
+    "area" is the reference for noise, and refuses what it is not exact for: sizes that the factors do not divide.
+    reference: [b|1 c t h w], whose standard deviations the match policies aim at; x's own if left open. ValueError
+    for what is unknown, unfit or not finite.
+    """
+    _check(x, factors, policy, kernel, reference)
+    levels, plains, notes, total = [x], [x], [], 1.0
+    norms = variance.Norms(x, kernel) if policy == "analytic" else None
+    target = variance.moments(x if reference is None else reference, policy) if policy in variance.GROUPS else None
     for f in factors:
-        x = reduce(x, "b c t (h fh) (w fw) -> b c t h w", "mean", fh=f, fw=f)
+        plain, total = resample.shrink(plains[-1], f, kernel), total * float(f)
+        level = plain
         if policy == "noise":
-            x = x * float(f)
-    return x
+            level = plain * total
+        elif norms is not None:
+            norms.step(f)
+            level = plain * resample.like(norms.gain(), plain)
+        elif target is not None:
+            level, flat = variance.match(plain, target, policy)
+            if flat:
+                notes.append(_flat_note(plain, policy, flat))
+        levels.append(level)
+        plains.append(plain)
+    label = f"{policy}, {kernel}, {' x '.join(map(str, factors))}"
+    return Levels(tuple(levels), tuple(plains), label, tuple(notes))
+
+
+def _flat_note(level, policy: str, flat: int) -> str:
+    what = {"match": "latents", "match_channel": "channels", "match_frame": "channels of a frame"}[policy]
+    return f"note: at {level.shape[-2]}x{level.shape[-1]}, {flat} {what} constant, with nothing to stretch: left as is"
+
+
+def spread(x) -> tuple[float, float]:
+    """Mean and standard deviation of all values."""
+    mean = x.mean()
+    return float(mean), float(((x - mean) ** 2).mean()) ** 0.5
+
+
+def downsample(x, factors=(2, 2), policy: str = "noise", *, kernel: str = "area", reference=None):
+    """The coarsest level of `build`: [b c t h w] -> [b c t h/prod w/prod]."""
+    return build(x, factors, policy, kernel=kernel, reference=reference).arrays[-1]
 
 
 def upsample(x, factor: int = 2):
@@ -87,11 +179,16 @@ def cholesky_rows(gamma: float) -> list[list[float]]:
     return rows
 
 
-def describe(levels: list) -> str:
-    """A line per level: size, mean and standard deviation. levels: arrays [b c t h w], finest first."""
-    lines = []
-    for level in levels:
-        mean = float(level.mean())
-        std = float(((level - mean) ** 2).mean()) ** 0.5
-        lines.append(f"{level.shape[-2]}x{level.shape[-1]}: mean {mean:+.4f}, std {std:.4f}")
-    return "\n".join(lines)
+def describe(levels: Levels) -> str:
+    """A line per level, finest first, then the notes. gain: what the policy made of the plain level's spread."""
+    return "\n".join([*map(_line, levels.arrays, levels.plain), *levels.notes])
+
+
+def _line(x, plain) -> str:
+    (mean, std), before = spread(x), spread(plain)[1]
+    _, channels = variance.moments(rearrange(x, "b c t h w -> 1 c b t (h w)"), "match_channel")
+    return (
+        f"{x.shape[-2]}x{x.shape[-1]}: mean {mean:+.4f}, std {std:.4f}, min {float(x.min()):+.4f}, "
+        f"max {float(x.max()):+.4f}, channel std {float(channels.min()):.4f} to {float(channels.max()):.4f}, "
+        f"gain {std / before if before else 1:.4f}"
+    )

@@ -16,7 +16,7 @@ import numpy as np
 
 from . import weights
 from .config import ModelConfig, check_size
-from .history import History
+from .history import MOMENTS, History
 from .noise import Noise
 
 FORMAT, VERSION = "helios-history", 1
@@ -124,6 +124,9 @@ def _check_shapes(path: Path, tensors: dict[str, np.ndarray], config: ModelConfi
     window, anchor = (tensors[name].shape if name in tensors else None for name in ("window", "anchor"))
     if window is None or len(window) != 5 or anchor not in (None, (*window[:2], 1, *window[3:])):
         raise ValueError(f"{path} is a damaged saved run: its window is {window}, its anchor {anchor}; save it again")
+    moments = {name: tensors[name].shape for name in MOMENTS if name in tensors}
+    if set(moments.values()) - {(*window[:2], 2)} or moments and not {*MOMENTS[:2]} <= {*moments}:
+        raise ValueError(f"{path} is a damaged saved run: its window is {window}, its moments {moments}; save it again")
     if window[1] != config.vae.z_dim:
         raise ValueError(
             f"{path} is a run of another model: its latents have {window[1]} channels, wanted {config.vae.z_dim}; "

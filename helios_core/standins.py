@@ -171,6 +171,31 @@ class SaveVideo:
         return ()
 
 
+class SaveImage:
+    FUNCTION = "save"
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        prefix = {"default": "ComfyUI"}
+        return {"required": {"images": ("IMAGE", {}), "filename_prefix": ("STRING", prefix)}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, filename_prefix):
+        return SaveVideo.VALIDATE_INPUTS(filename_prefix)
+
+    def save(self, images, filename_prefix):
+        from PIL import Image
+
+        run = current()
+        for frame in video.to_uint8(images[..., :3]):
+            path = free_name(run.output_dir, filename_prefix, ".png")
+            Image.fromarray(frame).save(path)
+            run.files.append(path)
+        return ()
+
+
 def safe_prefix(prefix: str) -> bool:
     path = Path(prefix)
     return bool(path.name) and not path.is_absolute() and ".." not in path.parts
@@ -215,5 +240,8 @@ class PrimitiveInt:
 
 NODES = {
     kind.__name__: kind
-    for kind in (LoadImage, LoadVideo, GetVideoComponents, CreateVideo, VAEDecode, SaveVideo, PreviewAny, PrimitiveInt)
+    for kind in (
+        *(LoadImage, LoadVideo, GetVideoComponents, CreateVideo, VAEDecode),
+        *(SaveVideo, SaveImage, PreviewAny, PrimitiveInt),
+    )
 }

@@ -106,6 +106,7 @@ def make_encoder(helios, empty: History, encode, **rest) -> Encoder:
         if helios.interrupt is not None:
             helios.interrupt()
         mean, std = encode(frames) if encode else helios.backend.encode(helios.vae, frames)
+        mean = helios.backend.array(mean)  # of another VAE it may be torch's, whatever the backend
         wanted = (1, c, (len(frames) - 1) // helios.config.vae.scale_factor_temporal + 1, h, w)
         if tuple(mean.shape) != wanted:
             raise ValueError(
@@ -196,7 +197,7 @@ def from_latent(empty: History, latent, chunk_frames: int, array: Callable) -> H
             f"latent: wanted [batch, {c}, frames, {h}, {w}], frames a multiple of {chunk_frames} (whole chunks, each "
             f"encoded or sampled on its own); got {list(shape)}. Give the size it was made with, or start from a video"
         )
-    window = array(np.zeros((shape[0], c, empty.window.shape[2], h, w), dtype=np.float32))
+    window, latent = array(np.zeros((shape[0], c, empty.window.shape[2], h, w), dtype=np.float32)), array(latent)
     history = replace(empty, window=window)
     for first in range(0, shape[2], chunk_frames):
         history = history.append(latent[:, :, first : first + chunk_frames])

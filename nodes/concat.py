@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..helios_core import video
+from ..helios_core.boundary import FRAMES, POLICIES, Boundary
 from ..helios_core.chunks import Clip
 from ..helios_core.config import published_length
 from . import host, sockets
@@ -35,24 +36,29 @@ class ChunkConcat:
                 "images": ("IMAGE", {"tooltip": "The chunk's frames. Wire this, or latent and decoder: not both."}),
                 "latent": ("LATENT", {"tooltip": "The chunk's latents in raw VAE space. Needs decoder."}),
                 "decoder": (sockets.DECODER, {"tooltip": "Decodes latent: the VAE of HeliosLoader or ComfyUI's own."}),
-                "boundary": (["none"], {"default": "none", "tooltip": BOUNDARY_TIP}),
+                "boundary": (list(POLICIES), {"default": "none", "tooltip": BOUNDARY_TIP}),
                 "drop_first_frame": ("BOOLEAN", {"default": False, "advanced": True, "tooltip": DROP_TIP}),
                 "num_frames": ("INT", {"default": 0, "min": 0, "max": 1_000_000, "tooltip": FRAMES_TIP}),
                 "length": (["exact", "published"], {"default": "exact", "advanced": True, "tooltip": LENGTH_TIP}),
+                "boundary_frames": (
+                    "INT",
+                    {"default": FRAMES, "min": 1, "max": 33, "advanced": True, "tooltip": RAMP_TIP},
+                ),
             },
         }
 
     def append(
         self, fps, clip=None, images=None, latent=None, decoder=None, boundary="none", drop_first_frame=False,
-        num_frames=0, length="exact",
+        num_frames=0, length="exact", boundary_frames=FRAMES,
     ):  # fmt: skip
         check_way(images, latent, decoder)
+        policy = Boundary(boundary, boundary_frames, drop_first_frame)
         if clip is not None and clip.fps != video.frame_rate(fps):
             raise ValueError(f"fps: the clip so far has {float(clip.fps):g}, this chunk {fps:g}; give both the same")
         chunks = [sockets.image_blocks(images)] if images is not None else decode(latent, decoder)
         clip = clip or Clip.new(host.clip_folder(), fps)
         for blocks in chunks:
-            clip = clip.append(without_first(blocks) if drop_first_frame and clip.segments else blocks)
+            clip = clip.append(blocks, policy)
         if length == "published":
             num_frames = published_length(num_frames or clip.num_frames)
         return clip, host.video(clip, num_frames)
@@ -89,17 +95,14 @@ def _decode_chunk(raw, decoder, bar, done):
         yield block
 
 
-def without_first(blocks):
-    """The frames of a chunk but the first."""
-    for i, block in enumerate(blocks):
-        block = block if i else block[1:]
-        if len(block):
-            yield block
-
-
 CHUNK = 9  # latent frames
 FPS_TIP = "Pictures per second of the video. Helios was trained at 24. Every chunk of one video must have the same."
-BOUNDARY_TIP = "What to do where two chunks meet. none: nothing, frames stay exactly as decoded."
+BOUNDARY_TIP = (
+    "What to do where two chunks meet. none: nothing, frames stay exactly as decoded. match: where brightness or "
+    "contrast jumps, the new chunk's first frames are drawn to the frame before. crossfade: the frame before fades out "
+    "over them, which blurs what moves. A scene cut is left alone."
+)
+RAMP_TIP = "How many frames match and crossfade may change, at the start of the new chunk. 6 are a quarter second."
 DROP_TIP = "Leaves out a chunk's first frame where it follows another one: 32 frames instead of 33."
 LENGTH_TIP = (
     "exact: num_frames. published: what the published pipelines make of it, whole chunks less up to 3 frames, "

@@ -55,7 +55,7 @@ class HistoryMemory:
         own = (defaults.width, defaults.height)
         if latent is not None:
             raw, scale = sockets.samples(latent, "latent", channels=model.config.vae.z_dim), sockets.scale(model)
-            latent, own = model.normalise(raw), (raw.shape[4] * scale, raw.shape[3] * scale)
+            latent, own = model.normalise(model.backend.array(raw)), (raw.shape[4] * scale, raw.shape[3] * scale)
         with host.stoppable(model):
             history = model.history(
                 width or own[0],
@@ -72,7 +72,7 @@ class HistoryMemory:
                 noise_sigma=(noise_sigma_min, noise_sigma_max),
                 seed=seed,
             )
-        return (sockets.Memory(history, defaults.chunk_latent_frames),)
+        return (sockets.Memory.of(history, model),)
 
 
 class HeliosSaveHistory:
@@ -149,7 +149,7 @@ class HeliosLoadHistory:
 
     def load(self, model, file):
         history, seed = saved.read(host.find_saved(file), model.config, model.backend.array)
-        return sockets.Memory(history, model.config.defaults.chunk_latent_frames), seed
+        return sockets.Memory.of(history, model), seed
 
 
 def _refusal(prefix: str) -> str:

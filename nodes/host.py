@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..helios_core import folders
+from . import sockets
 
 logger = logging.getLogger(__name__)
 API = "comfy_api.v0_0_2"  # pinned: comfy_api.latest may change without warning
@@ -195,7 +196,7 @@ def previewer(helios):
         return None
     published = tuple(round(v, 4) for v in wan.latents_mean.flatten().tolist())
     if tuple(helios.config.vae.latents_mean) == published:
-        return lambda latent: approximate.decode_latent_to_preview_image("JPEG", latent.float().cpu())
+        return lambda latent: approximate.decode_latent_to_preview_image("JPEG", sockets.tensor(latent))
 
     def decode(latent):
         import torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..helios_core import load
+from ..helios_core.backends import BACKENDS
 from ..helios_core.memory import OFFLOAD, TILING, VAE_DTYPES
 from ..helios_core.precision import WEIGHT_DTYPES
 from . import host, sockets
@@ -34,7 +35,7 @@ class HeliosLoader:
             "optional": {
                 "text_encoder": ([host.FROM_MODEL, *host.file_names("text_encoders")], {"tooltip": TEXT_ENCODER_TIP}),
                 "vae": ([host.FROM_MODEL, *host.file_names("vae")], {"tooltip": VAE_TIP}),
-                "backend": (["auto", "torch"], {"tooltip": "What computes. auto takes the best one installed."}),
+                "backend": (list(BACKENDS), {"tooltip": BACKEND_TIP}),
                 "weight_dtype": (list(WEIGHT_DTYPES), {"tooltip": DTYPE_TIP}),
                 "offload": (list(OFFLOAD), {"tooltip": OFFLOAD_TIP}),
                 "vae_dtype": (list(VAE_DTYPES), {"tooltip": VAE_DTYPE_TIP}),
@@ -49,7 +50,7 @@ class HeliosLoader:
     def load(self, model, text_encoder=host.FROM_MODEL, vae=host.FROM_MODEL, backend="auto", **memory):
         parts = {"text_encoder": host.part_path("text_encoders", text_encoder), "vae": host.part_path("vae", vae)}
         helios = load(host.model_path(model), **parts, backend=backend, **memory)
-        if (device := host.device()) is not None:
+        if helios.backend_name == "torch" and (device := host.device()) is not None:
             helios.device = device
         helios.cache_folder = host.cache_folder()
         host.make_room(helios)
@@ -68,6 +69,10 @@ TEXT_ENCODER_TIP = (
 VAE_TIP = (
     "from model: the checkpoint's own. Or a file of vae, such as wan_2.1_vae.safetensors; a model that is a file "
     "without a VAE needs one."
+)
+BACKEND_TIP = (
+    "What computes: torch, or MLX on a Mac with Apple silicon (pip install mlx). auto: MLX there if it is installed, "
+    "torch elsewhere. The same seed gives the same noise on both."
 )
 DTYPE_TIP = (
     "Number format of the video model's weights. auto: as stored. fp8, int8 and int4 quantise as they load, for half "

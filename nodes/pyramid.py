@@ -40,16 +40,18 @@ class HeliosNoise:
 class PyramidDownsample:
     CATEGORY = "Helios"
     DESCRIPTION = (
-        "Shrinks a latent by exact area means, down the resolution pyramid. White noise loses contrast in a mean, so "
-        "the policy says whether to give it back: noise for noise, content for latents of real frames."
+        "Shrinks a latent down the resolution pyramid. White noise loses spread in a mean, and a latent of real frames "
+        "hardly any, so the policy says how much to give back: noise or analytic for noise, content for latents of "
+        "frames, match to keep what was measured."
     )
-    SEARCH_ALIASES = ["helios downsample", "latent downscale", "pyramid", "variance"]
+    SEARCH_ALIASES = ["helios downsample", "latent downscale", "latent resize", "pyramid", "variance", "noise gain"]
     FUNCTION = "shrink"
-    RETURN_TYPES = ("LATENT", "STRING")
-    RETURN_NAMES = ("latent", "report")
+    RETURN_TYPES = ("LATENT", "STRING", sockets.LEVELS)
+    RETURN_NAMES = ("latent", "report", "levels")
     OUTPUT_TOOLTIPS = (
         "The smaller latent, in the space it came in.",
-        "Size, mean and standard deviation at each level; show it with Preview Any.",
+        "Each level's size, mean, std, extremes, spread of its channels, and the gain; show it with Preview Any.",
+        "All levels, finest first, for Helios Latent Plot.",
     )
 
     @classmethod
@@ -61,22 +63,28 @@ class PyramidDownsample:
                 "variance_policy": (list(pyramid.POLICIES), {"default": "noise", "tooltip": POLICY_TIP}),
             },
             "optional": {
-                "kernel": (["area"], {"default": "area", "tooltip": "How cells are averaged: area takes equal means."}),
+                "kernel": (list(pyramid.KERNELS), {"default": "area", "tooltip": KERNEL_TIP}),
                 "reference": ("LATENT", {"tooltip": REFERENCE_TIP}),
             },
         }
 
     def shrink(self, latent, factors, variance_policy, kernel="area", reference=None):
-        if reference is not None:
-            raise ValueError(f"PyramidDownsample: policy {variance_policy!r} takes no reference; disconnect it")
-        levels, factors = [sockets.samples(latent, "latent")], pyramid.parse_factors(factors)
-        pyramid.check_factors(levels[0].shape, factors)
-        for factor in factors:
-            levels.append(pyramid.downsample(levels[-1], (factor,), variance_policy))
-        return {**latent, "samples": levels[-1]}, pyramid.describe(levels)
+        x = sockets.samples(latent, "latent")
+        other = None if reference is None else sockets.samples(reference, "reference")
+        factors = pyramid.parse_factors(factors)
+        levels = pyramid.build(x, factors, variance_policy, kernel=kernel, reference=other)
+        return {**latent, "samples": levels.arrays[-1]}, pyramid.describe(levels), levels
 
 
 SEED_TIP = "0 to 2^64 - 1. Give DMDPyramidSample the same one: it draws the noise between the pyramid's stages."
-FACTORS_TIP = "One whole number per level. Three stages need 2,2. A size that they do not divide is refused."
-POLICY_TIP = "noise: times the factor, so that white noise stays white. content: no gain, for latents of frames."
-REFERENCE_TIP = "For policies that match another latent's statistics, which come with a later version: leave it open."
+FACTORS_TIP = "One per level, whole or a fraction, such as 3/2. Three stages need 2,2. Sizes are rounded down."
+POLICY_TIP = (
+    "noise: times the factor, the model's own way with white noise. content: no gain, for latents of frames. "
+    "analytic: unit variance for white noise at any factor, size and kernel. match: the std that the latent (or the "
+    "reference) has; match_channel and match_frame do so per channel, or per channel and frame."
+)
+KERNEL_TIP = (
+    "How pixels are weighed. area: equal means of whole cells. bilinear, nearest, bicubic: as torch's interpolate, "
+    "which skips pixels; bilinear_aligned: with align_corners. lanczos: sharp, and counts every pixel."
+)
+REFERENCE_TIP = "For the match policies: the latent whose std is aimed at, of as many channels. Left open: the input."

@@ -77,7 +77,7 @@ class DMDPyramidSample:
             return follow(model, model.sample(history.history, text, **options))
 
         chunk = memo.recall(model, (history.history, text, options), run) if sockets.is_schedule(positive) else run()
-        return {"samples": model.denormalise(chunk)}, history.append(chunk)
+        return {"samples": sockets.tensor(model.denormalise(chunk))}, history.append(chunk)
 
 
 def follow(model, events):

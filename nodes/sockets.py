@@ -6,27 +6,55 @@ the core's is (raw - mean) / std. Noise is in the core's space already and passe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 MODEL = "HELIOS_MODEL"
 TEXT_ENCODER = "HELIOS_TEXT_ENCODER"
 HISTORY = "HELIOS_HISTORY"
 CLIP = "HELIOS_CLIP"
+LEVELS = "HELIOS_LEVELS"
+PLOTTED = "HELIOS_LEVELS,LATENT"
 DECODER = "VAE,UL_DECODER"
 MAX_SEED = 2**64 - 1
 
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """HELIOS_HISTORY: the core's history, and how many latent frames a chunk of its model has."""
+    """HELIOS_HISTORY: the core's history, and what of its model is needed beside: not the model, which is large.
+
+    chunk_frames: latent frames of a chunk. vae: its configuration. array: numpy -> the backend's arrays.
+    """
 
     history: Any
     chunk_frames: int
+    vae: Any
+    array: Callable
+
+    @classmethod
+    def of(cls, history, model) -> Memory:
+        """The memory of a history of that model."""
+        return cls(history, model.config.defaults.chunk_latent_frames, model.config.vae, model.backend.array)
 
     def append(self, chunk) -> Memory:
         """The memory after a chunk of normalised latents."""
-        return Memory(self.history.append(chunk), self.chunk_frames)
+        return replace(self, history=self.history.append(chunk))
+
+    def raw(self, z):
+        """Normalised latents -> raw VAE space, as Helios.denormalise has it."""
+        stats = (np.array(values, np.float32) for values in (self.vae.latents_mean, self.vae.latents_std))
+        mean, std = (self.array(s.reshape(1, -1, 1, 1, 1), z) for s in stats)
+        return tensor(z * std + mean)
+
+
+def tensor(x):
+    """An evaluated float32 array of any backend -> float32 torch tensor on the CPU; MLX's shares its memory."""
+    import torch
+
+    return x.float().cpu() if isinstance(x, torch.Tensor) else torch.from_numpy(np.asarray(x))
 
 
 def samples(latent, name: str, *, channels: int | None = None):
@@ -38,6 +66,11 @@ def samples(latent, name: str, *, channels: int | None = None):
     if z.ndim != 5 or 0 in z.shape or channels not in (None, z.shape[1]):
         raise ValueError(f"{name}: wanted a video latent {wanted}, got {list(z.shape)}; is it of another model?")
     return z.float()
+
+
+def levels(value, name: str) -> tuple:
+    """Arrays [b c t h w], finest first, of a HELIOS_LEVELS, or the one of a LATENT."""
+    return value.arrays if hasattr(value, "arrays") else (samples(value, name),)
 
 
 def start(latent, history: Memory, stages: int):
@@ -99,7 +132,7 @@ def encoder(vae):
         return None
     if isinstance(vae, WanVAE):
         return lambda frames: vae.helios.backend.encode(vae.helios.vae, frames)
-    return lambda frames: (vae.encode(frames).float().cpu(), None)
+    return lambda frames: (vae.encode(tensor(frames)).float().cpu(), None)
 
 
 def image_blocks(images, size: int = 16):
@@ -128,13 +161,14 @@ class WanVAE:
         import torch
 
         blocks = self.helios.backend.stream(self.helios.vae, samples_in)
-        return torch.cat([_to_images(block) for block in blocks], dim=1)
+        return torch.cat([self._images(block) for block in blocks], dim=1)
 
     def decode_tiled(self, samples_in, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
         """As decode, in tiles of latents; time is not tiled, since decoding streams through it anyway."""
         tile, overlap = (tile_y or 32, tile_x or 32), 8 if overlap is None else overlap
-        with self.helios.backend.inference():
-            return _to_images(self.helios.vae.decode_tiled(self._own(samples_in), tile=tile, overlap=overlap))
+        vae, backend = self.helios.vae, self.helios.backend
+        with backend.inference():
+            return self._images(vae.decode_tiled(backend.own(vae, samples_in), tile=tile, overlap=overlap))
 
     def frames(self, samples_in):
         """Raw latents [1 16 t h w] -> blocks of frames uint8 [f 8h 8w 3], as they are decoded."""
@@ -155,12 +189,14 @@ class WanVAE:
             raise ValueError(f"pixels: {frames.shape[3]}x{frames.shape[2]} is too small to encode; 8x8 is the least")
         top, left = (frames.shape[2] - h) // 2, (frames.shape[3] - w) // 2
         frames = frames[:, :f, top : top + h, left : left + w].movedim(-1, 1)
-        with self.helios.backend.inference():
-            mean, _ = self.helios.vae.encode(self._own(frames.float() * 2 - 1))
-            return mean.float().cpu()
+        backend = self.helios.backend
+        with backend.inference():
+            mean, _ = self.helios.vae.encode(backend.own(self.helios.vae, frames.float() * 2 - 1))
+            return tensor(backend.to_cpu(mean))
 
-    def _own(self, x):
-        return x.to(self.helios.vae.dtype).to(self.helios.vae.device)
+    def _images(self, frames):
+        """[b 3 f h w] in [-1, 1], the backend's -> [b f h w 3] in [0, 1], float32 on the CPU."""
+        return ((tensor(self.helios.backend.to_cpu(frames)) + 1) / 2).clamp(0, 1).movedim(1, -1)
 
     def encode_tiled(self, pixels, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
         """As encode: it streams through time, and a frame's activations are small beside decoding's."""
@@ -174,8 +210,3 @@ class WanVAE:
 
     def temporal_compression_decode(self) -> int:
         return self.helios.config.vae.scale_factor_temporal
-
-
-def _to_images(frames):
-    """[b 3 f h w] in [-1, 1] -> [b f h w 3] in [0, 1], float32 on the CPU."""
-    return ((frames.float().cpu() + 1) / 2).clamp(0, 1).movedim(1, -1)

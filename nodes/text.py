@@ -78,7 +78,7 @@ def encoder(text_encoder):
     def encode(prompt):
         if check := host.stop_check():
             check()
-        return text_encoder(prompt)
+        return sockets.tensor(text_encoder(prompt))
 
     return encode
 

@@ -51,7 +51,7 @@ def arrays():
     """What of the torch backend needs no weights."""
     from helios_video.helios_core.backends.torch import load
 
-    return {name: getattr(load, name) for name in ("array", "fit", "encode", "all_finite")}
+    return {name: getattr(load, name) for name in ("array", "to_cpu", "own", "fit", "encode", "all_finite")}
 
 
 class FakeHelios:
@@ -62,6 +62,7 @@ class FakeHelios:
         vae = VAEConfig(latents_mean=(0.5,) * 16, latents_std=(2.0,) * 16)
         self.config = ModelConfig(transformer=transformer, vae=vae, defaults=SamplingDefaults(width=64, height=128))
         self.vae, self.interrupt, self.calls = FakeVAE(), None, []
+        self.backend_name = "torch"
         self.backend = SimpleNamespace(stream=lambda vae, z: vae.stream(z), to_pixels=to_pixels, inference=nullcontext)
         self.backend.__dict__.update(arrays())
 

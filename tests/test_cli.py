@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from helios_video.helios_core import video
+from helios_video.helios_core.boundary import Boundary
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.commands import generate as command
 
@@ -98,6 +99,11 @@ def test_generate_passes_what_was_asked_and_leaves_the_rest_to_the_checkpoint(fa
     assert main(["generate", "--prompt", "a", "--frames", "1", *options]) == 0
     assert (fake.asked["solver"], fake.asked["guidance"], fake.asked["zero_steps"]) == ("unipc", "cfg_zero_star", 0)
     assert (fake.asked["shift_tokens"], fake.asked["shift_clamp"]) == ("after upsample", True)
+    assert "boundary" not in fake.asked
+    options = "--boundary match --boundary-frames 4 --drop-first-frame".split()
+    assert main(["generate", "--prompt", "a", "--frames", "1", *options]) == 0
+    assert fake.asked["boundary"] == Boundary("match", 4, True)
+    assert video.read_metadata("helios.mp4")["helios"]["boundary"] == "match"
 
 
 @pytest.mark.parametrize(
@@ -106,6 +112,7 @@ def test_generate_passes_what_was_asked_and_leaves_the_rest_to_the_checkpoint(fa
         (["--prompt", "  "], "--prompt is empty"),
         (["--prompt", "a", "--frames", "0"], "--frames must be at least 1, got 0"),
         (["--prompt", "a", "--fps", "0"], "fps must be above 0"),
+        (["--prompt", "a", "--boundary-frames", "0"], "boundary frames: wanted at least 1, got 0"),
         (["--prompt", "a", "--threads", "0"], "--threads must be at least 1"),
         (["--prompt", "a", "-o", "none/out.mp4"], "not an existing folder"),
         (["--prompt", "a", "-o", "out.avi"], "must end in .mp4"),

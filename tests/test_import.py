@@ -72,6 +72,8 @@ def test_imports_are_light(module, tmp_path):
 def test_the_command_line_and_the_core_modules_import_light(tmp_path):
     core = ["cli", "chunks", "config", "folders", "guidance", "history", "noise", "pyramid", "rope", "sampler"]
     core += ["schedule", "text", "video", "weights", "workflow", "pipeline", "memory", "precision", "residency"]
+    core += ["backends", "backends.mlx", "backends.torch", "embeddings", "generate", "prompts", "saved", "starts"]
+    core += ["resample", "variance", "study.latents"]
     python(LIGHT, *(f"helios_video.helios_core.{name}" for name in core), cwd=tmp_path)
 
 
@@ -102,7 +104,8 @@ def test_dependencies_have_lower_bounds_only():
 
 def test_every_import_of_the_product_is_declared():
     declared = {re.match(r"[\w-]+", d).group() for d in PROJECT["project"]["dependencies"]}
-    provided = declared | {"helios_video"} | set(sys.stdlib_module_names)
+    declared = {{"pillow": "PIL"}.get(name, name) for name in declared}
+    provided = declared | {"helios_video", "mlx"} | set(sys.stdlib_module_names)  # mlx: an extra, see below
     outside = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "server"}
     for path in PYTHON_FILES:
         if path.relative_to(ROOT).parts[0] == "tests":
@@ -113,6 +116,37 @@ def test_every_import_of_the_product_is_declared():
                 names = [node.module]
             unknown = {n.split(".")[0] for n in names} - provided - outside
             assert not unknown, f"{path.relative_to(ROOT)} imports {unknown}"
+
+
+def imported(path):
+    """Modules that a file imports, at the top or inside functions; of the pack's own, those of its backends."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {node.module.split(".")[0], *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+SHARED = ("config", "rope", "noise", "weights", "schedule", "pyramid", "history", "drift", "guidance", "sampler")
+SHARED += ("resample", "variance")
+SHARED += ("solvers", "prompts", "starts", "pipeline", "generate", "chunks", "boundary", "embeddings", "saved")
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_shared_algorithms_know_no_backend(name):
+    """Nor einops' repeat, which fails on MLX."""
+    path = ROOT / "helios_core" / f"{name}.py"
+    assert not path.exists() or not {"torch", "mlx", "einops.repeat"} & imported(path)
+
+
+def test_backends_know_only_their_own_library():
+    folders = ROOT / "helios_core" / "backends"
+    for name, other in (("torch", "mlx"), ("mlx", "torch")):
+        assert len(files := list((folders / name).glob("*.py"))) > 5
+        for path in files:
+            assert not {other, "transformers" if name == "mlx" else "mlx"} & imported(path), path
 
 
 def test_registry_name_and_version():

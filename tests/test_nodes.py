@@ -15,7 +15,7 @@ from helios_video.helios_core import video
 from helios_video.helios_core.pipeline import Helios
 from helios_video.helios_core.pyramid import downsample
 from helios_video.helios_core.workflow_format import default, has_widget, inputs_of
-from helios_video.nodes import concat, host, sockets
+from helios_video.nodes import host, sockets
 
 ROOT = Path(pack.__file__).parent
 NODES = pack.NODE_CLASS_MAPPINGS
@@ -38,11 +38,13 @@ INPUTS = {
     "HeliosLoadHistory": ("model file", ""),
     "HeliosNoise": ("history seed", ""),
     "PyramidDownsample": ("latent factors variance_policy", "kernel reference"),
+    "HeliosLatentPlot": ("latent", "latent_2 latent_3 latent_4 names"),
     "DMDPyramidSample": (
         "model positive history seed steps",
         "negative latent cfg solver boost_first_chunk shift_tokens guidance zero_steps shift_clamp",
     ),
-    "ChunkConcat": ("fps", "clip images latent decoder boundary drop_first_frame num_frames length"),
+    "AntiDrift": ("history policy", "strength mean_threshold variance_threshold momentum seed"),
+    "ChunkConcat": ("fps", "clip images latent decoder boundary drop_first_frame num_frames length boundary_frames"),
 }
 OUTPUTS = {
     "HeliosLora": "model:HELIOS_MODEL report:STRING",
@@ -53,8 +55,10 @@ OUTPUTS = {
     "HeliosSaveHistory": "file:STRING",
     "HeliosLoadHistory": "history:HELIOS_HISTORY seed:INT",
     "HeliosNoise": "latent:LATENT",
-    "PyramidDownsample": "latent:LATENT report:STRING",
+    "PyramidDownsample": "latent:LATENT report:STRING levels:HELIOS_LEVELS",
+    "HeliosLatentPlot": "image:IMAGE",
     "DMDPyramidSample": "latent:LATENT history:HELIOS_HISTORY",
+    "AntiDrift": "history:HELIOS_HISTORY latent:LATENT report:STRING",
     "ChunkConcat": "clip:HELIOS_CLIP video:VIDEO",
 }
 # Options of combos: they only grow, since a saved workflow may hold any of them.
@@ -65,18 +69,19 @@ COMBOS = {
     "HeliosLoader.model": ["helios-tiny"],
     "HeliosLoader.text_encoder": ["from model"],
     "HeliosLoader.vae": ["from model"],
-    "HeliosLoader.backend": ["auto", "torch"],
+    "HeliosLoader.backend": ["auto", "torch", "mlx"],
     "HeliosLoader.weight_dtype": ["auto", "bf16", "fp16", "fp32", "fp8_e4m3fn", "int8", "int4"],
     "HeliosLoader.offload": ["auto", "none", "blocks", "sequential"],
     "HeliosLoader.vae_dtype": ["fp32", "bf16", "fp16"],
     "HeliosLoader.vae_tiling": ["auto", "off", "on"],
     "HistoryMemory.posterior": ["sample", "mean"],
-    "PyramidDownsample.variance_policy": ["noise", "content"],
-    "PyramidDownsample.kernel": ["area"],
+    "PyramidDownsample.variance_policy": ["noise", "content", "analytic", "match", "match_channel", "match_frame"],
+    "PyramidDownsample.kernel": ["area", "bilinear", "bilinear_aligned", "nearest", "bicubic", "lanczos"],
     "DMDPyramidSample.solver": ["auto", "dmd", "unipc", "euler"],
     "DMDPyramidSample.shift_tokens": ["before upsample", "after upsample"],
     "DMDPyramidSample.guidance": ["auto", "cfg", "cfg_zero_star"],
-    "ChunkConcat.boundary": ["none"],
+    "AntiDrift.policy": ["off", "corrupt", "renormalise", "anchor"],
+    "ChunkConcat.boundary": ["none", "match", "crossfade"],
     "ChunkConcat.length": ["exact", "published"],
 }
 
@@ -208,11 +213,11 @@ def test_noise_and_downsampling_are_what_the_sampler_draws_itself(fake_helios):
 def test_downsampling_keeps_noise_white_and_reports_it():
     noise = torch.randn(1, 16, 9, 32, 32, generator=torch.Generator().manual_seed(0))
     before = noise.clone()
-    small, report = call("PyramidDownsample", latent={"samples": noise, "kept": 1})
+    small, report, _ = call("PyramidDownsample", latent={"samples": noise, "kept": 1})
     assert small["samples"].shape == (1, 16, 9, 8, 8) and small["kept"] == 1
     assert abs(float(small["samples"].std()) - 1) < 0.05
     assert [line.split(":")[0] for line in report.splitlines()] == ["32x32", "16x16", "8x8"]
-    plain, _ = call("PyramidDownsample", latent={"samples": noise}, variance_policy="content")
+    plain, *_ = call("PyramidDownsample", latent={"samples": noise}, variance_policy="content")
     assert torch.allclose(plain["samples"] * 4, small["samples"], atol=1e-6)
     assert torch.equal(noise, before)
 
@@ -468,9 +473,56 @@ def test_a_stopped_join_leaves_the_finished_chunks_playable(temp, comfyui, fake_
     assert video.probe(clip.segments[0].path).frames == 33
 
 
-def test_frames_are_left_out_only_where_a_chunk_follows():
-    blocks = [np.zeros((1, 2, 2, 3), np.uint8), np.ones((4, 2, 2, 3), np.uint8)]
-    assert [len(b) for b in concat.without_first(blocks)] == [4]
+def test_m16_frames_are_left_out_only_where_a_chunk_follows(temp):
+    clip = None
+    for count in (3, 5, 9):
+        clip, film = call("ChunkConcat", images=images(count), clip=clip, drop_first_frame=True, num_frames=10)
+    assert [s.frames for s in clip.segments] == [3, 4, 8]
+    assert video.probe(film.get_stream_source()).frames == 10
+    with pytest.raises(ValueError, match="one besides a dropped one"):
+        call("ChunkConcat", images=images(1), clip=clip, drop_first_frame=True)
+
+
+def test_every_boundary_gives_its_own_file_and_leaves_the_clip_before_alone(temp):
+    """ComfyUI keeps results by their inputs: one clip may be gone on with in several ways."""
+    rng = np.random.default_rng(0)
+    picture = torch.from_numpy(rng.random((1, 8, 8, 3), np.float32)).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    start, darker = picture.expand(9, 32, 32, 3), (picture * 0.9).expand(9, 32, 32, 3)
+    one, _ = call("ChunkConcat", images=start)
+    settings = [dict(boundary=b) for b in ("none", "match", "crossfade")]
+    settings += [dict(boundary="match", boundary_frames=3), dict(drop_first_frame=True)]
+    clips, shown = [], []
+    for inputs in settings:
+        clip, film = call("ChunkConcat", images=darker, clip=one, **inputs)
+        clips.append(clip)
+        shown.append(video.read_frames(film.get_stream_source())[9:, :, :, 1].mean((1, 2)))
+    assert len(set(clips)) == len({clip.segments[1].path for clip in clips}) == 5
+    assert len(one.segments) == 1 and all(clip.segments[0] == one.segments[0] for clip in clips)
+    lack = [(means[-1] - means[0]) for means in shown]
+    assert abs(lack[0]) < 1 and lack[1] < -8 and lack[2] < -6 and lack[3] < -8 and len(shown[4]) == 8
+    assert abs(shown[3][3] - shown[3][-1]) < 1 < abs(shown[1][3] - shown[1][-1])
+
+
+def test_a_bad_boundary_is_named(temp):
+    policy = ({"boundary": "blend"}, "'blend': wanted one of none, match")
+    for bad, says in (policy, ({"boundary_frames": 0}, "at least 1")):
+        with pytest.raises(ValueError, match=says):
+            call("ChunkConcat", images=images(), **bad)
+
+
+@pytest.mark.parametrize("boundary", ["none", "match", "crossfade"])
+def test_m18_latents_reach_the_decoder_as_they_are(temp, fake_helios, boundary):
+    """Blending latents of two chunks gives grid patterns: whatever the boundary, each chunk is decoded alone (M15)."""
+    seen, vae = [], sockets.WanVAE(fake_helios)
+
+    def decode(z):
+        seen.append(z)
+        return vae.decode(z)
+
+    latent, _ = sample(fake_helios, make_history(fake_helios))
+    two = {"samples": torch.cat([latent["samples"], 2 * latent["samples"]], dim=2)}
+    call("ChunkConcat", latent=two, decoder=SimpleNamespace(latent_channels=16, decode=decode), boundary=boundary)
+    assert len(seen) == 2 and torch.equal(torch.cat(seen, dim=2), two["samples"])
 
 
 def test_the_vae_speaks_comfyuis_interface(fake_helios):

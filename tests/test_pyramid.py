@@ -192,10 +192,11 @@ def test_the_jump_makes_white_noise_of_the_stage_start(stage):
 
 
 def test_describe_names_size_mean_and_std(array):
-    levels = [array(np.full((1, 1, 1, 4, 6), 2.0, np.float32)), array(white((1, 16, 9, 8, 8)))]
-    first, second = pyramid.describe(levels).splitlines()
-    assert first == "4x6: mean +2.0000, std 0.0000"
-    assert second.startswith("8x8: mean ") and abs(float(second.split()[-1]) - 1) < 0.03
+    levels = (array(np.full((1, 1, 1, 4, 6), 2.0, np.float32)), array(white((1, 16, 9, 8, 8))))
+    first, second = pyramid.describe(pyramid.Levels(levels, levels, "drawn")).splitlines()
+    assert first.startswith("4x6: mean +2.0000, std 0.0000, min +2.0000, max +2.0000, channel std 0.0000 to 0.0000")
+    assert second.startswith("8x8: mean ") and second.endswith("gain 1.0000")
+    assert abs(float(second.split("std ")[1].split(",")[0]) - 1) < 0.03
 
 
 def test_pyramid_imports_no_framework():

@@ -140,6 +140,7 @@ def history_json(**changes):
 
 
 Z = np.zeros((1, 16, 19, 8, 8), np.float32)
+MOMENTS = np.zeros((1, 16, 2), np.float32)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +161,9 @@ Z = np.zeros((1, 16, 19, 8, 8), np.float32)
         ({"history": history_json(sizes=[16, 2, 2])}, {}, "window of 20 latent frames; it has 19"),
         ({}, {"window": None}, "its window is None"),
         ({}, {"anchor": np.zeros((1, 16, 1, 8, 4), np.float32)}, "damaged"),
+        ({}, {"moments": np.zeros((1, 8, 2), np.float32), "first_moments": MOMENTS}, r"its moments .*\(1, 8, 2\)"),
+        ({}, {"moments": MOMENTS}, "its moments {'moments': "),
+        ({}, {"newest_moments": MOMENTS}, "its moments {'newest_moments': "),
         ({}, {"window": Z.astype(np.float16)}, "wanted float32, it holds window F16"),
         ({}, {"window": Z[..., :5], "anchor": None}, "size 40x64"),
     ],
@@ -221,7 +225,7 @@ BAD = [
 @pytest.mark.parametrize("name", BAD)
 def test_names_that_lead_out_of_the_folder_are_refused(fake_helios, here, name):
     """By the nodes, before and while they run, for saving and for loading."""
-    memory = sockets.Memory(make(fake_helios), 9)
+    memory = sockets.Memory.of(make(fake_helios), fake_helios)
     assert "wanted one inside" in NODES["HeliosSaveHistory"].VALIDATE_INPUTS(name)
     assert "wanted one inside" in NODES["HeliosLoadHistory"].VALIDATE_INPUTS(name)
     with pytest.raises(ValueError, match="without '..' and not absolute"):
@@ -232,7 +236,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(fake_helios, here, name):
 
 
 def test_a_name_that_is_not_there_is_answered_with_those_that_are(fake_helios, here):
-    memory = sockets.Memory(make(fake_helios), 9)
+    memory = sockets.Memory.of(make(fake_helios), fake_helios)
     names = [call("HeliosSaveHistory", model=fake_helios, history=memory)[0] for _ in range(2)]
     assert names == ["helios/run_00001_.safetensors", "helios/run_00002_.safetensors"]
     answer = NODES["HeliosLoadHistory"].VALIDATE_INPUTS("helios/run_3")
@@ -250,7 +254,8 @@ def test_comfyuis_folders_are_used_output_first(fake_helios, tmp_path, monkeypat
     paths = ModuleType("folder_paths")
     paths.get_output_directory, paths.get_input_directory = (lambda n=n: str(tmp_path / n) for n in ("output", "input"))
     monkeypatch.setitem(sys.modules, "folder_paths", paths)
-    (name,) = call("HeliosSaveHistory", model=fake_helios, history=sockets.Memory(make(fake_helios), 9), seed=8)
+    memory = sockets.Memory.of(make(fake_helios), fake_helios)
+    (name,) = call("HeliosSaveHistory", model=fake_helios, history=memory, seed=8)
     assert (tmp_path / "output" / name).is_file()
     (tmp_path / "output" / name).rename(tmp_path / "input" / "mine.safetensors")
     assert host.find_saved("mine.safetensors") == tmp_path / "input" / "mine.safetensors"
@@ -259,17 +264,17 @@ def test_comfyuis_folders_are_used_output_first(fake_helios, tmp_path, monkeypat
 
 
 def test_fields_to_come_are_kept_too(fake_helios, tmp_path, monkeypatch):
-    """Another array or number of History needs no change here: moments, say."""
+    """Another array or number of History needs no change here."""
 
     @dataclasses.dataclass(frozen=True, eq=False)
     class Longer(History):
-        moments: object = None
+        further: object = None
         count: int = 0
 
     monkeypatch.setattr(saved, "History", Longer)
     plain = make(fake_helios)
     values = {f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)}
-    moments = torch.rand(1, 16, 2)
-    file = saved.write(tmp_path / "a", Longer(**values, moments=moments, count=4), seed=0, config=fake_helios.config)
+    further = torch.rand(1, 16, 2)
+    file = saved.write(tmp_path / "a", Longer(**values, further=further, count=4), seed=0, config=fake_helios.config)
     back = read(file, fake_helios).history
-    assert torch.equal(back.moments, moments) and back.count == 4
+    assert torch.equal(back.further, further) and back.count == 4

@@ -130,5 +130,5 @@ def test_text_to_video_is_four_chunks():
 
 def test_files_are_small_and_name_no_folders_of_ours(path):
     text = path.read_text(encoding="utf-8")
-    assert len(text) < 100_000
+    assert len(text) < (250_000 if path.stem == "long_video" else 100_000)  # 44 chunks, a column each
     assert "\\\\" not in text and "/home/" not in text

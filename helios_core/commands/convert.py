@@ -6,6 +6,7 @@ import argparse
 
 from tqdm import tqdm
 
+from ..backends import INSTALL, installed
 from ..convert import FORMATS, convert
 from ..folders import TINY, find_checkpoint, find_file
 from ..pipeline import TINY as BUILT_IN
@@ -31,6 +32,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the weights files written on stdout."""
+    if not installed("torch"):
+        raise ValueError(f"weights are converted with torch, which is not installed; {INSTALL['torch']}")
     source = find_checkpoint(args.source)
     with tqdm(unit="B", unit_scale=True, unit_divisor=1024, desc="converting") as bar:
         files = convert(

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from .. import folders, memory
+from ..backends import INSTALL
 from ..checkpoint import Checkpoint, held_parts, open_checkpoint
 from ..config import read_folder
 from ..sources import PARTS, open_part
@@ -21,8 +22,7 @@ def doctor() -> int:
     print(f"helios-video {_version('helios-video')}, Python {platform.python_version()}, {platform.platform()}")
     print(f"\nMemory: {_memory()}, {os.cpu_count()} CPU cores")
     print("\nBackends")
-    usable = print_torch()
-    print_mlx()
+    usable = [print_torch(), print_mlx()]
     print("\nLibraries")
     for name in LIBRARIES:
         print(f"  {name} {_version(name)}")
@@ -38,7 +38,7 @@ def doctor() -> int:
         print_checkpoint(name, folder)
     for name, path in folders.list_files("diffusion_models").items():
         print_file(name, path)
-    return 0 if usable and sound else 1
+    return 0 if any(usable) and sound else 1
 
 
 def _version(name: str) -> str:
@@ -72,10 +72,16 @@ def print_torch() -> bool:
     return True
 
 
-def print_mlx() -> None:
-    """mlx is shown so that a report from a Mac tells it apart; no networks of ours run on it yet."""
-    installed = _version("mlx")
-    print(f"  mlx {installed}{'' if installed == 'not installed' else ' (not used by this version)'}")
+def print_mlx() -> bool:
+    """mlx and what it computes on; False if it is not installed."""
+    try:
+        import mlx.core as mx
+    except ImportError:
+        print(f"  mlx: not installed; for Macs with Apple silicon, {INSTALL['mlx']}")
+        return False
+    print(f"  mlx {_version('mlx')}")
+    print(f"    {'Apple GPU, shares the machine memory' if mx.metal.is_available() else 'cpu'}")
+    return True
 
 
 def print_checkpoint(name: str, folder: Path) -> bool:

@@ -12,8 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import load
+from ..boundary import Boundary
 from ..chunks import Clip, join
 from ..config import parse_steps, published_length
+from ..drift import parse_policy
 from ..folders import find_checkpoint, find_file, list_loras, lora_folders
 from ..lora import split_strength
 from ..prompts import PromptSchedule
@@ -49,12 +51,19 @@ def check(args: argparse.Namespace) -> None:
     if args.frames < 1:
         raise ValueError(f"--frames must be at least 1, got {args.frames}")
     frame_rate(args.fps)
+    if args.anti_drift is not None:
+        parse_policy(args.anti_drift)
+    _boundary(args)
     start.check(args)
+
+
+def _boundary(args: argparse.Namespace) -> Boundary:
+    return Boundary(args.boundary, args.boundary_frames, args.drop_first_frame)
 
 
 def open_model(args: argparse.Namespace):
     """The pipeline that the arguments name, once for any number of videos."""
-    set_threads(args.threads)
+    set_threads(args.threads, args.backend)
     choices = {name: getattr(args, name) for name in ("backend", "weight_dtype", "offload", "vae_dtype", "vae_tiling")}
     parts = {"text_encoder": find_file("text_encoders", args.text_encoder), "vae": find_file("vae", args.vae)}
     model = load(find_checkpoint(args.model), **parts, **choices)
@@ -88,10 +97,10 @@ def render(model, prompt: str | PromptSchedule, out: Path, args: argparse.Namesp
         announce(model, args)
     history = start.begin(model, args)
     begun = {} if history is None else {"history": history}
-    events = start.keep(model.generate(prompt, **settings, **begun), history, model, args)
+    events = report_drift(start.keep(model.generate(prompt, **settings, **begun), model, args))
     per_chunk = model.config.frames_per_chunk
     length = published_length(args.frames, per_chunk) if args.length == "published" else args.frames
-    _write(with_bars(events, -(-args.frames // per_chunk)), out, args, length)
+    _write(with_bars(events, _boundary(args).chunks(args.frames, per_chunk)), out, args, length)
 
 
 def _settings(args: argparse.Namespace, config) -> dict:
@@ -110,6 +119,8 @@ def _settings(args: argparse.Namespace, config) -> dict:
         "zero_steps": args.zero_steps,
         "shift_tokens": f"{args.shift_tokens} upsample",
         "shift_clamp": args.shift_clamp,
+        **({} if args.anti_drift is None else {"drift": parse_policy(args.anti_drift)}),
+        **({} if _boundary(args) == Boundary() else {"boundary": _boundary(args)}),
     }
 
 
@@ -139,6 +150,14 @@ def _new_folder(out: Path) -> Path:
 def is_chunk(event) -> bool:
     """A pipeline's events are the sampler's steps, and finished chunks, which have frames."""
     return hasattr(event, "frames")
+
+
+def report_drift(events: Iterable) -> Iterator:
+    """The same events; what a drift policy found is told on stderr, above the progress bar."""
+    for event in events:
+        if found := getattr(event, "drift", ""):
+            tqdm.write(found, file=sys.stderr)
+        yield event
 
 
 def with_bars(events: Iterable, chunks: int) -> Iterator:

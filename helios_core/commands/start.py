@@ -69,7 +69,7 @@ def begin(model, args: argparse.Namespace) -> History | None:
     if args.resume is not None:
         return _resume(model, args)
     plain = args.image is None and args.video is None and not args.skip_first_chunk and args.keep_first_frame
-    if plain and args.save_history is None:
+    if plain:
         return None
     defaults = model.config.defaults
     window = History.length(SIZES, args.keep_first_frame)
@@ -96,10 +96,9 @@ def _resume(model, args: argparse.Namespace) -> History:
     return history
 
 
-def keep(events: Iterable, history: History | None, model, args: argparse.Namespace) -> Iterator:
+def keep(events: Iterable, model, args: argparse.Namespace) -> Iterator:
     """The same events; the run is saved once a chunk is wholly dealt with, so that it never runs ahead of the video."""
     for event in events:
         yield event
         if args.save_history is not None and hasattr(event, "frames"):
-            history = history.append(event.latent)
-            saved.write(args.save_history, history, seed=args.seed, config=model.config)
+            saved.write(args.save_history, event.history, seed=args.seed, config=model.config)

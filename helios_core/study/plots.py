@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31")
-INK, GRID, PAPER = "#333333", "#dddddd", "#ffffff"
+INK, GRID, FAINT, PAPER = "#333333", "#dddddd", "#b8c4cc", "#ffffff"
 MARGIN = (58, 30, 14, 34)  # left, top, right, bottom
 
 
@@ -28,9 +28,11 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 def line_plot(
     series: dict[str, Sequence[float]], title: str, *, x: Sequence[float] | None = None, x_label: str = "",
-    limits: tuple[float, float] | None = None, size: tuple[int, int] = (420, 260),
+    limits: tuple[float, float] | None = None, size: tuple[int, int] = (420, 260), faint: Sequence = (),
 ) -> Image.Image:  # fmt: skip
     """Lines of equal length over x (0, 1, 2 ... if left open); NaN leaves a gap. limits: of the y axis.
+
+    faint: further lines, thin and without a name, behind the others.
 
     ValueError if there is nothing finite to plot.
     """
@@ -47,6 +49,8 @@ def line_plot(
     across = lambda v: left + (v - x[0]) / max(x[-1] - x[0], 1e-12) * (right - left)  # noqa: E731
     up = lambda v: bottom - (v - low) / (high - low) * (bottom - top)  # noqa: E731
     _axes(draw, (left, top, right, bottom), across, up, (x[0], x[-1]), (low, high), title, x_label)
+    for line in faint:
+        draw.line([(across(a), up(min(max(b, low), high))) for a, b in zip(x, line)], fill=FAINT)
     for (_, line), colour in zip(values.items(), COLOURS * len(values)):
         for part in _runs(line):
             points = [(across(x[i]), up(min(max(line[i], low), high))) for i in part]
@@ -69,7 +73,7 @@ def _axes(draw, box, across, up, x_range, y_range, title: str, x_label: str) -> 
     for v in ticks(*y_range):
         draw.line([left, up(v), right, up(v)], fill=GRID)
         draw.text((left - 5, up(v)), f"{v:g}", fill=INK, font=font(11), anchor="rm")
-    for v in ticks(*x_range):
+    for v in ticks(*x_range) if x_range else ():
         draw.line([across(v), bottom, across(v), bottom + 4], fill=INK)
         draw.text((across(v), bottom + 6), f"{v:g}", fill=INK, font=font(11), anchor="mt")
     draw.line([left, top, left, bottom, right, bottom], fill=INK)
@@ -94,6 +98,43 @@ def _legend(draw, names: list[str], corner: tuple[float, float]) -> None:
         draw.line([x, y + 6, x + 16, y + 6], fill=colour, width=3)
         draw.text((x + 21, y), name, fill=INK, font=font(11))
         y += 15
+
+
+def bar_plot(
+    series: dict[str, Sequence[float]], groups: Sequence[str], title: str, *, size: tuple[int, int] = (560, 260),
+) -> Image.Image:  # fmt: skip
+    """A bar per group and series, from zero, with its number on it; NaN leaves a gap. groups: names, one per value.
+
+    ValueError if there is nothing finite to plot.
+    """
+    values = np.array(list(series.values()), dtype=float)
+    if not np.isfinite(values).any():
+        raise ValueError(f"plot {title!r}: no finite values")
+    low, high = min(0.0, np.nanmin(values) * 1.15), max(0.0, np.nanmax(values) * 1.15)
+    high += high == low
+    picture = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(picture)
+    left, top, right, bottom = MARGIN[0], MARGIN[1] + 16, size[0] - MARGIN[2], size[1] - MARGIN[3]
+    up = lambda v: bottom - (v - low) / (high - low) * (bottom - top)  # noqa: E731
+    _axes(draw, (left, top, right, bottom), None, up, None, (low, high), "", "")
+    draw.text((left, MARGIN[1] - 8), title, fill=INK, font=font(13), anchor="ls")
+    step = (right - left) / len(groups)
+    width = step * 0.86 / len(series)
+    for g, name in enumerate(groups):
+        draw.text((left + (g + 0.5) * step, bottom + 6), name, fill=INK, font=font(11), anchor="mt")
+        for k, (value, colour) in enumerate(zip(values[:, g], COLOURS * len(series))):
+            if not np.isfinite(value):
+                continue
+            x = left + (g + 0.07) * step + k * width
+            draw.rectangle([x + 1, min(up(value), up(0)), x + width - 1, max(up(value), up(0))], fill=colour)
+            at, anchor = (up(value) - 2, "ms") if value >= 0 else (up(value) + 3, "mt")
+            draw.text((x + width / 2, at), f"{value:.3g}", fill=INK, font=font(10), anchor=anchor)
+    x = left
+    for name, colour in zip(series, COLOURS * len(series)):
+        draw.rectangle([x, top - 16, x + 10, top - 6], fill=colour)
+        draw.text((x + 14, top - 18), name, fill=INK, font=font(11))
+        x += 26 + draw.textlength(name, font=font(11))
+    return picture
 
 
 def filmstrip(frames: np.ndarray, count: int, *, caption: str = "", scale: int = 1) -> Image.Image:

@@ -47,15 +47,24 @@ def to_cpu(x: torch.Tensor) -> torch.Tensor:
     return x.float().cpu()
 
 
+def settle(*arrays: torch.Tensor) -> None:
+    """Torch computes at once; a lazy backend would do so here, once per step."""
+
+
 def all_finite(x: torch.Tensor) -> torch.Tensor:
     """A flag that stays on the device, so that asking does not wait."""
     return torch.isfinite(x).all()
 
 
+def own(vae: WanVAE, x) -> torch.Tensor:
+    """A tensor or array as the VAE takes it, on its device."""
+    return torch.as_tensor(x).to(vae.dtype).to(vae.device)
+
+
 @torch.inference_mode()
 def stream(vae: WanVAE, z: torch.Tensor):
     """Blocks of frames [b c t h w] in [-1, 1] of raw latents; in tiles, and then all at once, as `vae.tiling` says."""
-    z = z.to(vae.dtype).to(vae.device)
+    z = own(vae, z)
     tile = find_tile(vae, z.shape)
     if tile is None:
         yield from vae.stream(z)

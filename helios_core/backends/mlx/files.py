@@ -1,0 +1,71 @@
+"""Tensors out of safetensors files as MLX arrays, one at a time, so that memory never holds a second copy of them all.
+
+Eight bit numbers and quantised weights, which the torch twin computes with as they are, are widened here.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+
+from ...sources import Stored
+
+FLOATS = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
+NUMPY = {
+    **{"BF16": np.uint16, "F16": np.float16, "F32": np.float32, "F64": np.float64},
+    **{"F8_E4M3": np.uint8, "F8_E5M2": np.uint8, "I8": np.int8, "U8": np.uint8},
+}
+
+
+def _e4m3() -> np.ndarray:
+    """What the 256 codes of float8 e4m3fn stand for; float16 holds them exactly."""
+    codes = np.arange(256)
+    exponent, fraction = codes >> 3 & 15, codes & 7
+    values = np.where(exponent == 0, fraction * 2.0**-9, (8 + fraction) * 2.0 ** (exponent - 10.0))
+    values[codes & 127 == 127] = np.nan
+    return np.where(codes & 128, -values, values).astype(np.float16)
+
+
+E4M3 = _e4m3()
+
+
+def read(stored: Stored) -> mx.array:
+    """A copy in memory of what the file holds, its factors not applied; eight bit floats as float16."""
+    if stored.dtype not in NUMPY:
+        raise ValueError(f"{stored.file}: {stored.key} is {stored.dtype}; MLX reads {', '.join(NUMPY)}")
+    data = np.memmap(stored.file, mode="r", offset=stored.start, shape=(stored.nbytes,))
+    data = np.require(data.view(NUMPY[stored.dtype]), requirements="A").reshape(stored.stored_shape)
+    if stored.dtype == "BF16":
+        return mx.array(data).view(mx.bfloat16)
+    if stored.dtype == "F8_E4M3":
+        return mx.array(E4M3)[mx.array(data)]
+    if stored.dtype == "F8_E5M2":  # the upper half of a float16
+        return mx.array(data.astype(np.uint16) << 8).view(mx.float16)
+    return mx.array(data.astype(np.float32) if stored.dtype == "F64" else data)
+
+
+def widen(stored: Stored) -> mx.array:
+    """The weight that codes and factors make; float32 if there are factors."""
+    codes = read(stored)
+    if stored.scale is None:
+        return codes
+    scale = read(stored.scale).astype(mx.float32)
+    if stored.zero is not None:
+        codes = mx.concatenate([codes & 15, codes >> 4], axis=1)
+    if scale.ndim != 2:
+        return codes.astype(mx.float32) * scale.reshape(-1, *[1] * (codes.ndim - 1))
+    groups = codes.astype(mx.float32).reshape(*scale.shape, -1) * scale[..., None]
+    if stored.zero is not None:
+        groups = groups + read(stored.zero).astype(mx.float32)[..., None]
+    return groups.reshape(codes.shape)
+
+
+def channels_last(tensor: mx.array) -> mx.array:
+    """A published convolution's kernel [o i (t) h w] as MLX has it, [o (t) h w i]; all else as it is."""
+    return mx.contiguous(mx.moveaxis(tensor, 1, -1)) if tensor.ndim > 3 else tensor
+
+
+def published_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """What the files have for a parameter of that shape here: a kernel's channels come second there, last here."""
+    first, *rest = shape
+    return (first, rest[-1], *rest[:-1]) if len(shape) > 3 else tuple(shape)

@@ -1,0 +1,203 @@
+"""Checkpoints into MLX modules, and what the pipeline needs of MLX besides.
+
+Modules are built of random numbers that nobody ever evaluates, weights assigned, strict by name and shape.
+What leaves this module is evaluated, so that it may be used in another thread: MLX's lazy arrays may not.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from contextlib import ContextDecorator, nullcontext
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from einops import rearrange
+from mlx.utils import tree_flatten
+
+from ... import weights
+from ...config import ModelConfig, TransformerConfig, VAEConfig
+from ...memory import TILES, choose_tile, host_free, size
+from ...precision import QUANTISED, is_float32
+from ...sources import Source, check_text_encoder
+from ...tokenizer import check_tokenizer
+from .arrays import to_array
+from .files import FLOATS, channels_last, published_shape, widen
+from .images import encode as encode
+from .images import fit as fit
+from .text import load_text_encoder as load_text_encoder
+from .transformer import HeliosTransformer
+from .vae import WanVAE
+
+# Left over from training in some published files; never used in inference.
+IGNORED = ("gan_heads.", "gan_final_head.", "_loras.", "norm_added_q")
+CPU = mx.Device(mx.cpu)
+DTYPES = {"bf16": mx.bfloat16, "fp16": mx.float16, "fp32": mx.float32}
+
+logger = logging.getLogger(__name__)
+
+
+class inference(nullcontext, ContextDecorator):
+    """Nothing to switch: MLX records gradients only where they are asked for."""
+
+
+def array(values, like: mx.array | None = None) -> mx.array:
+    """numpy, torch or MLX -> float32. like: on its device, as the torch twin has it; here memory is one."""
+    return to_array(values)
+
+
+def to_cpu(x: mx.array) -> mx.array:
+    """float32 and evaluated."""
+    x = x.astype(mx.float32)
+    mx.eval(x)
+    return x
+
+
+def settle(*arrays: mx.array) -> None:
+    """Computes what was only described so far: one step's graph."""
+    mx.eval(*arrays)
+
+
+def all_finite(x: mx.array) -> mx.array:
+    """A flag that is not evaluated, so that asking does not wait."""
+    return mx.isfinite(x).all()
+
+
+def own(vae: WanVAE, x) -> mx.array:
+    """numpy, torch or MLX -> as the VAE takes it."""
+    return to_array(x).astype(vae.dtype)
+
+
+def stream(vae: WanVAE, z):
+    """Blocks of frames [b c t h w] in [-1, 1] of raw latents; in tiles, and then all at once, as `vae.tiling` says."""
+    z = own(vae, z)
+    tile = find_tile(vae, z.shape)
+    for block in vae.stream(z) if tile is None else [vae.decode_tiled(z, tile)]:
+        mx.eval(block)
+        yield block
+
+
+def find_tile(vae: WanVAE, shape: tuple[int, ...]) -> int | None:
+    """Latents per side of the tiles to decode in, or None; auto: tiles where the whole frame does not fit."""
+    if vae.tiling != "auto":
+        return TILES[0] if vae.tiling == "on" else None
+    device = find_device()
+    free = free_memory(device)
+    tile = choose_tile(vae.config, shape, vae.dtype.size, kind(device), free)
+    if tile is not None:
+        logger.warning("%s are free: the VAE decodes in tiles, whose colours may differ a little", size(free))
+    return tile
+
+
+def to_pixels(frames: mx.array) -> np.ndarray:
+    """Frames [b c t h w] in [-1, 1] -> uint8 [t h w c] of the first batch element."""
+    pixels = mx.clip(mx.round((frames[0].astype(mx.float32) + 1) * 127.5), 0, 255).astype(mx.uint8)
+    return np.array(rearrange(pixels, "c t h w -> t h w c"))
+
+
+def find_device() -> mx.Device:
+    """MLX's default: Apple's GPU where there is one, else the CPU."""
+    return mx.default_device()
+
+
+def kind(device) -> str:
+    """cpu, metal (whose memory is the host's) or cuda."""
+    if device == CPU:
+        return "cpu"
+    return "metal" if mx.metal.is_available() else "cuda"
+
+
+def free_memory(device) -> int | None:
+    """Bytes that can still be had on a device; None where nobody says."""
+    if kind(device) == "metal":
+        return _metal_limit() - mx.get_active_memory()
+    return host_free() if kind(device) == "cpu" else None
+
+
+def _metal_limit() -> int:
+    info = mx.device_info if hasattr(mx, "device_info") else mx.metal.device_info  # its place in older versions
+    return info()["max_recommended_working_set_size"]
+
+
+def give_back() -> None:
+    """Memory of components that nobody refers to any more goes back to the system."""
+    gc.collect()
+    mx.clear_cache()
+
+
+def load_transformer(
+    source: Source, config: ModelConfig, *, dtype: str, device, streamed: bool = False
+) -> HeliosTransformer:
+    """The transformer, fused for inference. dtype: auto (as stored; quantised files widen to bf16), bf16, fp16, fp32.
+
+    streamed: refused; with MLX the device's memory is the host's, so there is nowhere to stream from.
+    """
+    if streamed:
+        raise ValueError("offload blocks: MLX has no other memory to stream from; choose none or sequential")
+    chosen = choose_dtype(source.tensors, "proj_out.weight", dtype)
+    model = _fill(
+        lambda: HeliosTransformer(config.transformer),
+        source,
+        lambda name: mx.float32 if is_float32(name) else chosen,
+    )
+    if kind(device) == "metal":  # keeps weights from being paged out between steps
+        mx.set_wired_limit(_metal_limit())
+    return model.fuse()
+
+
+def load_vae(source: Source, config: ModelConfig, *, dtype: str = "fp32", tiling: str = "auto", device=None) -> WanVAE:
+    """The VAE; float32 unless asked otherwise, as the reference runs it. tiling: auto, on or off; see `stream`."""
+    chosen = choose_dtype(source.tensors, "decoder.conv_in.weight", dtype)
+    vae = _fill(lambda: WanVAE(config.vae), source, lambda _: chosen)
+    vae.tiling = tiling
+    return vae
+
+
+def check(sources: dict[str, Source], config: ModelConfig) -> None:
+    """Compares the parts' headers with the models that the config describes; reads no weights."""
+    _build(lambda: HeliosTransformer(config.transformer), sources["transformer"])
+    _build(lambda: WanVAE(config.vae), sources["vae"])
+    check_part(sources["text_encoder"])
+
+
+def check_part(source: Source) -> None:
+    """The same for one part, against its own config."""
+    if source.part == "text_encoder":
+        check_text_encoder(source)
+        check_tokenizer(source.tokenizer)
+        return
+    kind, network = {"transformer": (TransformerConfig, HeliosTransformer), "vae": (VAEConfig, WanVAE)}[source.part]
+    _build(lambda: network(kind.from_dict(source.config)), source)
+
+
+def choose_dtype(found: dict, key: str, dtype: str) -> mx.Dtype:
+    """The dtype asked for; "auto" is as stored."""
+    if dtype in QUANTISED:
+        raise ValueError(f"weight_dtype {dtype}: MLX does not quantise yet; choose auto, {', '.join(DTYPES)}")
+    if dtype != "auto":
+        if dtype not in DTYPES:
+            raise ValueError(f"weight_dtype {dtype!r}: wanted auto, {', '.join(DTYPES)}")
+        return DTYPES[dtype]
+    # Scaled weights are widened to what they were made from.
+    return FLOATS.get(found[key].dtype if key in found else "F32", mx.bfloat16)
+
+
+def _build(build, source: Source) -> tuple[nn.Module, list[str]]:
+    """The model, unevaluated, and the names of its tensors; the files' must have the same shapes but for layout."""
+    model = build()
+    wanted = {name: published_shape(p.shape) for name, p in tree_flatten(model.parameters())}
+    weights.check_keys(str(source.path), wanted, source.tensors, ignored=IGNORED)
+    return model, list(wanted)
+
+
+def _fill(build, source: Source, cast) -> nn.Module:
+    """cast: name -> dtype. Tensor by tensor, in the order of the files."""
+    model, names = _build(build, source)
+    state = []
+    for name in sorted(names, key=lambda n: source.tensors[n][:2]):
+        tensor = channels_last(widen(source.tensors[name])).astype(cast(name))
+        mx.eval(tensor)
+        state.append((name, tensor))
+    model.load_weights(state, strict=True)
+    return model.eval()

@@ -1,0 +1,212 @@
+"""The Helios transformer in MLX: what a step needs once per prompt and chunk, the block, the model.
+
+The twin of ../torch/transformer.py, with the same exact savings: two residual streams, float32, the history's with a
+constant modulation; text keys and values once per prompt, its padding folded into one key; the history's patch
+embeddings and rotations once per chunk, the grid's rotations once per stage; the last block updates the current tokens
+only. Nothing here is evaluated: a step is one graph, which the pipeline settles.
+Module names are the published checkpoint's; patch kernels are [out t h w in], channels last.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from einops import rearrange
+from mlx.core import array
+
+from ... import rope
+from ...config import TransformerConfig
+from .arrays import to_array
+from .layers import Attention, FeedForward, Modulation, OutputNorm, TimeTextEmbedding, gated_add, modulated_norm
+
+
+class TextContext(NamedTuple):
+    """keys, values: per block [b h m d]; bias [1 1 1 m] for the folded padding, or None."""
+
+    keys: list[array]
+    values: list[array]
+    bias: array | None
+
+
+@dataclass
+class HistoryContext:
+    """tokens [b n d] float32, their rotations [n d/2], their modulation (timestep 0) per block and branch, frame
+    numbers of the current chunk."""
+
+    tokens: array
+    rotations: array
+    modulations: list[tuple[Modulation, Modulation]]
+    current_index: tuple[int, ...]
+    grids: dict = field(default_factory=dict)
+
+
+class PatchEmbed(nn.Module):
+    """A convolution whose stride is its kernel, as one product over the patches."""
+
+    def __init__(self, channels: int, dim: int, patch: tuple[int, int, int]):
+        super().__init__()
+        self.weight = mx.random.normal((dim, *patch, channels)) / math.sqrt(channels * math.prod(patch))
+        self.bias = mx.zeros(dim)
+
+    @property
+    def kernel_size(self) -> tuple[int, int, int]:
+        return self.weight.shape[1:4]
+
+    def __call__(self, x: array) -> array:
+        """Latents [b c t h w] -> tokens [b n d] in the weights' dtype."""
+        pt, ph, pw = self.kernel_size
+        x = rearrange(x, "b c (t pt) (h ph) (w pw) -> b (t h w) (pt ph pw c)", pt=pt, ph=ph, pw=pw)
+        return mx.addmm(self.bias, x.astype(self.weight.dtype), self.weight.reshape(len(self.weight), -1).T)
+
+
+class Block(nn.Module):
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.eps = config.eps
+        self.attn1 = Attention(config, config.is_amplify_history)
+        self.attn2 = Attention(config)
+        self.norm2 = nn.LayerNorm(config.dim, config.eps) if config.cross_attn_norm else nn.Identity()
+        self.ffn = FeedForward(config.dim, config.ffn_dim)
+        self.scale_shift_table = mx.random.normal((1, 6, config.dim)) / config.dim**0.5
+
+    def __call__(self, streams: list[array], mods: list, rotations: array, text, last: bool = False) -> list[array]:
+        """streams: (history, current) or (current,), each [b n d]; mods: per stream (attention's, feed-forward's).
+
+        text: keys, values and bias of this block. The last block drops the history, which nothing reads any more.
+        """
+        dtype = self.ffn.net[2].dtype
+        attention, feed = zip(*mods)
+        split = streams[0].shape[1] if len(streams) > 1 else 0
+        y = modulated_norm(streams, attention, self.eps, dtype)
+        if last:
+            streams, attention, feed = streams[-1:], attention[-1:], feed[-1:]
+        *history, x = gated_add(streams, self.attn1(y, rotations, split, split if last else 0), attention)
+        x = x + self.attn2.cross(self.norm2(x).astype(dtype), *text)
+        streams = [*history, x]
+        return gated_add(streams, self.ffn(modulated_norm(streams, feed, self.eps, dtype)), feed)
+
+
+class HeliosTransformer(nn.Module):
+    """Predicts the flow velocity of one chunk. `on_block` is called before every block and may raise to stop.
+
+    Blocks are only described then: a stop takes effect between two steps.
+    """
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.config = config
+        self.on_block = None
+        sizes = {name: tuple(f * p for p in config.patch_size) for name, f in (("short", 1), ("mid", 2), ("long", 4))}
+        self.patch_embedding = PatchEmbed(config.in_channels, config.dim, config.patch_size)
+        self.patch_short = PatchEmbed(config.in_channels, config.dim, sizes["short"])
+        self.patch_mid = PatchEmbed(config.in_channels, config.dim, sizes["mid"])
+        self.patch_long = PatchEmbed(config.in_channels, config.dim, sizes["long"])
+        self.condition_embedder = TimeTextEmbedding(config)
+        self.blocks = [Block(config) for _ in range(config.num_layers)]
+        self.norm_out = OutputNorm(config)
+        self.proj_out = nn.Linear(config.dim, config.out_channels * math.prod(config.patch_size))
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        return self.proj_out.weight.dtype
+
+    def fuse(self) -> HeliosTransformer:
+        """Joins the self-attention projections, a block at a time."""
+        for block in self.blocks:
+            block.attn1.fuse()
+            mx.eval(block.attn1.to_qkv.parameters())
+        return self
+
+    def array(self, values) -> array:
+        """numpy, torch or MLX -> float32."""
+        return to_array(values)
+
+    def text_context(self, embedding) -> TextContext:
+        """What the blocks need of a prompt. embedding [b m text_dim]; trailing zero rows are padding."""
+        embedding = self.array(embedding)
+        rows = np.flatnonzero(np.asarray((embedding != 0).any(axis=(0, -1))))
+        used = int(rows[-1]) + 1 if len(rows) else 0
+        padding = embedding.shape[1] - used
+        kept = embedding[:, : used + 1] if padding > 1 else embedding
+        text = self.condition_embedder.text_embedder(kept.astype(self.dtype))
+        pairs = [block.attn2.keys_values(text) for block in self.blocks]
+        bias = None
+        if padding > 1:
+            folded = mx.arange(used + 1) == used
+            bias = mx.where(folded, math.log(padding), 0.0).astype(self.dtype)[None, None, None]
+        return TextContext([k for k, _ in pairs], [v for _, v in pairs], bias)
+
+    def history_context(self, parts) -> HistoryContext:
+        """Tokens and rotations of a `history.Parts`; once per chunk."""
+        long, mid, short = (
+            embed_patches(embed, self.array(x)).astype(mx.float32)
+            for embed, x in (
+                (self.patch_long, parts.long),
+                (self.patch_mid, parts.mid),
+                (self.patch_short, parts.short),
+            )
+        )
+        _, ph, pw = self.config.patch_size
+        grid = (parts.short.shape[3] // ph, parts.short.shape[4] // pw)
+        rotations = rope.history_rotations(parts, *grid, self.config.rope_dim, self.config.rope_theta)
+        _, vectors = self.condition_embedder(mx.zeros(1))
+        return HistoryContext(
+            mx.concatenate([long, mid, short], axis=1),
+            mx.array(rotations),
+            self.modulations(vectors),
+            parts.current_index,
+        )
+
+    def modulations(self, vectors: array) -> list[tuple[Modulation, Modulation]]:
+        """Of every block: attention's and the feed-forward's, from a timestep's modulation vectors [b 6 d]."""
+        tables = mx.stack([block.scale_shift_table for block in self.blocks])
+        parts = rearrange(tables + vectors.astype(mx.float32), "l b (r part) d -> part l r b 1 d", part=3)
+        parts = (parts[0], 1 + parts[1], parts[2])
+        return [tuple(map(Modulation, *branches)) for branches in zip(*parts)]
+
+    def rotations(self, history: HistoryContext | None, grid: tuple[int, int, int]) -> array:
+        """Rotations of history and current tokens; once per chunk and stage."""
+        if history is not None and grid in history.grids:
+            return history.grids[grid]
+        index = range(grid[0]) if history is None else history.current_index
+        own = rope.current_rotations(index, *grid[1:], self.config.rope_dim, self.config.rope_theta)
+        own = mx.array(own)
+        if history is None:
+            return own
+        return history.grids.setdefault(grid, mx.concatenate([history.rotations, own]))
+
+    def velocity(self, x: array, t: float, text: TextContext, history: HistoryContext | None = None) -> array:
+        """The model for sampling: one timestep for the whole batch."""
+        return self(x, mx.array([t], dtype=mx.float32), text, history)
+
+    def __call__(self, x: array, t: array, text: TextContext, history: HistoryContext | None = None) -> array:
+        """Velocity [b c t h w] float32 of latents x [b c t h w] at timesteps t [1] or [b]."""
+        pt, ph, pw = self.config.patch_size
+        grid = (x.shape[2] // pt, x.shape[3] // ph, x.shape[4] // pw)
+        streams = [self.patch_embedding(x).astype(mx.float32)]
+        rotations = self.rotations(history, grid)
+        embedding, vectors = self.condition_embedder(t)
+        mods = [self.modulations(vectors)]
+        if history is not None:
+            streams, mods = [history.tokens, *streams], [history.modulations, *mods]
+        for i, (block, mod) in enumerate(zip(self.blocks, zip(*mods))):
+            if self.on_block is not None:
+                self.on_block()
+            of_block = (text.keys[i], text.values[i], text.bias)
+            streams = block(streams, mod, rotations, of_block, last=i + 1 == len(self.blocks))
+        out = self.proj_out(self.norm_out(streams[-1], embedding, self.dtype))
+        pattern = "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)"
+        return rearrange(out, pattern, t=grid[0], h=grid[1], pt=pt, ph=ph, pw=pw).astype(mx.float32)
+
+
+def embed_patches(embed: PatchEmbed, x: array) -> array:
+    """A patch embedding; the ends of t, h and w are repeated up to a multiple of the patch. x [b c t h w]."""
+    pads = [(0, -size % k) for size, k in zip(x.shape[2:], embed.kernel_size, strict=True)]
+    if any(end for _, end in pads):
+        x = mx.pad(x, [(0, 0), (0, 0), *pads], mode="edge")
+    return embed(x)

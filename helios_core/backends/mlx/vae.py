@@ -1,0 +1,193 @@
+"""The Wan 2.1 VAE in MLX: encode and decode, whole, in blocks of frames, or in tiles.
+
+Arrays that come and go are [b c t h w], as in torch; inside they are [b t h w c]. Parameter names are those of
+diffusers' AutoencoderKLWan, kernels are channels last. Latents here are raw VAE space; normalisation by
+latents_mean and latents_std is the pipeline's. Every block of frames is evaluated before the next begins, so memory
+stays what one block needs.
+"""
+
+from collections.abc import Iterator
+from math import ceil
+
+import mlx.core as mx
+from einops import rearrange
+from mlx import nn
+
+from ...vae_shapes import check_config, check_frames, check_latents, pair
+from .vae_blocks import AttentionBlock, CausalConv3d, Downsample, Head, MidBlock, ResidualBlock, RMSNorm, UpBlock
+from .vae_conv import Stream, on_cpu
+
+# Numbers in the largest activation of one block of frames. The GPU's is a guess at a Mac of 16 GB, not measured.
+BLOCK_SIZE = {"cpu": 6_500_000, "gpu": 50_000_000}
+
+
+class Encoder3d(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        dims = [c.base_dim * m for m in (1, *c.dim_mult)]
+        self.conv_in = CausalConv3d(c.in_channels, dims[0], 3)
+        self.down_blocks = []
+        for level, (i, o) in enumerate(zip(dims, dims[1:])):
+            for block in range(c.num_res_blocks):
+                self.down_blocks.append(ResidualBlock(o if block else i, o))
+                if 0.5**level in c.attn_scales:
+                    self.down_blocks.append(AttentionBlock(o))
+            if level < len(c.temperal_downsample):
+                self.down_blocks.append(Downsample(o, c.temperal_downsample[level]))
+        self.mid_block = MidBlock(dims[-1])
+        self.norm_out = RMSNorm(dims[-1])
+        self.conv_out = CausalConv3d(dims[-1], 2 * c.z_dim, 3)
+
+    def layers(self) -> list:
+        return [self.conv_in, *self.down_blocks, *self.mid_block.layers(), Head(self.norm_out, self.conv_out)]
+
+
+class Decoder3d(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        width = c.base_dim if c.decoder_base_dim is None else c.decoder_base_dim
+        dims = [width * m for m in (c.dim_mult[-1], *c.dim_mult[::-1])]
+        times = [*c.temperal_downsample[::-1], None]
+        self.conv_in = CausalConv3d(c.z_dim, dims[0], 3)
+        self.mid_block = MidBlock(dims[0])
+        self.up_blocks = [
+            UpBlock(i // 2 if level else i, o, c.num_res_blocks + 1, time)
+            for level, (i, o, time) in enumerate(zip(dims, dims[1:], times))
+        ]
+        self.norm_out = RMSNorm(dims[-1])
+        self.conv_out = CausalConv3d(dims[-1], c.out_channels, 3)
+
+    def layers(self) -> list:
+        up = [layer for block in self.up_blocks for layer in block.layers()]
+        return [self.conv_in, *self.mid_block.layers(), *up, Head(self.norm_out, self.conv_out)]
+
+
+def flow(x: mx.array, layers: list, stream: Stream) -> Iterator[mx.array]:
+    """x [b t h w c] through the layers, depth first: cut in time wherever the next layer would hold too much."""
+    for index, layer in enumerate(layers):
+        size = block(x, layer.width)
+        if size < x.shape[1]:
+            for part in cut(x, size, axis=1):
+                yield from flow(part, layers[index:], stream)
+            return
+        x = layer(x, stream)
+        if not x.shape[1]:
+            break
+    mx.eval(x, stream.past)
+    if x.shape[1]:
+        yield x
+
+
+def block(x: mx.array, width: int) -> int:
+    """How many frames of x [b t h w c] a layer of that width takes at once."""
+    b, t, h, w, _ = x.shape
+    most = max(1, BLOCK_SIZE["cpu" if on_cpu() else "gpu"] // (b * h * w * width))
+    return ceil(t / ceil(t / most))
+
+
+def cut(x: mx.array, size: int, axis: int) -> list[mx.array]:
+    """Pieces of at most that size along an axis."""
+    return mx.split(x, list(range(size, x.shape[axis], size)), axis=axis)
+
+
+class WanVAE(nn.Module):
+    """Wan 2.1 VAE of `config` (the attributes of AutoencoderKLWan's config.json).
+
+    `factor` is the ratio of frames and pixels to latents, (4, 8) as published: 1 + 4n frames of
+    8h x 8w pixels <-> 1 + n latents of h x w. ValueError for a Wan 2.2 or a patched config.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        check_config(config)
+        self.config, self.tiling = config, "off"
+        self.factor = (2 ** sum(config.temperal_downsample), 2 ** len(config.temperal_downsample))
+        self.encoder = Encoder3d(config)
+        self.quant_conv = CausalConv3d(2 * config.z_dim, 2 * config.z_dim, 1)
+        self.post_quant_conv = CausalConv3d(config.z_dim, config.z_dim, 1)
+        self.decoder = Decoder3d(config)
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        return self.post_quant_conv.weight.dtype
+
+    @property
+    def device(self) -> mx.Device:
+        return mx.default_device()
+
+    def inside(self, x: mx.array) -> mx.array:
+        """Channels last, in the weights' dtype: MLX would compute in the wider of the two."""
+        return rearrange(x.astype(self.dtype), "b c t h w -> b t h w c")
+
+    def encode(self, x: mx.array) -> tuple[mx.array, mx.array]:
+        """Frames [b, 3, 1 + 4n, 8h, 8w] in [-1, 1] -> mean, logvar, each [b, 16, 1 + n, h, w], raw."""
+        check_frames(x, self.config.in_channels, self.factor)
+        layers = [*self.encoder.layers(), self.quant_conv]
+        mean, logvar = mx.split(outside(flow(self.inside(x), layers, Stream())), 2, axis=1)
+        return mean, mx.clip(logvar, -30.0, 20.0)
+
+    def decode(self, z: mx.array, clamp: bool = True) -> mx.array:
+        """Raw latents [b, 16, 1 + n, h, w] -> frames [b, 3, 1 + 4n, 8h, 8w]. clamp: to [-1, 1], as diffusers does."""
+        check_latents(z, self.config.z_dim)
+        x = outside(flow(self.inside(z), self.decode_layers(), Stream()))
+        return mx.clip(x, -1.0, 1.0) if clamp else x
+
+    def decode_layers(self) -> list:
+        return [self.post_quant_conv, *self.decoder.layers()]
+
+    def stream(self, z: mx.array, latents_per_step: int | None = None) -> Iterator[mx.array]:
+        """`decode` in blocks of frames [b, 3, t, 8h, 8w] as they are done; a caller may stop between two.
+
+        latents_per_step: makes blocks of 4 frames for each (the clip's first latent is one frame);
+        None: blocks as memory allows. Raw latents in; all memory is the generator's own.
+        """
+        check_latents(z, self.config.z_dim)
+        stream, layers = Stream(), self.decode_layers()
+        for part in cut(self.inside(z), latents_per_step or z.shape[2], axis=1):
+            blocks = flow(part, layers, stream)
+            for block in ([x] for x in blocks) if latents_per_step is None else [blocks]:
+                yield mx.clip(outside(block), -1.0, 1.0)
+
+    def decode_tiled(
+        self, z: mx.array, tile: int | tuple[int, int] = 32, overlap: int | tuple[int, int] = 8
+    ) -> mx.array:
+        """`decode` in tiles of `tile` latents (one number, or height and width), which overlap and are cross-faded.
+
+        As diffusers' tiled_decode does it, to rounding. Not equal to `decode`: the middle of the decoder attends to
+        the whole frame, and a pixel depends on latents about 14 away, so tiles differ from it also far inside.
+        """
+        check_latents(z, self.config.z_dim)
+        (th, tw), (oh, ow) = pair(tile), pair(overlap)
+        if not (0 <= oh < th and 0 <= ow < tw):
+            raise ValueError(f"wanted an overlap from 0 to under the tile; came {oh}x{ow}, tile {th}x{tw}: lower it")
+        scale, (h, w) = self.factor[1], z.shape[3:]
+        above, rows = [], []
+        for top in range(0, h, th - oh):
+            tiles = []
+            for left in range(0, w, tw - ow):
+                x = self.decode(z[..., top : top + th, left : left + tw], clamp=False)
+                if above:
+                    x = cross_fade(above[len(tiles)], x, oh * scale, -2)
+                if tiles:
+                    x = cross_fade(tiles[-1], x, ow * scale, -1)
+                tiles.append(x)
+            above = tiles
+            rows.append(mx.concatenate([x[..., : (th - oh) * scale, : (tw - ow) * scale] for x in tiles], axis=-1))
+            mx.eval(above, rows)
+        return mx.clip(mx.concatenate(rows, axis=-2), -1.0, 1.0)
+
+
+def outside(blocks) -> mx.array:
+    """Blocks [b t h w c] -> one array [b c t h w]."""
+    return rearrange(mx.concatenate([*blocks], axis=1), "b t h w c -> b c t h w")
+
+
+def cross_fade(a: mx.array, b: mx.array, extent: int, axis: int) -> mx.array:
+    """b, with the end of a faded into its beginning over `extent` pixels along `axis`."""
+    extent = min(extent, a.shape[axis], b.shape[axis])
+    if not extent:
+        return b
+    ramp = (mx.arange(extent) / extent).astype(b.dtype).reshape(-1, *[1] * (-1 - axis))
+    end = mx.split(a, [a.shape[axis] - extent], axis=axis)[1]
+    head, rest = mx.split(b, [extent], axis=axis)
+    return mx.concatenate([end + (head - end) * ramp, rest], axis=axis)
