@@ -87,6 +87,23 @@ def test_loss_has_gradients_everywhere(clips):
     assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
 
 
+def test_rates_warm_up_stay_and_fall():
+    recipe = loop.Recipe(steps=1000, warmup=100, decay=0.3)
+    assert [round(recipe.rate(step), 2) for step in (0, 49, 100, 500, 729, 999)] == [0.01, 0.5, 1, 1, 1, 0.02]
+    assert 0.4 < recipe.rate(865) < 0.6
+
+
+def test_muon_gets_the_matrices_of_blocks_and_nothing_else():
+    model = tiny.Tiny()
+    adamw, muon = loop.optimisers(model, loop.Recipe(steps=1, muon=1e-3))
+    inside = {id(p) for n, p in model.transformer.blocks.named_parameters() if p.ndim == 2}
+    assert {id(p) for p in muon.param_groups[0]["params"]} >= inside
+    assert all(p.ndim == 2 for p in muon.param_groups[0]["params"])
+    counts = [sum(p.numel() for p in o.param_groups[0]["params"]) for o in (adamw, muon)]
+    assert sum(counts) == sum(p.numel() for p in model.parameters())
+    assert len(loop.optimisers(model, loop.Recipe(steps=1))) == 1
+
+
 def test_a_stopped_training_resumes_where_it_was(tmp_path):
     def run(folder, stops):
         model = torch.nn.Linear(3, 1)
@@ -139,7 +156,7 @@ def test_untrained_vae_already_tells_colours_apart():
     vae = tiny_vae.WanVAE(tiny_vae.CONFIG).eval()
     tiny_vae.initialise(vae)
     video = tiny_vae.to_video(
-        np.stack([shapes.draw(shapes.Scene(c, "circle", "up", "plain"), 1) for c in shapes.COLOURS])
+        np.stack([shapes.draw(shapes.scene(c, "circle", "up", "plain"), 1) for c in shapes.COLOURS])
     )
     with torch.inference_mode():
         latent = vae.encode(video)[0]
