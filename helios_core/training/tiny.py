@@ -44,7 +44,7 @@ CHUNKS = 4  # chunks of a training clip
 BATCHES = (24, 24, 20)  # samples per stage and step
 CHUNK_ODDS = (0.46, 0.18, 0.18, 0.18)
 STEPS, VAE_STEPS, POLISH_STEPS, SHARDS = 6000, 1500, 1600, 40
-RECIPE = Recipe(STEPS, lr=1.5e-3, muon=4e-3, warmup=100, decay=0.3, ema=0.998)
+RECIPE = Recipe(STEPS, lr=1.5e-3, muon=8e-3, warmup=100, decay=0.3, ema=0.998)
 GENERATION = {"solver": "euler", "steps": [8, 8, 8], "cfg": 3.0, "width": shapes.SIZE, "height": shapes.SIZE}
 GENERATION |= {"boost_first_chunk": False}
 DROP_CAPTION = 0.1
