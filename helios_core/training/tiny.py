@@ -190,7 +190,7 @@ def train(clips: Clips, folder: Path, recipe: Recipe, *, compiled: bool = False)
     stages = schedule.stages(SCHEDULE)
     if compiled:
         for block in model.transformer.blocks:
-            block.compile()
+            block.compile(dynamic=False)
 
     def loss(step: int) -> dict:
         batches = Batches(clips, seed=step)

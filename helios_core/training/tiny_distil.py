@@ -122,7 +122,7 @@ def distil(model: tiny.Tiny, lessons: Lessons, folder: Path, recipe: Recipe = RE
     model.train()
     if compiled:
         for block in model.transformer.blocks:
-            block.compile()
+            block.compile(dynamic=False)
 
     def loss(step: int) -> dict:
         generator = torch.Generator().manual_seed(step)
