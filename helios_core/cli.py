@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="run a ComfyUI workflow file, without ComfyUI"))
     _add_convert(commands.add_parser("convert", help="a checkpoint into another layout, quantised if asked for"))
     commands.add_parser("doctor", help="show backends, devices, memory, model folders and checkpoints")
+    _add_bench(commands.add_parser("bench", help="how well a checkpoint of drawn shapes does what the prompt says"))
     train = commands.add_parser("train", help="train a checkpoint: helios train tiny", add_help=False)
     train.add_argument("what", choices=["tiny"], help="tiny: the checkpoint that ships with the pack")
     return root
@@ -128,6 +129,9 @@ BOUNDARY_HELP = (
 BOUNDARY_FRAMES_HELP = "how many frames of a chunk --boundary may change (default: %(default)s)"
 LORA_HELP = "a LoRA of Helios or Wan 2.1 14B: a file, or its name in models/loras; strength 1 if left out. Repeatable."
 LORA_MODE_HELP = "apply: beside the weights; merge: into copies of them; auto: apply (default: %(default)s)"
+SETTING_HELP = (
+    "a sampler setting, such as 'steps=2,2,2 solver=dmd cfg=1', or 'default', the checkpoint's own; repeatable"
+)
 SET_HELP = "change an input; NODE is a node's id, title or type, such as T5Encode.text='a red ball'. Repeatable."
 
 
@@ -150,6 +154,18 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
+def _add_bench(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("what", choices=["tiny"], help="tiny: a checkpoint trained on drawn shapes")
+    sub.add_argument("--model", default="helios-tiny", help=MODEL_HELP)
+    sub.add_argument("-o", "--output", default="bench-tiny", metavar="FOLDER", help="for the report")
+    sub.add_argument("--prompts", type=int, default=32, help="held-out prompts (default: %(default)s)")
+    sub.add_argument("--seeds", type=int, default=1, help="seeds per prompt (default: %(default)s)")
+    sub.add_argument("--chunks", type=int, default=4, help="33 frames each; 44 are a minute (default: %(default)s)")
+    sub.add_argument("--batch", type=int, default=16, help="videos that grow together (default: %(default)s)")
+    sub.add_argument("--setting", action="append", metavar="TEXT", help=SETTING_HELP)
+    sub.add_argument("--threads", type=int, help="CPU threads to compute with (default: torch's choice)")
+
+
 def _dispatch(args: argparse.Namespace, rest: list[str]) -> int:
     if args.command == "generate":
         from .commands.generate import generate
@@ -167,6 +183,10 @@ def _dispatch(args: argparse.Namespace, rest: list[str]) -> int:
         from .commands.doctor import doctor
 
         return doctor()
+    if args.command == "bench":
+        from .commands.bench import bench
+
+        return bench(args)
     from .training import tiny
 
     return tiny.main(rest) or 0

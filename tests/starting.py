@@ -5,8 +5,8 @@ import torch
 from helios_video.helios_core.training import shapes
 
 CASES = {"image": 1, "video": 70}  # what a video starts from, and how many frames that has
-DRAWN = shapes.Scene("red", "circle", "left", "striped")
-OTHER = shapes.Scene("blue", "square", "up", "plain")
+DRAWN = shapes.scene("red", "circle", "left", "striped")
+OTHER = shapes.scene("blue", "square", "up", "plain")
 
 
 def draw(frames):

@@ -7,7 +7,7 @@ from helios_video.helios_core import load, saved, video
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.training import shapes
 
-SCENE = shapes.Scene("green", "square", "right", "plain", start=(20, 40))
+SCENE = shapes.scene("green", "square", "right", "plain", starts=((20, 40),))
 
 
 @pytest.fixture(autouse=True)

@@ -262,7 +262,7 @@ def test_a_workflow_that_starts_from_something_runs(server, name, chunks):
     """ComfyUI's own Load Image and Load Video, on drawn files of another size; a run saved and loaded again."""
     import av
 
-    frames = np.concatenate([shapes.draw(shapes.Scene("red", "circle", "left", "plain"), 40)] * 2, axis=2)
+    frames = np.concatenate([shapes.draw(shapes.scene("red", "circle", "left", "plain"), 40)] * 2, axis=2)
     av.VideoFrame.from_ndarray(frames[0], format="rgb24").save(str(server.base / "input" / "example.png"))
     video.write_video(server.base / "input" / "example.mp4", frames)
     entry = server.run(twin(name))

@@ -55,7 +55,7 @@ def chunks(model, history, count, seed=2**64 - 5):
 
 STARTS = {
     "text": {},
-    "image": {"image": shapes.draw(shapes.Scene("red", "circle", "left", "striped"), 1)},
+    "image": {"image": shapes.draw(shapes.scene("red", "circle", "left", "striped"), 1)},
     "no first frame": {"keep_first_frame": False},
     "another anchor": {"skip_first_chunk": True},
     "other sizes": {"sizes": (8, 4, 2)},

@@ -11,8 +11,8 @@ from helios_video.helios_core.cli import main
 from helios_video.helios_core.training import shapes
 
 FOLDER = Path(pack.__file__).parent / "workflows"
-SCENE = shapes.Scene("red", "circle", "left", "striped")
-OTHER = shapes.Scene("blue", "square", "up", "plain")
+SCENE = shapes.scene("red", "circle", "left", "striped")
+OTHER = shapes.scene("blue", "square", "up", "plain")
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,9 @@
 """The measuring code reads drawn videos, whose truth is known, and sees what was done to them."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from helios_video.helios_core.study.shapes import read_video
 from helios_video.helios_core.training import shapes
 
@@ -21,8 +24,8 @@ def test_reads_later_chunks_that_wrap_around():
 
 
 def test_travel_is_in_pixels():
-    scene = shapes.Scene("red", "circle", "left", "plain", (48.0, 32.0))
-    x, y = read_video(shapes.draw(scene, 33)).travel
+    scene = shapes.scene("red", "circle", "left", "plain", starts=((48.0, 32.0),))
+    x, y = read_video(shapes.draw(scene, 33)).objects[0].travel
     assert abs(x + 32 * shapes.SPEED) < 1 and abs(y) < 1
 
 
@@ -36,12 +39,41 @@ def test_survives_noise_and_blur():
 
 
 def test_reversed_video_moves_the_other_way():
-    scene = shapes.Scene("blue", "square", "up", "striped", (32.0, 48.0))
-    assert read_video(shapes.draw(scene, 33)[::-1]).direction == "down"
+    scene = shapes.scene("blue", "square", "up", "striped", starts=((32.0, 48.0),))
+    assert read_video(shapes.draw(scene, 33)[::-1]).objects[0].motion == "down"
 
 
-def test_still_and_empty_videos():
-    scene = shapes.Scene("green", "triangle", "left", "plain", (32.0, 32.0))
-    assert read_video(np.repeat(shapes.draw(scene, 1), 33, axis=0)).direction is None
+def test_a_stopped_video_stands_still_and_an_empty_one_shows_nothing():
+    scene = shapes.scene("green", "triangle", "left", "plain")
+    frozen = read_video(np.repeat(shapes.draw(scene, 1), 33, axis=0))
+    assert [o.motion for o in frozen.objects] == ["still"]
+    assert not frozen.matches(scene)["motion"]
     empty = np.repeat((shapes.backdrop("plain")[None] * 255).astype(np.uint8), 33, axis=0)
-    assert read_video(empty).colour is None
+    assert read_video(empty).objects == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"things": (shapes.Thing("red", "square"), shapes.Thing("blue", "ring"))}, {"shape"}),
+        ({"things": (shapes.Thing("red", "circle"), shapes.Thing("green", "ring"))}, {"colour"}),
+        ({"things": (shapes.Thing("red", "circle"),), "starts": ((40.0, 16.0),)}, {"count"}),
+        ({"motion": "right"}, {"motion"}),
+        ({"background": "checkered"}, {"background"}),
+    ],
+)
+def test_each_wrong_attribute_is_counted_alone(change, wrong):
+    """What is asked for differs from what is drawn in one attribute; only that one is wrong."""
+    drawn = shapes.scene("red", "circle", "left", "striped", starts=((40.0, 16.0), (40.0, 48.0)))
+    drawn = replace(drawn, things=(shapes.Thing("red", "circle"), shapes.Thing("blue", "ring")))
+    asked = replace(drawn, **change)
+    found = read_video(shapes.draw(drawn, 33)).matches(asked)
+    assert {name for name, right in found.items() if not right} == wrong
+
+
+def test_held_out_scenes_are_a_tenth_and_never_trained_on():
+    rng = np.random.default_rng(0)
+    assert not any(shapes.random_scene(rng, held_out=False).held_out() for _ in range(50))
+    assert all(shapes.random_scene(rng, held_out=True).held_out() for _ in range(20))
+    share = np.mean([shapes.random_scene(rng).held_out() for _ in range(1000)])
+    assert 0.05 < share < 0.15

@@ -48,15 +48,15 @@ def test_diffusers_opens_the_same_networks():
 @pytest.mark.parametrize(
     ("scene", "seed"),
     [
-        (shapes.Scene("red", "circle", "left", "plain"), 0),
-        (shapes.Scene("blue", "square", "down", "striped"), 1),
-        (shapes.Scene("yellow", "triangle", "right", "plain"), 2),
+        (shapes.scene("red", "circle", "left", "plain"), 0),
+        (shapes.scene("blue", "square", "down", "striped"), 1),
+        (shapes.scene("yellow", "triangle", "right", "plain"), 2),
     ],
 )
 def test_colour_background_and_motion_follow_the_prompt(helios, scene, seed):
     reading = read_video(first_chunk(helios, scene.caption(), seed))
-    assert (reading.colour, reading.background) == (scene.colour, scene.background)
-    assert reading.direction == scene.direction
+    found = reading.matches(scene)
+    assert found["colour"] and found["background"] and found["motion"]
 
 
 def test_unconditional_differs_from_the_prompt(helios):

@@ -1,11 +1,14 @@
 """The training code: objective, history corruption, resuming, and the folder it writes."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from helios_video.helios_core import pyramid, schedule
 from helios_video.helios_core.history import History
-from helios_video.helios_core.training import loop, shapes, tiny, tiny_files, tiny_vae
+from helios_video.helios_core.training import loop, shapes, tiny, tiny_distil, tiny_files, tiny_vae
 
 STAGES = schedule.stages(tiny.SCHEDULE)
 
@@ -79,6 +82,23 @@ def test_loss_has_gradients_everywhere(clips):
     assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
 
 
+def test_rates_warm_up_stay_and_fall():
+    recipe = loop.Recipe(steps=1000, warmup=100, decay=0.3)
+    assert [round(recipe.rate(step), 2) for step in (0, 49, 100, 500, 729, 999)] == [0.01, 0.5, 1, 1, 1, 0.02]
+    assert 0.4 < recipe.rate(865) < 0.6
+
+
+def test_muon_gets_the_matrices_of_blocks_and_nothing_else():
+    model = tiny.Tiny()
+    adamw, muon = loop.optimisers(model, loop.Recipe(steps=1, muon=1e-3))
+    inside = {id(p) for n, p in model.transformer.blocks.named_parameters() if p.ndim == 2}
+    assert {id(p) for p in muon.param_groups[0]["params"]} >= inside
+    assert all(p.ndim == 2 for p in muon.param_groups[0]["params"])
+    counts = [sum(p.numel() for p in o.param_groups[0]["params"]) for o in (adamw, muon)]
+    assert sum(counts) == sum(p.numel() for p in model.parameters())
+    assert len(loop.optimisers(model, loop.Recipe(steps=1))) == 1
+
+
 def test_a_stopped_training_resumes_where_it_was(tmp_path):
     def run(folder, stops):
         model = torch.nn.Linear(3, 1)
@@ -131,8 +151,65 @@ def test_untrained_vae_already_tells_colours_apart():
     vae = tiny_vae.WanVAE(tiny_vae.CONFIG).eval()
     tiny_vae.initialise(vae)
     video = tiny_vae.to_video(
-        np.stack([shapes.draw(shapes.Scene(c, "circle", "up", "plain"), 1) for c in shapes.COLOURS])
+        np.stack([shapes.draw(shapes.scene(c, "circle", "up", "plain"), 1) for c in shapes.COLOURS])
     )
     with torch.inference_mode():
         latent = vae.encode(video)[0]
     assert latent.flatten(1).std(0).mean() > 0.05
+
+
+@pytest.fixture(scope="module")
+def lessons(tmp_path_factory):
+    """Two batches of a teacher with random weights and one step per stage, whose answers the student can know."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(tiny_distil, "TEACHER", tiny_distil.sampler.Plan(tiny.SCHEDULE, (2, 2, 2), "euler"))
+    patch.setattr(tiny_distil, "BATCH", 3)
+    torch.manual_seed(0)
+    teacher = tiny.Tiny().eval()
+    torch.nn.init.normal_(teacher.transformer.proj_out.weight, std=0.05)
+    tokenizer = tiny_files.build_tokenizer(tiny.TEXT["vocab_size"])
+    folder = tmp_path_factory.mktemp("lessons")
+    made = tiny_distil.make_lessons(teacher, tokenizer, folder, rounds=2, chunks=2)
+    patch.setattr(tiny_distil, "make_round", None)  # what lies in the folder is not made again
+    again = tiny_distil.make_lessons(teacher, tokenizer, folder, rounds=2, chunks=2)
+    patch.undo()
+    assert torch.equal(again.ends[2], made.ends[2])
+    return teacher, made
+
+
+def test_lessons_hold_every_stage_and_the_history_before_it(lessons):
+    _, made = lessons
+    assert [tuple(s.shape) for s in made.starts] == [(12, 16, 9, n, n) for n in (2, 4, 8)]
+    assert [s.shape for s in made.ends] == [s.shape for s in made.starts]
+    first, second = slice(0, 3), slice(3, 6)
+    assert not made.windows[first].any() and not made.anchors[first].any()
+    assert torch.equal(made.windows[second][:, :, -9:], made.ends[2][first])
+    assert torch.equal(made.anchors[second], made.ends[2][first][:, :, :1])
+    assert torch.equal(made.ids[first], made.ids[second])
+
+
+def test_a_student_that_knows_the_answer_has_no_loss(lessons):
+    """With an end point that the network's own first step gives, the first step's share of the loss is zero."""
+    teacher, made = lessons
+    pick = torch.arange(4)
+    with torch.no_grad():
+        lost = [float(tiny_distil.stage_loss(teacher, made, i, pick)) for i in range(3)]
+    assert all(0 < value < 10 for value in lost)
+    step = schedule.steps(tiny.SCHEDULE, 0, 2, tokens=0, solver="dmd")[0]
+    start = made.starts[0][pick].float()
+    with torch.no_grad():
+        text = teacher.transformer.text_context(teacher.encode(made.ids[pick]))
+        history = History(made.windows[pick].float(), made.anchors[pick].float())
+        context = teacher.transformer.history_context(history.parts(9))
+        end = start - step.sigma * teacher.transformer(start, torch.tensor([float(int(step.t))]), text, context)
+        known = replace(made, ends=(end, *made.ends[1:]), starts=(start, *made.starts[1:]))
+        assert float(tiny_distil.stage_loss(teacher, known, 0, pick)) < lost[0]
+
+
+def test_distilling_lowers_the_loss(lessons, tmp_path):
+    teacher, made = lessons
+    recipe = loop.Recipe(steps=12, lr=3e-4, muon=1e-3, warmup=2, decay=0.5, ema=0.5, log_every=4)
+    tiny_distil.distil(copy.deepcopy(teacher), made, tmp_path, recipe)
+    rows = (tmp_path / "tiny_distilled.csv").read_text().splitlines()
+    losses = [float(row.split(",")[2]) for row in rows[1:]]
+    assert losses[-1] < losses[0]

@@ -1,4 +1,4 @@
-"""Reads colour, shape, direction and background of helios-tiny's videos from the pixels alone."""
+"""Reads objects, colours, shapes, motion and background of helios-tiny's videos from the pixels alone."""
 
 from __future__ import annotations
 
@@ -10,36 +10,83 @@ import numpy as np
 from ..training import shapes
 
 THRESHOLD = 0.22  # largest channel difference from the backdrop that still counts as backdrop, 0..1
-RADII = np.arange(8.0, 13.1, 1.0)
+LEAST_SHARE = 0.15  # of the pixels that are not backdrop: fewer of a colour are edges, not an object
+LEAST_PIXELS = 20  # per frame
+RADII = np.arange(6.0, 16.1, 1.0)
+TRAVEL, SWING, GROWTH = (
+    12.0,
+    3.0,
+    1.5,
+)  # pixels over the video, pixels of standard deviation, largest over smallest area
+
+
+@dataclass(frozen=True)
+class Found:
+    """One object. travel: (x, y) pixels over the video; motion is None if its path fits none; overlap: IoU 0..1."""
+
+    colour: str
+    shape: str
+    motion: str | None
+    travel: tuple[float, float]
+    overlap: float
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a video shows. A direction is None when nothing moves; colour and shape are None when nothing is there."""
+    """What a video shows, from the largest object to the smallest."""
 
-    colour: str | None
-    shape: str | None
-    direction: str | None
+    objects: tuple[Found, ...]
     background: str
-    travel: tuple[float, float]
-    overlap: float
 
     def matches(self, scene: shapes.Scene) -> dict[str, bool]:
-        return {k: getattr(self, k) == getattr(scene, k) for k in ("colour", "shape", "direction", "background")}
+        """Per attribute, whether it is what the scene asked for. An object too many spoils only the count."""
+        found = {o.colour: o.shape for o in self.objects}
+        wanted = {t.colour: t.shape for t in scene.things}
+        colour = set(found) >= set(wanted)
+        shape = found | wanted == found if colour else sorted(found.values()) == sorted(wanted.values())
+        return {
+            "colour": colour,
+            "shape": shape,
+            "motion": {o.motion for o in self.objects} == {scene.motion},
+            "background": self.background == scene.background,
+            "count": len(self.objects) == len(scene.things),
+        }
 
 
 def read_video(frames: np.ndarray) -> Reading:
-    """Reads uint8 frames [t h w 3] of helios-tiny's size. travel: (x, y) pixels over the video; overlap: IoU 0..1."""
+    """Reads uint8 frames [t h w 3] of helios-tiny's size, one chunk or more."""
     video = frames.astype(np.float64) / 255
     errors = {name: np.median(abs(video - shapes.backdrop(name)), axis=(0, 3)).mean() for name in shapes.BACKGROUNDS}
     background = min(errors, key=errors.get)
-    masks = abs(video - shapes.backdrop(background)).max(-1) > THRESHOLD
-    if masks.sum(axis=(1, 2)).mean() < 20:
-        return Reading(None, None, None, background, (0.0, 0.0), 0.0)
+    anything = abs(video - shapes.backdrop(background)).max(-1) > THRESHOLD
+    if anything.sum() < LEAST_PIXELS * len(frames):
+        return Reading((), background)
+    nearest = np.full(anything.shape, -1)
+    distances = [np.linalg.norm(video[anything] - np.array(rgb), axis=-1) for rgb in shapes.COLOURS.values()]
+    nearest[anything] = np.argmin(distances, axis=0)
+    sizes = np.bincount(nearest[anything], minlength=len(shapes.COLOURS))
+    kept = [i for i in np.argsort(-sizes) if sizes[i] >= max(LEAST_SHARE * sizes.sum(), LEAST_PIXELS * len(frames))]
+    near = nearest_of(distances, kept, anything)
+    return Reading(tuple(read_object(near == i, list(shapes.COLOURS)[i]) for i in kept), background)
+
+
+def nearest_of(distances: list[np.ndarray], kept: list[int], anything: np.ndarray) -> np.ndarray:
+    """Every pixel that is not backdrop, given to the nearest of the colours that are objects; elsewhere -1."""
+    out = np.full(anything.shape, -1)
+    if kept:
+        out[anything] = np.array(kept)[np.argmin([distances[i] for i in kept], axis=0)]
+    return out
+
+
+def read_object(masks: np.ndarray, colour: str) -> Found:
+    """masks [t h w]: where the object is."""
     path = np.stack([centre(mask) for mask in masks])
-    travel = np.nansum((np.diff(path, axis=0) + shapes.SIZE / 2) % shapes.SIZE - shapes.SIZE / 2, axis=0)
+    seen = ~np.isnan(path).any(1)
+    steps = (np.diff(path[seen], axis=0) + shapes.SIZE / 2) % shapes.SIZE - shapes.SIZE / 2
+    line = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
     shape, overlap = find_shape(masks, path)
-    return Reading(find_colour(video, masks), shape, find_direction(travel), background, tuple(travel), overlap)
+    motion = find_motion(line, masks[seen].sum(axis=(1, 2)))
+    return Found(colour, shape, motion, tuple(float(v) for v in line[-1]), overlap)
 
 
 def centre(mask: np.ndarray) -> np.ndarray:
@@ -52,31 +99,33 @@ def centre(mask: np.ndarray) -> np.ndarray:
     return np.array(angles) * shapes.SIZE / (2 * np.pi)
 
 
-def find_colour(video: np.ndarray, masks: np.ndarray) -> str:
-    """The vocabulary's colour nearest to the median object pixel."""
-    colour = np.median(video[masks], axis=0)
-    return min(shapes.COLOURS, key=lambda name: np.linalg.norm(colour - np.array(shapes.COLOURS[name])))
-
-
-def find_direction(travel: np.ndarray, least: float = 6.0) -> str | None:
-    """The vocabulary's direction nearest to the travel; None below `least` pixels."""
-    if np.linalg.norm(travel) < least:
-        return None
-    return max(shapes.DIRECTIONS, key=lambda name: float(np.dot(travel, shapes.DIRECTIONS[name])))
+def find_motion(line: np.ndarray, areas: np.ndarray) -> str | None:
+    """The vocabulary's motion of a path [t 2] without jumps and the areas [t] along it."""
+    swing = line.std(0)
+    if np.linalg.norm(line[-1]) >= TRAVEL and np.linalg.norm(line[-1]) > 2 * swing.max():
+        return max(shapes.DIRECTIONS, key=lambda name: float(np.dot(line[-1], shapes.DIRECTIONS[name])))
+    if swing.min() >= SWING:
+        return "circling"
+    if swing.max() >= SWING:
+        return "bouncing" if swing[1] > swing[0] else None
+    low, high = np.percentile(areas, (10, 90))
+    return "growing" if high > GROWTH * low else "still"
 
 
 def find_shape(masks: np.ndarray, path: np.ndarray) -> tuple[str, float]:
-    """The shape whose outline overlaps the masks best (mean IoU over every fourth frame), with its IoU."""
+    """The shape whose outline overlaps the masks best (mean over every fourth frame of the best IoU), with its IoU."""
     picks = [i for i in range(0, len(masks), 4) if not np.isnan(path[i]).any()]
     scores = {}
     for name in shapes.SHAPES:
+        rows = []
         for radius in RADII:
             # the centre of mass of a triangle drawn here lies above the centre it is drawn at
             outline = shapes.coverage(name, path[picks] - offset(name, radius), radius) > 0.5
             both, either = (masks[picks] & outline).sum((1, 2)), (masks[picks] | outline).sum((1, 2))
-            scores[name, radius] = float((both / np.maximum(either, 1)).mean())
+            rows.append(both / np.maximum(either, 1))
+        scores[name] = float(np.max(rows, axis=0).mean())
     best = max(scores, key=scores.get)
-    return best[0], scores[best]
+    return best, scores[best]
 
 
 @lru_cache

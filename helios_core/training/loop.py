@@ -1,4 +1,6 @@
-"""The one training loop: AdamW with warm-up and cosine decay, EMA, a log, and checkpoints to resume from."""
+"""The one training loop: AdamW, and Muon for the matrices of blocks; warm-up, plateau, cosine decay; an average of the
+weights, a log, and checkpoints to resume from.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,16 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast to train. Steps are optimiser steps."""
+    """How long and how fast to train. Steps are optimiser steps.
+
+    muon: learning rate for the matrices inside `blocks`; 0 leaves all to AdamW. decay: the share of the steps, at the
+    end, over which the rates fall; a run is extended from any checkpoint of the plateau before it.
+    """
 
     steps: int
     lr: float = 1e-3
+    muon: float = 0.0
+    decay: float = 1.0
     warmup: int = 100
     weight_decay: float = 0.01
     ema: float = 0.998
@@ -26,11 +34,25 @@ class Recipe:
     log_every: int = 20
 
     def rate(self, step: int) -> float:
-        """Learning rate at a step: linear warm-up, then cosine to a fiftieth."""
+        """Share of the learning rates at a step: linear warm-up, plateau, then cosine to a fiftieth."""
         if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
-        part = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, part))))
+            return (step + 1) / self.warmup
+        length = self.decay * (self.steps - self.warmup)
+        part = (step - (self.steps - length)) / max(1, length)
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, part))))
+
+
+def optimisers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW for everything, or Muon (Jordan et al. 2024) for the matrices of blocks and AdamW for the rest."""
+    inner = [p for n, p in model.named_parameters() if recipe.muon and p.ndim == 2 and ".blocks." in n]
+    chosen = set(map(id, inner))
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    made = [torch.optim.AdamW(rest, recipe.lr, (0.9, 0.98), weight_decay=recipe.weight_decay)]
+    if inner:
+        made.append(
+            torch.optim.Muon(inner, recipe.muon, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
+        )
+    return made
 
 
 def fit(model: nn.Module, loss, recipe: Recipe, file: Path) -> nn.Module:
@@ -39,20 +61,23 @@ def fit(model: nn.Module, loss, recipe: Recipe, file: Path) -> nn.Module:
     loss: function of the step number to a dict of scalar tensors; "loss" is minimised, all are logged.
     file: checkpoint; if it is there the run goes on from it. The log stands beside it as .csv.
     """
-    optimiser = torch.optim.AdamW(model.parameters(), recipe.lr, (0.9, 0.98), weight_decay=recipe.weight_decay)
+    made = optimisers(model, recipe)
+    rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in made]
     average = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)
     )
-    first = _resume(model, average, optimiser, file)
+    first = _resume(model, average, made, file)
     start, sums = time.time(), {}
     for step in range(first, recipe.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.rate(step)
+        for optimiser, own in zip(made, rates):
+            for group, rate in zip(optimiser.param_groups, own):
+                group["lr"] = rate * recipe.rate(step)
         values = loss(step)
         values["loss"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser in made:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         average.update_parameters(model)
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value.detach()
@@ -60,24 +85,26 @@ def fit(model: nn.Module, loss, recipe: Recipe, file: Path) -> nn.Module:
             _log(file.with_suffix(".csv"), step + 1, {k: float(v) / recipe.log_every for k, v in sums.items()}, start)
             sums = {}
         if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
-            _save(model, average, optimiser, step + 1, file)
+            _save(model, average, made, step + 1, file)
     model.load_state_dict(average.module.state_dict())
     return model
 
 
-def _resume(model, average, optimiser, file: Path) -> int:
+def _resume(model, average, made, file: Path) -> int:
     if not file.is_file():
         return 0
     state = torch.load(file, map_location=next(model.parameters()).device, weights_only=True)
     model.load_state_dict(state["model"])
     average.load_state_dict(state["average"])
-    optimiser.load_state_dict(state["optimiser"])
+    for optimiser, kept in zip(made, state["optimisers"], strict=True):
+        optimiser.load_state_dict(kept)
     return state["step"]
 
 
-def _save(model, average, optimiser, step: int, file: Path) -> None:
+def _save(model, average, made, step: int, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    state = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
+    state = {"model": model.state_dict(), "average": average.state_dict()}
+    state["optimisers"] = [optimiser.state_dict() for optimiser in made]
     partial = file.with_suffix(".partial")
     torch.save({**state, "step": step}, partial)
     partial.replace(file)

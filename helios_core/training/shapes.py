@@ -1,64 +1,119 @@
-"""Procedurally drawn videos with captions: one coloured shape that moves across a plain or striped background.
+"""Procedurally drawn videos with captions: one or two coloured shapes in motion before a background.
 
-A scene begins with its shape on the side it comes from, so that the first chunk crosses the middle. What leaves the
-picture on one side enters on the other, so a direction stays true for any length of video.
+Every motion goes on for any length of video. What leaves the picture on one side enters on the other, so a direction
+stays true; what bounces, circles or grows repeats once per chunk. A straight path begins on the side it comes from, so
+that the first chunk crosses the middle.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from zlib import crc32
 
 import numpy as np
 
 SIZE = 64  # pixels, square
-SPEED = 1.0  # pixels per frame
-RADIUS = (9.0, 12.0)  # pixels
+SPEED = 1.0  # pixels per frame on a straight line
+PERIOD = 33  # frames of what repeats
+BOUNCE, ORBIT, GROWTH = 10.0, 8.0, 0.3  # pixels up and down, pixels of the circle's radius, share of the radius
+RADIUS, RADIUS_OF_TWO = (10.0, 13.0), (9.0, 11.0)  # pixels
+TWO = 0.25  # share of scenes with two objects
+HELD_OUT = 10  # one in so many combinations is never trained on
 
 COLOURS = {
     "red": (0.90, 0.10, 0.10),
-    "green": (0.10, 0.75, 0.15),
-    "blue": (0.15, 0.25, 0.95),
-    "yellow": (0.95, 0.85, 0.10),
-    "purple": (0.65, 0.15, 0.80),
+    "green": (0.10, 0.65, 0.15),
+    "blue": (0.15, 0.20, 0.95),
+    "yellow": (0.95, 0.90, 0.10),
+    "purple": (0.60, 0.10, 0.75),
     "white": (0.97, 0.97, 0.97),
+    "orange": (0.98, 0.50, 0.05),
+    "cyan": (0.10, 0.85, 0.95),
 }
-SHAPES = ("circle", "square", "triangle")
+SHAPES = ("circle", "square", "triangle", "ring")
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # (x, y), y grows downwards
-BACKGROUNDS = ("plain", "striped")
+MOTIONS = {  # motion -> two ways to say it
+    "left": ("moving left", "moving to the left"),
+    "right": ("moving right", "moving to the right"),
+    "up": ("moving up", "rising"),
+    "down": ("moving down", "falling"),
+    "still": ("standing still", "not moving"),
+    "bouncing": ("bouncing up and down", "bouncing"),
+    "circling": ("moving in a circle", "circling"),
+    "growing": ("growing and shrinking", "pulsing"),
+}
+BACKGROUNDS = ("plain", "striped", "checkered")
+
+
+@dataclass(frozen=True)
+class Thing:
+    colour: str
+    shape: str
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What one video shows. start: (x, y) of the centre in frame 0, pixels."""
+    """What one video shows.
 
-    colour: str
-    shape: str
-    direction: str
+    starts: (x, y) of each object's centre in frame 0, before what repeats, pixels. phase: of what repeats, in turns.
+    """
+
+    things: tuple[Thing, ...]
+    motion: str
     background: str
-    start: tuple[float, float] = (SIZE / 2, SIZE / 2)
-    radius: float = 10.5
+    starts: tuple[tuple[float, float], ...] = ((SIZE / 2, SIZE / 2),)
+    radius: float = 11.5
+    phase: float = 0.0
 
     def caption(self, variant: int = 0) -> str:
         """One of three ways to say it; a plain background may go unsaid."""
-        text = f"a {self.colour} {self.shape} moving "
-        text += f"to the {self.direction}" if variant == 1 and self.direction in ("left", "right") else self.direction
+        text = " and ".join(f"a{'n' if t.colour == 'orange' else ''} {t.colour} {t.shape}" for t in self.things)
+        text += " " + MOTIONS[self.motion][variant == 1]
         if self.background == "plain" and variant == 2:
             return text
         return f"{text} on a {self.background} background"
 
+    def held_out(self) -> bool:
+        """Whether this combination is kept from training, to test on: by a hash of what it shows."""
+        return crc32(self.caption().encode()) % HELD_OUT == 0
 
-def random_scene(rng: np.random.Generator) -> Scene:
-    """A scene drawn evenly from the vocabulary."""
-    direction = str(rng.choice(list(DIRECTIONS)))
-    along = SIZE / 2 - 16 * sum(DIRECTIONS[direction]) + rng.uniform(-5, 5)
-    across = rng.uniform(SIZE * 0.25, SIZE * 0.75)
+
+def scene(colour: str, shape: str, motion: str, background: str, **geometry) -> Scene:
+    """A scene of one object."""
+    return Scene((Thing(colour, shape),), motion, background, **geometry)
+
+
+def resized(scene: Scene, radius: float) -> Scene:
+    """The same scene with objects of another radius, pixels."""
+    return replace(scene, radius=radius)
+
+
+def random_scene(rng: np.random.Generator, held_out: bool | None = None) -> Scene:
+    """A scene drawn evenly. held_out: only from what training never shows, or only from the rest; None: from all."""
+    while True:
+        found = place(rng, 2 if rng.random() < TWO else 1, str(rng.choice(list(MOTIONS))))
+        if held_out is None or found.held_out() == held_out:
+            return found
+
+
+def place(rng: np.random.Generator, count: int, motion: str) -> Scene:
+    """Objects of different colours, side by side across their direction, drawn at random."""
+    colours = rng.choice(list(COLOURS), count, replace=False)
+    way = DIRECTIONS.get(motion, (0, 0))
+    along = SIZE / 2 - 16 * sum(way) + rng.uniform(-5, 5)
+    reach = SIZE * 0.25 if any(way) else SIZE * 0.15
+    across = rng.uniform(-reach, reach) + SIZE / 2
+    if count == 2:
+        gap = rng.uniform(15, 17)
+        across = rng.uniform(-3, 3) + SIZE / 2 + np.array([-gap, gap])
+    starts = [(along, a) if way[0] else (a, along) for a in np.atleast_1d(across)]
     return Scene(
-        colour=str(rng.choice(list(COLOURS))),
-        shape=str(rng.choice(SHAPES)),
-        direction=direction,
+        things=tuple(Thing(str(c), str(rng.choice(SHAPES))) for c in colours),
+        motion=motion,
         background=str(rng.choice(BACKGROUNDS)),
-        start=(float(along), float(across)) if DIRECTIONS[direction][0] else (float(across), float(along)),
-        radius=float(rng.uniform(*RADIUS)),
+        starts=tuple((float(x), float(y)) for x, y in starts),
+        radius=float(rng.uniform(*(RADIUS if count == 1 else RADIUS_OF_TWO))),
+        phase=float(rng.uniform()),
     )
 
 
@@ -67,31 +122,53 @@ def backdrop(name: str) -> np.ndarray:
     y, x = np.mgrid[:SIZE, :SIZE]
     if name == "plain":
         grey = np.full((SIZE, SIZE), 0.28)
-    else:
+    elif name == "striped":
         grey = np.where((x + y) % 16 < 8, 0.18, 0.42)
+    else:
+        grey = np.where((x // 8 + y // 8) % 2, 0.18, 0.42)
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
-def coverage(shape: str, centres: np.ndarray, radius: float) -> np.ndarray:
-    """How much of each pixel the shape covers, on a torus. centres [t, 2] in pixels -> [t, h, w] in 0..1."""
+def coverage(shape: str, centres: np.ndarray, radius: float | np.ndarray) -> np.ndarray:
+    """How much of each pixel the shape covers, on a torus. centres [t, 2], radius or [t]: pixels -> [t, h, w], 0..1."""
     y, x = np.mgrid[:SIZE, :SIZE] + 0.5
     dx = (x - centres[:, 0, None, None] + SIZE / 2) % SIZE - SIZE / 2
     dy = (y - centres[:, 1, None, None] + SIZE / 2) % SIZE - SIZE / 2
+    radius = np.broadcast_to(radius, len(centres))[:, None, None]
     if shape == "circle":
         distance = np.hypot(dx, dy) - radius
     elif shape == "square":
         distance = np.maximum(abs(dx), abs(dy)) - 0.88 * radius
+    elif shape == "ring":
+        distance = abs(np.hypot(dx, dy) - 0.76 * radius) - 0.24 * radius
     else:  # equilateral, pointing up
         distance = np.maximum(dy, 0.866 * abs(dx) - 0.5 * dy) - 0.62 * radius
     return np.clip(0.5 - distance, 0, 1)
 
 
+def path(scene: Scene, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(shift [t, 2] from the start, radius [t]) at frames `time` [t], pixels."""
+    turn = 2 * np.pi * (time / PERIOD + scene.phase)
+    radius = np.full(len(time), scene.radius)
+    shift = np.zeros((len(time), 2))
+    if scene.motion in DIRECTIONS:
+        shift = SPEED * time[:, None] * np.array(DIRECTIONS[scene.motion], float)
+    elif scene.motion == "bouncing":
+        shift[:, 1] = BOUNCE * (1 - 2 * abs(np.sin(turn / 2)))  # a ball's: fast at the ground, slow at the top
+    elif scene.motion == "circling":
+        shift = ORBIT * np.stack([np.cos(turn), np.sin(turn)], axis=-1)
+    elif scene.motion == "growing":
+        radius = scene.radius * (1 + GROWTH * np.sin(turn))
+    return shift, radius
+
+
 def draw(scene: Scene, frames: int, *, first: int = 0) -> np.ndarray:
     """The scene's frames first .. first + frames - 1 as uint8 [t, h, w, 3]."""
-    time = np.arange(first, first + frames)[:, None]
-    centres = np.array(scene.start) + SPEED * time * np.array(DIRECTIONS[scene.direction])
-    alpha = coverage(scene.shape, centres, scene.radius)[..., None]
-    picture = (1 - alpha) * backdrop(scene.background) + alpha * np.array(COLOURS[scene.colour])
+    shift, radius = path(scene, np.arange(first, first + frames))
+    picture = backdrop(scene.background)[None]
+    for thing, start in zip(scene.things, scene.starts, strict=True):
+        alpha = coverage(thing.shape, np.array(start) + shift, radius)[..., None]
+        picture = (1 - alpha) * picture + alpha * np.array(COLOURS[thing.colour])
     return np.round(picture * 255).astype(np.uint8)
 
 

@@ -9,12 +9,13 @@ and decide what moves where, so they get larger batches. The text encoder is tra
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .. import pyramid, schedule
 from ..backends.torch.transformer import HeliosTransformer
@@ -37,11 +38,13 @@ TEXT = dict(d_model=64, d_kv=16, num_heads=4, d_ff=128, num_layers=2)
 TEXT |= dict(vocab_size=320, feed_forward_proj="gated-gelu", dropout_rate=0.0, tie_word_embeddings=True)
 TEXT |= dict(relative_attention_num_buckets=16, relative_attention_max_distance=32)
 TEXT_LENGTH = 512
+CAPTION_LENGTH = 24  # tokens of the longest caption, with the end
 CHUNK = 9  # latent frames
 CHUNKS = 4  # chunks of a training clip
-BATCHES = (32, 24, 12)  # samples per stage and step
+BATCHES = (24, 24, 20)  # samples per stage and step
 CHUNK_ODDS = (0.46, 0.18, 0.18, 0.18)
-STEPS, VAE_STEPS, POLISH_STEPS, SHARDS, LEARNING_RATE = 3500, 800, 1600, 12, 1.5e-3
+STEPS, VAE_STEPS, POLISH_STEPS, SHARDS = 6000, 1500, 1600, 40
+RECIPE = Recipe(STEPS, lr=1.5e-3, muon=8e-3, warmup=100, decay=0.3, ema=0.998)
 GENERATION = {"solver": "euler", "steps": [8, 8, 8], "cfg": 3.0, "width": shapes.SIZE, "height": shapes.SIZE}
 GENERATION |= {"boost_first_chunk": False}
 DROP_CAPTION = 0.1
@@ -77,7 +80,7 @@ class Clips:
     empty: Tensor
 
 
-def tokenise(tokenizer, texts: list[str], length: int = 12) -> Tensor:
+def tokenise(tokenizer, texts: list[str], length: int = CAPTION_LENGTH) -> Tensor:
     """Token ids [b length], padded with 0. tokenizer: of the tokenizers package."""
     rows = [row.ids[:length] for row in tokenizer.encode_batch(texts)]
     return torch.tensor([row + [0] * (length - len(row)) for row in rows])
@@ -87,14 +90,14 @@ def tokenise(tokenizer, texts: list[str], length: int = 12) -> Tensor:
 def encode_shard(vae, tokenizer, index: int, clips: int = 50) -> dict[str, Tensor]:
     """Clips of one shard, encoded chunk by chunk as in inference: raw latents and caption ids."""
     rng = np.random.default_rng((index, 7))
-    scenes = [shapes.random_scene(rng) for _ in range(clips)]
+    scenes = [shapes.random_scene(rng, held_out=False) for _ in range(clips)]
     rows = []
     for scene in scenes:
         video = shapes.draw(scene, 33 * CHUNKS).reshape(CHUNKS, 33, shapes.SIZE, shapes.SIZE, 3)
         mean = vae.encode(tiny_vae.to_video(video))[0]
         rows.append(torch.cat(list(mean), dim=1))
     ids = torch.stack([tokenise(tokenizer, [s.caption(v) for v in range(3)]) for s in scenes])
-    return {"latents": torch.stack(rows), "ids": ids}
+    return {"latents": torch.stack(rows).half(), "ids": ids}
 
 
 def load_clips(folder: Path, vae, tokenizer, shards: int, stats) -> Clips:
@@ -110,7 +113,7 @@ def load_clips(folder: Path, vae, tokenizer, shards: int, stats) -> Clips:
             file.with_suffix(".partial").replace(file)
         parts.append(load_file(file))
     mean, std = (torch.tensor(s).view(1, -1, 1, 1, 1) for s in stats)
-    latents = (torch.cat([p["latents"] for p in parts]) - mean) / std
+    latents = (torch.cat([p["latents"] for p in parts]).float() - mean) / std
     return Clips(latents, torch.cat([p["ids"] for p in parts]), tokenise(tokenizer, [""]))
 
 
@@ -180,19 +183,23 @@ def stage_loss(model: Tiny, batches: Batches, stage: schedule.Stage, n: int) -> 
     return ((velocity - target) ** 2).mean() / (target**2).mean()
 
 
-def train(clips: Clips, folder: Path, *, steps: int, lr: float) -> Tiny:
-    """The trained pair; checkpoints and the log in `folder`."""
+def train(clips: Clips, folder: Path, recipe: Recipe, *, compiled: bool = False) -> Tiny:
+    """The trained pair; checkpoints and the log in `folder`. compiled: blocks through torch.compile."""
     torch.manual_seed(0)
     model = Tiny()
     stages = schedule.stages(SCHEDULE)
+    if compiled:
+        for block in model.transformer.blocks:
+            block.compile(dynamic=False)
 
     def loss(step: int) -> dict:
         batches = Batches(clips, seed=step)
-        with torch.autocast("cpu", torch.bfloat16):
+        # torch's fused attention is slow backwards on a CPU at these sizes
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             losses = [stage_loss(model, batches, s, n) for s, n in zip(stages, BATCHES, strict=True)]
         return {"loss": sum(losses), **{f"stage{i}": v for i, v in enumerate(losses)}}
 
-    return fit(model, loss, Recipe(steps=steps, lr=lr, warmup=150, ema=0.998), folder / "tiny.pt").eval()
+    return fit(model, loss, recipe, folder / "tiny.pt").eval()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -204,6 +211,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--vae-steps", type=int, default=VAE_STEPS, help="optimiser steps of the VAE")
     parser.add_argument("--polish-steps", type=int, default=POLISH_STEPS, help="further steps of the VAE's decoder")
     parser.add_argument("--shards", type=int, default=SHARDS, help="shards of 50 training clips")
+    parser.add_argument(
+        "--compile", action="store_true", help="through torch.compile: a fifth faster, needs a compiler"
+    )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
     args = parser.parse_args(argv)
     if args.threads:
@@ -212,7 +222,7 @@ def main(argv: list[str] | None = None) -> int:
     vae = tiny_vae.train(args.folder, steps=args.vae_steps)
     stats = tiny_vae.measure_latents(vae)
     clips = load_clips(args.folder / "clips", vae, tokenizer, args.shards, stats)
-    model = train(clips, args.folder, steps=args.steps, lr=LEARNING_RATE)
+    model = train(clips, args.folder, replace(RECIPE, steps=args.steps), compiled=args.compile)
     vae = tiny_vae.polish(vae, args.folder, steps=args.polish_steps)
     write_checkpoint(args.output, model, vae, tokenizer, stats)
     print(args.output)

@@ -35,14 +35,15 @@ def build_tokenizer(vocab_size: int):
 
 
 def all_captions() -> list[str]:
-    """Every caption of the vocabulary, in every way to say it."""
-    scenes = (
-        shapes.Scene(colour, shape, direction, background)
+    """Every caption of one object in every way to say it, and some of two."""
+    scenes = [
+        shapes.scene(colour, shape, motion, background)
         for colour in shapes.COLOURS
         for shape in shapes.SHAPES
-        for direction in shapes.DIRECTIONS
+        for motion in shapes.MOTIONS
         for background in shapes.BACKGROUNDS
-    )
+    ]
+    scenes += [replace(s, things=s.things + t.things) for s, t in zip(scenes[::7], scenes[::-7])]
     return [scene.caption(variant) for scene in scenes for variant in range(3)]
 
 

@@ -15,7 +15,7 @@ from helios_video.helios_core.history import History
 from helios_video.helios_core.study.shapes import read_video
 from helios_video.helios_core.training import shapes
 
-ATTRIBUTES = ("colour", "shape", "direction", "background")
+ATTRIBUTES = ("colour", "shape", "motion", "background", "count")
 
 
 def batches(scenes, size):
@@ -48,7 +48,7 @@ def main():
     torch.set_num_threads(args.threads)
     helios = load(args.model)
     rng = np.random.default_rng(10_000 + args.seed)
-    scenes = [shapes.random_scene(rng) for _ in range(args.prompts)]
+    scenes = [shapes.random_scene(rng, held_out=True) for _ in range(args.prompts)]
     steps = None if args.steps is None else parse_steps(args.steps, helios.config.schedule.stages)
     for cfg in args.cfg:
         right = np.zeros((args.chunks, len(ATTRIBUTES)))

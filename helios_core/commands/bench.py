@@ -1,0 +1,70 @@
+"""`helios bench tiny`: how well a checkpoint of drawn shapes does what the prompt says, for one or more settings."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .. import load
+from ..config import parse_steps
+from . import set_threads
+
+NUMBERS = {"cfg": float, "zero_steps": int}
+WORDS = ("solver", "shift_tokens", "guidance")
+SWITCHES = ("boost_first_chunk", "shift_clamp")
+
+
+def parse_setting(text: str, stages: int) -> dict:
+    """ "steps=2,2,2 cfg=1" -> options of `Helios.sample`. ValueError names what cannot be read."""
+    options = {}
+    for part in () if text.strip() == "default" else text.split():
+        name, _, value = part.partition("=")
+        if name == "steps":
+            options[name] = parse_steps(value, stages)
+        elif name in NUMBERS:
+            options[name] = NUMBERS[name](value)
+        elif name in WORDS:
+            options[name] = value.replace("_", " ") if name == "shift_tokens" else value
+        elif name in SWITCHES and value in ("true", "false"):
+            options[name] = value == "true"
+        else:
+            wanted = ", ".join(["steps", *NUMBERS, *WORDS, *(f"{s}=true|false" for s in SWITCHES)])
+            raise ValueError(f"--setting {part!r}: wanted name=value with one of {wanted}")
+    return options
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Renders, prints a table, writes the report. ValueError for settings that cannot be, before any rendering."""
+    from ..study import bench as study
+
+    if min(args.prompts, args.seeds, args.chunks, args.batch) < 1:
+        raise ValueError("--prompts, --seeds, --chunks and --batch must be at least 1")
+    set_threads(args.threads)
+    helios = load(args.model)
+    names = args.setting or ["default"]
+    settings = {name: parse_setting(name, helios.config.schedule.stages) for name in names}
+    for options in settings.values():
+        helios.plan(helios.history(64, 64), **options)
+    scenes, results = study.held_out_scenes(args.prompts), {}
+    for name, options in settings.items():
+        videos, fps = study.run(helios, scenes, range(args.seeds), args.chunks, batch=args.batch, **options)
+        summary = study.summarise(videos)
+        summary |= {"frames per second": fps, "merit": study.merit(summary)}
+        results[name] = (videos, summary)
+        show(name, summary)
+        study.write(Path(args.output), results)
+    print(args.output)
+    return 0
+
+
+def show(name: str, summary: dict) -> None:
+    """First, fourth and last chunk of a setting, in percent."""
+    from ..study.bench import ATTRIBUTES
+
+    chunks = len(summary["colour"])
+    print(f"{name}: merit {100 * summary['merit']:.1f} %, {summary['frames per second']:.1f} frames per second")
+    for k in sorted({0, min(3, chunks - 1), chunks - 1}):
+        right = ", ".join(f"{a} {100 * summary[a][k]:.0f} %" for a in ATTRIBUTES)
+        print(f"  chunk {k + 1}: {right}, colour error {summary['colour_error'][k]:.3f}, size {summary['size'][k]:.2f}")
+    for kind, found in summary.get("joints", {}).items():
+        print(f"  joints, {kind}: {found['jump']:.4f}, inside the chunks {found['inside']:.4f}", flush=True)

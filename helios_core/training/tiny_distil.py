@@ -1,0 +1,136 @@
+"""Distils helios-tiny to the two DMD steps per stage of the published Distilled checkpoint, without guidance.
+
+What is taught: a stage's guided many-step solution is a fixed map from the stage's start point, history and prompt to
+its end point, since nothing random happens in between. The student's first DMD step estimates that end point from the
+start point, its second one from the start point mixed with its own first estimate; both are regressed on where the
+teacher arrived. A regression is enough, for each start point has one answer: nothing is averaged, so nothing blurs.
+The stages are taught one by one, from the teacher's own start points, and on the teacher's own videos, so that the
+history is one that inference meets.
+
+Sources of the idea: stage-wise ODE initialisation before distribution matching (Helios; CausVid, arXiv 2412.07772).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from .. import pyramid, sampler, schedule
+from ..guidance import CFG
+from ..history import History
+from ..noise import Noise
+from . import shapes, tiny
+from .loop import Recipe, fit
+
+TEACHER = sampler.Plan(tiny.SCHEDULE, (12, 12, 12), "euler")
+GUIDANCE = 3.0
+STUDENT_STEPS = (2, 2, 2)
+BATCH = 24  # videos that the teacher makes at a time
+ROUNDS, STEPS = 48, 1500  # batches of videos, optimiser steps
+RECIPE = Recipe(STEPS, lr=3e-4, muon=1e-3, warmup=50, decay=0.8, ema=0.995)
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What the teacher did: per stage its start and end points [n c t h w]; the histories and the caption ids."""
+
+    starts: tuple[Tensor, ...]
+    ends: tuple[Tensor, ...]
+    windows: Tensor
+    anchors: Tensor
+    ids: Tensor
+
+
+@torch.inference_mode()
+def teach(model: tiny.Tiny, ids: Tensor, empty: Tensor, seed: int, history: History) -> tuple[dict, Tensor]:
+    """One guided chunk of the teacher for captions [n m]: ({stage: (start, end)}, the chunk)."""
+    net = model.transformer
+    text, none = (net.text_context(model.encode(i)) for i in (ids, empty.expand(len(ids), -1)))
+    context, guide, noise = net.history_context(history.parts(tiny.CHUNK)), CFG(GUIDANCE), Noise(seed)
+    starts, ends = {}, {}
+
+    def predict(x, t):
+        starts.setdefault(x.shape, x)
+        return guide(net.velocity(x, t, text, context), net.velocity(x, t, none, context))
+
+    def draw(stage, shape):
+        return net.array(noise.normal(shape, chunk=history.chunk, stage=stage, use="block"))
+
+    b, c, h, w = history.shape
+    white = net.array(noise.normal((b, c, tiny.CHUNK, h, w), chunk=history.chunk))
+    for step in sampler.denoise(predict, pyramid.downsample(white, (2, 2)), draw, TEACHER):
+        ends[step.stage] = step.latent
+    return dict(enumerate(zip(starts.values(), ends.values(), strict=True))), step.latent
+
+
+def make_lessons(model: tiny.Tiny, tokenizer, folder: Path, rounds: int = ROUNDS, chunks: int = 2) -> Lessons:
+    """The teacher's videos of `chunks` chunks, a batch per file in `folder`; the missing ones are made."""
+    from safetensors.torch import load_file, save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    empty, parts = tiny.tokenise(tokenizer, [""]), []
+    for index in range(rounds):
+        file = folder / f"lessons_{index:03d}.safetensors"
+        if not file.is_file():
+            save_file(make_round(model, tokenizer, empty, index, chunks), file.with_suffix(".partial"))
+            file.with_suffix(".partial").replace(file)
+            print(f"lessons {index + 1} of {rounds}", flush=True)
+        parts.append(load_file(file))
+    joined = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+    starts, ends = (tuple(joined[f"{kind}{i}"] for i in range(tiny.SCHEDULE.stages)) for kind in ("start", "end"))
+    return Lessons(starts, ends, joined["window"], joined["anchor"], joined["ids"])
+
+
+def make_round(model, tokenizer, empty: Tensor, index: int, chunks: int) -> dict[str, Tensor]:
+    """One batch of the teacher's videos, float16."""
+    rng = np.random.default_rng((index, 11))
+    captions = [shapes.random_scene(rng, held_out=False).caption(int(rng.integers(3))) for _ in range(BATCH)]
+    ids, size = tiny.tokenise(tokenizer, captions), shapes.SIZE // 8
+    history, rows = History(torch.zeros(BATCH, 16, History.length((16, 2, 1), True), size, size)), []
+    for chunk in range(chunks):
+        stages, latent = teach(model, ids, empty, 1000 * index + chunk, history)
+        row = {"window": history.window, "anchor": latent[:, :, :1] * 0 if chunk == 0 else history.anchor}
+        row |= {f"start{i}": start for i, (start, _) in stages.items()}
+        row |= {f"end{i}": end for i, (_, end) in stages.items()}
+        rows.append({name: value.half() for name, value in row.items()} | {"ids": ids})
+        history = history.append(latent)
+    return {name: torch.cat([row[name] for row in rows]).clone() for name in rows[0]}
+
+
+def stage_loss(model: tiny.Tiny, lessons: Lessons, stage: int, pick: Tensor) -> Tensor:
+    """Squared error of both steps' estimates of the end point, relative to how far it is from the start point."""
+    start, end = lessons.starts[stage][pick].float(), lessons.ends[stage][pick].float()
+    history = History(lessons.windows[pick].float(), lessons.anchors[pick].float())
+    text = model.transformer.text_context(model.encode(lessons.ids[pick]))
+    context = model.transformer.history_context(history.parts(tiny.CHUNK))
+    x, loss = start, 0.0
+    for step in schedule.steps(tiny.SCHEDULE, stage, STUDENT_STEPS[stage], tokens=0, solver="dmd"):
+        t = torch.full((1,), float(int(step.t)))
+        estimate = x - step.sigma * model.transformer(x, t, text, context)
+        loss = loss + ((estimate - end) ** 2).mean() / ((start - end) ** 2).mean()
+        x = (1 - step.sigma_next) * estimate.detach() + step.sigma_next * start
+    return loss
+
+
+def distil(model: tiny.Tiny, lessons: Lessons, folder: Path, recipe: Recipe = RECIPE, *, compiled=False) -> tiny.Tiny:
+    """The student, trained on from the teacher's weights; checkpoints and the log in `folder`."""
+    model.train()
+    if compiled:
+        for block in model.transformer.blocks:
+            block.compile(dynamic=False)
+
+    def loss(step: int) -> dict:
+        generator = torch.Generator().manual_seed(step)
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+            losses = [
+                stage_loss(model, lessons, i, torch.randint(len(lessons.ids), (n,), generator=generator))
+                for i, n in enumerate(tiny.BATCHES)
+            ]
+        return {"loss": sum(losses), **{f"stage{i}": value for i, value in enumerate(losses)}}
+
+    return fit(model, loss, recipe, folder / "tiny_distilled.pt").eval()
