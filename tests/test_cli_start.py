@@ -44,14 +44,17 @@ def test_save_and_resume_make_the_uninterrupted_video(here):
 
 
 def test_a_picture_of_another_size_begins_the_video(here):
-    """An image file, cropped about its centre; the video's first frame looks like it."""
+    """An image file, cropped about its centre; what the run remembers as its first frame looks like it."""
     import av
 
     picture = wide(1)[0]
     av.VideoFrame.from_ndarray(picture, format="rgb24").save("start.png")
-    assert generate("out.mp4", "--image", "start.png", "--start-noise", "0,0") == 0
-    made = video.read_frames("out.mp4", count=1)[0].astype(float)
-    assert made.shape == (64, 64, 3)
+    kept = ("--save-history", "run.safetensors")
+    assert generate("out.mp4", "--image", "start.png", "--start-noise", "0,0", *kept) == 0
+    assert video.read_frames("out.mp4", count=1)[0].shape == (64, 64, 3)
+    model = load(weight_dtype="fp32")
+    anchor = saved.read("run.safetensors", model.config, model.backend.array).history.anchor
+    made = model.decode(anchor)[0].astype(float)
     centre = picture[:, 16:80].astype(float)
     right, turned = (abs(made - way).mean() for way in (centre, centre[::-1, ::-1]))
     assert right < turned / 2

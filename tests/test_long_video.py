@@ -52,12 +52,12 @@ def first_chunks(prompt, count, path):
 
 
 def test_the_first_chunks_run(prompt, tmp_path, capsys, monkeypatch):
-    """Two chunks with one step per stage, boundary match and none: the joint is less visible, all else is equal."""
+    """Two chunks with four steps per stage, boundary match and none: the joint is less visible, all else is equal."""
     monkeypatch.setenv("HELIOS_CACHE", "off")
     file = first_chunks(prompt, 2, tmp_path / "short.json")
     frames = {}
     for policy in ("match", "none"):
-        options = ["--set", "DMDPyramidSample.steps=1,1,1", "--set", f"ChunkConcat.boundary={policy}"]
+        options = ["--set", "DMDPyramidSample.steps=4,4,4", "--set", f"ChunkConcat.boundary={policy}"]
         assert main(["run", str(file), "--output-dir", str(tmp_path / policy), *options]) == 0
         assert "chunk 2" in capsys.readouterr().out
         (made,) = (tmp_path / policy / "video").glob("*.mp4")
