@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import backends, embeddings, folders, memory, precision, pyramid, residency, starts
+from . import backends, embeddings, folders, latents, memory, precision, pyramid, residency, starts
 from . import config as configs
 from .checkpoint import open_checkpoint
 from .generate import ChunkDone, generate
@@ -175,15 +175,11 @@ class Helios:
 
     def normalise(self, z):
         """Raw VAE latents [b c t h w] -> the model's space."""
-        return (z - self._stat(z, "mean")) / self._stat(z, "std")
+        return latents.normalise(z, self.config.vae, self.backend.array)
 
     def denormalise(self, z):
         """The model's latents [b c t h w] -> raw VAE space."""
-        return z * self._stat(z, "std") + self._stat(z, "mean")
-
-    def _stat(self, like, name: str):
-        values = np.array(getattr(self.config.vae, f"latents_{name}"), dtype=np.float32)
-        return self.backend.array(values.reshape(1, -1, 1, 1, 1), like)
+        return latents.denormalise(z, self.config.vae, self.backend.array)
 
     def history(
         self, width, height, *, sizes=(16, 2, 1), keep_first_frame=True, skip_first_chunk=False, batch=1, **start

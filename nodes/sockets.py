@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ..helios_core.latents import denormalise
+
 MODEL = "HELIOS_MODEL"
 TEXT_ENCODER = "HELIOS_TEXT_ENCODER"
 HISTORY = "HELIOS_HISTORY"
@@ -45,9 +47,7 @@ class Memory:
 
     def raw(self, z):
         """Normalised latents -> raw VAE space, as Helios.denormalise has it."""
-        stats = (np.array(values, np.float32) for values in (self.vae.latents_mean, self.vae.latents_std))
-        mean, std = (self.array(s.reshape(1, -1, 1, 1, 1), z) for s in stats)
-        return tensor(z * std + mean)
+        return tensor(denormalise(z, self.vae, self.array))
 
 
 def tensor(x):

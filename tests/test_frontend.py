@@ -1,4 +1,4 @@
-"""ComfyUI's real frontend in a real browser, against a stub server that knows our nodes: every workflow file must
+"""ComfyUI's real frontend in a real browser, against a small server that knows our nodes: every workflow file must
 load there with its values and links intact, and the prompt it would queue must equal the committed API twin.
 
 Needs a Chromium (/usr/bin/chromium, or HELIOS_CHROMIUM), playwright and comfyui-frontend-package. Further versions of

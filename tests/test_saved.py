@@ -211,7 +211,7 @@ def test_a_failing_disk_leaves_the_old_file(file, fake_helios, monkeypatch):
 BAD = [
     "../run",
     "a/../../run",
-    "/tmp/run",
+    "/elsewhere/run",
     "",
     ".",
     "..",

@@ -8,6 +8,7 @@ import pytest
 from helios_video.helios_core.commands.bench import parse_setting
 from helios_video.helios_core.study import bench, drift, plots
 from helios_video.helios_core.study.joints import frame_statistics, joints
+from helios_video.helios_core.study.shapes import object_mask
 from helios_video.helios_core.training import shapes
 
 SCENE = shapes.scene("red", "circle", "left", "striped", radius=11.5)
@@ -78,7 +79,7 @@ def test_drawn_drift_of_colour_and_size_is_measured():
     found = drift.read_chunk(frames, SCENE, 0)
     assert found.size == pytest.approx((16 / 11.5) ** 2, rel=0.05)
     frames = video(1)
-    red = drift.object_mask(frames / 255, "striped")
+    red = object_mask(frames / 255, "striped")
     frames[red, 1] = np.minimum(frames[red, 1] + 51, 255)
     assert drift.read_chunk(frames, SCENE, 0).colour_error == pytest.approx(0.2, abs=0.02)
 

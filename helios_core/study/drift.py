@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..training import shapes
 from .joints import frame_statistics
-from .shapes import read_video
+from .shapes import object_mask, read_video
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,6 @@ class ChunkReading:
     sharpness: float
     latent_mean: tuple[float, ...] = ()
     latent_std: tuple[float, ...] = ()
-
-    def row(self) -> dict:
-        """For JSON."""
-        return asdict(self)
 
 
 def read_chunk(frames: np.ndarray, scene: shapes.Scene, chunk: int, latent=None) -> ChunkReading:
@@ -67,11 +63,6 @@ def colour_error(frames: np.ndarray, scene: shapes.Scene) -> float:
     return float(np.mean(errors))
 
 
-def object_mask(video: np.ndarray, background: str, threshold: float = 0.22) -> np.ndarray:
-    """Pixels that are not backdrop, [t h w]. video in 0..1."""
-    return abs(video - shapes.backdrop(background)).max(-1) > threshold
-
-
 def object_area(frames: np.ndarray, background: str) -> float:
     """Pixels of objects per frame."""
     return float(object_mask(frames / 255, background).sum(axis=(1, 2)).mean())
@@ -80,5 +71,5 @@ def object_area(frames: np.ndarray, background: str) -> float:
 def expected_area(scene: shapes.Scene, frames: int, first: int) -> float:
     """Of the scene as it is drawn, with the vocabulary's middle radius, for a prompt says nothing of size."""
     low, high = shapes.RADIUS if len(scene.things) == 1 else shapes.RADIUS_OF_TWO
-    middle = shapes.resized(scene, (low + high) / 2)
+    middle = replace(scene, radius=(low + high) / 2)
     return object_area(shapes.draw(middle, frames, first=first), scene.background)

@@ -58,7 +58,7 @@ def read_video(frames: np.ndarray) -> Reading:
     video = frames.astype(np.float64) / 255
     errors = {name: np.median(abs(video - shapes.backdrop(name)), axis=(0, 3)).mean() for name in shapes.BACKGROUNDS}
     background = min(errors, key=errors.get)
-    anything = abs(video - shapes.backdrop(background)).max(-1) > THRESHOLD
+    anything = object_mask(video, background)
     if anything.sum() < LEAST_PIXELS * len(frames):
         return Reading((), background)
     nearest = np.full(anything.shape, -1)
@@ -68,6 +68,11 @@ def read_video(frames: np.ndarray) -> Reading:
     kept = [i for i in np.argsort(-sizes) if sizes[i] >= max(LEAST_SHARE * sizes.sum(), LEAST_PIXELS * len(frames))]
     near = nearest_of(distances, kept, anything)
     return Reading(tuple(read_object(near == i, list(shapes.COLOURS)[i]) for i in kept), background)
+
+
+def object_mask(video: np.ndarray, background: str) -> np.ndarray:
+    """Pixels that are not backdrop, [t h w]. video [t h w 3] in 0..1."""
+    return abs(video - shapes.backdrop(background)).max(-1) > THRESHOLD
 
 
 def nearest_of(distances: list[np.ndarray], kept: list[int], anything: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ that the first chunk crosses the middle.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from zlib import crc32
 
 import numpy as np
@@ -81,11 +81,6 @@ class Scene:
 def scene(colour: str, shape: str, motion: str, background: str, **geometry) -> Scene:
     """A scene of one object."""
     return Scene((Thing(colour, shape),), motion, background, **geometry)
-
-
-def resized(scene: Scene, radius: float) -> Scene:
-    """The same scene with objects of another radius, pixels."""
-    return replace(scene, radius=radius)
 
 
 def random_scene(rng: np.random.Generator, held_out: bool | None = None) -> Scene:
