@@ -7,13 +7,15 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from . import keys, kinds, weights
-from .config import GENERATION, INDEX, SCHEDULER, ModelConfig, build
+from .config import GENERATION, INDEX, SCHEDULER, ModelConfig, TransformerConfig, VAEConfig, build
 from .published import read_json
-from .sources import PARTS, Source, documents, open_part
+from .sources import PARTS, Source, check_network, check_text_encoder, documents, open_part
+from .tokenizer import check_tokenizer
 
 LOG = logging.getLogger(__name__)
 
@@ -60,6 +62,26 @@ def open_checkpoint(path, *, text_encoder=None, vae=None) -> Checkpoint:
     _check_parts(path, places)
     sources = {part: open_part(places[part], part) for part in PARTS}
     return Checkpoint(path, build(read, {part: source.config for part, source in sources.items()}), sources)
+
+
+def check(sources: dict[str, Source], config: ModelConfig, shapes: Callable) -> None:
+    """Compares the parts' headers with the models that the config describes; reads no weights.
+
+    shapes: a network's config -> published name -> shape of its tensors; a backend knows.
+    """
+    check_network(sources["transformer"], shapes(config.transformer))
+    check_network(sources["vae"], shapes(config.vae))
+    check_part(sources["text_encoder"], shapes)
+
+
+def check_part(source: Source, shapes: Callable) -> None:
+    """The same for one part, against its own config."""
+    if source.part == "text_encoder":
+        check_text_encoder(source)
+        check_tokenizer(source.tokenizer)
+    else:
+        kind = {"transformer": TransformerConfig, "vae": VAEConfig}[source.part]
+        check_network(source, shapes(kind.from_dict(source.config)))
 
 
 def read_documents(path: Path) -> dict[str, dict]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import keys, layouts, precision
-from .checkpoint import held_parts, read_documents
+from .checkpoint import check_part, held_parts, read_documents
 from .layouts import SPIECE, Contents, Output, dump
 from .sources import PARTS, TOKENIZER, Source, Stored, documents, open_part
 from .tokenizer import check_tokenizer
@@ -122,10 +122,10 @@ def convert(
 
 def check(contents: Contents) -> None:
     """Every part complete and of its config's shapes, before gigabytes are written."""
-    from .backends.torch.load import check_part
+    from .backends.torch.load import shapes
 
     for source in contents.sources.values():
-        check_part(source)
+        check_part(source, shapes)
 
 
 def _write(outputs: list[Output], progress: Callable[[int, int], None] | None) -> None:

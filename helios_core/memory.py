@@ -7,6 +7,7 @@ float32 at the published width, most of it the past frames that the causal convo
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from .precision import DTYPES, QUANTISED, is_float32, is_quantised, quantised_by
 from .sources import Source
 from .weights import BYTES
 
+LOG = logging.getLogger(__name__)
 GIB = 2**30
 OFFLOAD = ("auto", "none", "blocks", "sequential")
 SHARED = ("cpu", "metal")  # kinds of device whose memory is the host's
@@ -194,8 +196,8 @@ def decode_work(config: VAEConfig, latent_height: int, latent_width: int, item: 
 def _decoding(config: VAEConfig, frame: tuple[int, int], item: int, device: str, tiling: str) -> tuple[int, int]:
     """What decoding works in as a rule, and where memory is short. frame: in latents."""
     whole = decode_work(config, *frame, item, device)
-    large, *_, small = (decode_work(config, *(min(t, n) for n in frame), item, device) for t in TILES)
-    return {"off": (whole, whole), "on": (large, large), "auto": (whole, small)}[tiling]
+    tiles = [decode_work(config, *(min(t, n) for n in frame), item, device) for t in TILES]
+    return {"off": (whole, whole), "on": (tiles[0], tiles[0]), "auto": (whole, tiles[-1])}[tiling]
 
 
 def choose_tile(config: VAEConfig, shape: tuple, item: int, device: str, free: int | None) -> int | None:
@@ -204,6 +206,16 @@ def choose_tile(config: VAEConfig, shape: tuple, item: int, device: str, free: i
     if free is None or shape[0] * decode_work(config, height, width, item, device) <= free:
         return None
     return next((t for t in TILES if shape[0] * decode_work(config, t, t, item, device) <= free), TILES[-1])
+
+
+def find_tile(config: VAEConfig, tiling: str, shape: tuple, item: int, device: str, free: int | None) -> int | None:
+    """The same for a tiling of auto, on or off; says so where memory decides for tiles."""
+    if tiling != "auto":
+        return TILES[0] if tiling == "on" else None
+    tile = choose_tile(config, shape, item, device, free)
+    if tile is not None:
+        LOG.warning("%s are free: the VAE decodes in tiles, whose colours may differ a little", size(free))
+    return tile
 
 
 def host_free() -> int | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import backends, embeddings, folders, latents, memory, precision, pyramid, residency, starts
 from . import config as configs
-from .checkpoint import open_checkpoint
+from .checkpoint import check, open_checkpoint
 from .generate import ChunkDone, generate
 from .history import History
 from .noise import batch_noise
@@ -72,7 +72,7 @@ class Helios:
         found = open_checkpoint(place, text_encoder=text_encoder, vae=vae)
         helios = cls(found.path, found.config, **options)
         helios.sources, helios.backend_name = found.sources, name
-        helios.backend.check(found.sources, found.config)
+        check(found.sources, found.config, helios.backend.shapes)
         return helios
 
     @cached_property

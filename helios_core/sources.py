@@ -16,6 +16,8 @@ from . import inferred, keys, kinds, precision, weights
 from .published import read_json
 
 PARTS = ("transformer", "vae", "text_encoder")
+# Left over from training in some published files; never used in inference.
+LEFTOVERS = ("gan_heads.", "gan_final_head.", "_loras.", "norm_added_q")
 DOCUMENTS = "helios"  # key in a file's metadata: the checkpoint's JSON files, as one JSON object of texts by path
 TOKENIZER = "tokenizer."  # prefix of tensors that hold the tokenizer's files
 # ComfyUI's formats of one factor per layer; the others are rotated or computed in blocks.
@@ -210,6 +212,11 @@ def documents(metadata: Mapping, path: Path) -> dict[str, str]:
 def _metadata_config(metadata: Mapping, part: str, path: Path) -> dict | None:
     text = documents(metadata, path).get(f"{part}/config.json")
     return None if text is None else json.loads(text)
+
+
+def check_network(source: Source, wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Compares the headers with a network's published names and shapes."""
+    weights.check_keys(str(source.path), dict(wanted), source.tensors, ignored=LEFTOVERS)
 
 
 def check_text_encoder(source: Source) -> None:

@@ -248,8 +248,9 @@ def test_the_vae_in_bf16_and_in_tiles(monkeypatch):
     assert half.vae.dtype == torch.bfloat16
     assert psnr(half.decode(step.latent), frames) > 40
     tiled = load(vae_tiling="on")
-    monkeypatch.setattr("helios_video.helios_core.backends.torch.load.TILES", (12,))
-    assert 20 < psnr(tiled.decode(step.latent), frames) < 99
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "TILES", (12,))
+        assert 20 < psnr(tiled.decode(step.latent), frames) < 99
     auto = load()
     monkeypatch.setattr(auto.backend, "free_memory", lambda _: 1000)
     assert auto.backend.find_tile(auto.vae, step.latent.shape) == 16

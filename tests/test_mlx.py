@@ -10,6 +10,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from helios_video.helios_core.checkpoint import check_part
 from helios_video.helios_core.config import ModelConfig, TransformerConfig
 from helios_video.helios_core.sources import open_part
 from safetensors.torch import load_file, save_file
@@ -281,12 +282,12 @@ def test_m25_loading_is_strict(tmp_path, change):
     else:
         weights[name := "patch_mid.weight"] = torch.zeros(48, 2, 4, 4, 16)
     with pytest.raises(ValueError, match=rf"1 (unexpected|missing|misshapen): {name}"):
-        mlx_load.check_part(write(tmp_path, weights, SIZES))
+        check_part(write(tmp_path, weights, SIZES), mlx_load.shapes)
 
 
 def test_training_leftovers_are_ignored(tmp_path):
     weights = Torch(TransformerConfig(**SIZES)).state_dict()
-    mlx_load.check_part(write(tmp_path, {**weights, "gan_heads.0.weight": torch.ones(2)}, SIZES))
+    check_part(write(tmp_path, {**weights, "gan_heads.0.weight": torch.ones(2)}, SIZES), mlx_load.shapes)
 
 
 @pytest.mark.parametrize("kind", ["fp8_e4m3fn", "int8", "int4"])

@@ -7,7 +7,6 @@ What leaves this module is evaluated, so that it may be used in another thread: 
 from __future__ import annotations
 
 import gc
-import logging
 from contextlib import ContextDecorator, nullcontext
 
 import mlx.core as mx
@@ -16,12 +15,11 @@ import numpy as np
 from einops import rearrange
 from mlx.utils import tree_flatten
 
-from ... import weights
+from ... import memory
 from ...config import ModelConfig, TransformerConfig, VAEConfig
-from ...memory import TILES, choose_tile, host_free, size
+from ...memory import host_free
 from ...precision import QUANTISED, is_float32
-from ...sources import Source, check_text_encoder
-from ...tokenizer import check_tokenizer
+from ...sources import Source, check_network
 from .arrays import to_array
 from .files import FLOATS, channels_last, published_shape, widen
 from .images import encode as encode
@@ -30,12 +28,9 @@ from .text import load_text_encoder as load_text_encoder
 from .transformer import HeliosTransformer
 from .vae import WanVAE
 
-# Left over from training in some published files; never used in inference.
-IGNORED = ("gan_heads.", "gan_final_head.", "_loras.", "norm_added_q")
+NETWORKS = {TransformerConfig: HeliosTransformer, VAEConfig: WanVAE}
 CPU = mx.Device(mx.cpu)
 DTYPES = {"bf16": mx.bfloat16, "fp16": mx.float16, "fp32": mx.float32}
-
-logger = logging.getLogger(__name__)
 
 
 class inference(nullcontext, ContextDecorator):
@@ -80,14 +75,9 @@ def stream(vae: WanVAE, z):
 
 def find_tile(vae: WanVAE, shape: tuple[int, ...]) -> int | None:
     """Latents per side of the tiles to decode in, or None; auto: tiles where the whole frame does not fit."""
-    if vae.tiling != "auto":
-        return TILES[0] if vae.tiling == "on" else None
     device = find_device()
     free = free_memory(device)
-    tile = choose_tile(vae.config, shape, vae.dtype.size, kind(device), free)
-    if tile is not None:
-        logger.warning("%s are free: the VAE decodes in tiles, whose colours may differ a little", size(free))
-    return tile
+    return memory.find_tile(vae.config, vae.tiling, shape, vae.dtype.size, kind(device), free)
 
 
 def to_pixels(frames: mx.array) -> np.ndarray:
@@ -154,21 +144,13 @@ def load_vae(source: Source, config: ModelConfig, *, dtype: str = "fp32", tiling
     return vae
 
 
-def check(sources: dict[str, Source], config: ModelConfig) -> None:
-    """Compares the parts' headers with the models that the config describes; reads no weights."""
-    _build(lambda: HeliosTransformer(config.transformer), sources["transformer"])
-    _build(lambda: WanVAE(config.vae), sources["vae"])
-    check_part(sources["text_encoder"])
+def shapes(config: TransformerConfig | VAEConfig) -> dict[str, tuple[int, ...]]:
+    """Published name -> shape of every tensor of the network, in the files' layout."""
+    return _shapes(NETWORKS[type(config)](config))
 
 
-def check_part(source: Source) -> None:
-    """The same for one part, against its own config."""
-    if source.part == "text_encoder":
-        check_text_encoder(source)
-        check_tokenizer(source.tokenizer)
-        return
-    kind, network = {"transformer": (TransformerConfig, HeliosTransformer), "vae": (VAEConfig, WanVAE)}[source.part]
-    _build(lambda: network(kind.from_dict(source.config)), source)
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: published_shape(p.shape) for name, p in tree_flatten(model.parameters())}
 
 
 def choose_dtype(found: dict, key: str, dtype: str) -> mx.Dtype:
@@ -186,8 +168,8 @@ def choose_dtype(found: dict, key: str, dtype: str) -> mx.Dtype:
 def _build(build, source: Source) -> tuple[nn.Module, list[str]]:
     """The model, unevaluated, and the names of its tensors; the files' must have the same shapes but for layout."""
     model = build()
-    wanted = {name: published_shape(p.shape) for name, p in tree_flatten(model.parameters())}
-    weights.check_keys(str(source.path), wanted, source.tensors, ignored=IGNORED)
+    wanted = _shapes(model)
+    check_network(source, wanted)
     return model, list(wanted)
 
 

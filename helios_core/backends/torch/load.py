@@ -6,18 +6,16 @@ Modules are built on meta, weights assigned, strict by name and shape.
 from __future__ import annotations
 
 import gc
-import logging
 
 import numpy as np
 import torch
 from einops import rearrange
 from torch import nn
 
-from ... import weights
+from ... import memory
 from ...config import ModelConfig, TransformerConfig, VAEConfig
-from ...memory import TILES, choose_tile, host_free, size
-from ...sources import Source, check_text_encoder
-from ...tokenizer import check_tokenizer
+from ...memory import host_free
+from ...sources import Source, check_network
 from .files import STORED, Files
 from .fill import fill_transformer, find_kind
 from .images import encode as encode
@@ -27,13 +25,9 @@ from .text import load_text_encoder as load_text_encoder
 from .transformer import HeliosTransformer
 from .vae import WanVAE
 
-# Left over from training in some published files; never used in inference.
-IGNORED = ("gan_heads.", "gan_final_head.", "_loras.", "norm_added_q")
+NETWORKS = {TransformerConfig: HeliosTransformer, VAEConfig: WanVAE}
 CPU = torch.device("cpu")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-
-logger = logging.getLogger(__name__)
-
 
 inference = torch.inference_mode
 
@@ -74,13 +68,8 @@ def stream(vae: WanVAE, z: torch.Tensor):
 
 def find_tile(vae: WanVAE, shape: torch.Size) -> int | None:
     """Latents per side of the tiles to decode in, or None; auto: tiles where the whole frame does not fit."""
-    if vae.tiling != "auto":
-        return TILES[0] if vae.tiling == "on" else None
     free = free_memory(vae.device)
-    tile = choose_tile(vae.config, shape, vae.dtype.itemsize, kind(vae.device), free)
-    if tile is not None:
-        logger.warning("%s are free: the VAE decodes in tiles, whose colours may differ a little", size(free))
-    return tile
+    return memory.find_tile(vae.config, vae.tiling, shape, vae.dtype.itemsize, kind(vae.device), free)
 
 
 def to_pixels(frames: torch.Tensor) -> np.ndarray:
@@ -144,21 +133,14 @@ def load_vae(source: Source, config: ModelConfig, *, dtype: str = "fp32", tiling
     return vae
 
 
-def check(sources: dict[str, Source], config: ModelConfig) -> None:
-    """Compares the parts' headers with the models that the config describes; reads no weights."""
-    _build(lambda: HeliosTransformer(config.transformer), sources["transformer"])
-    _build(lambda: WanVAE(config.vae), sources["vae"])
-    check_part(sources["text_encoder"])
+def shapes(config: TransformerConfig | VAEConfig) -> dict[str, tuple[int, ...]]:
+    """Published name -> shape of every tensor of the network."""
+    with torch.device("meta"):
+        return _shapes(NETWORKS[type(config)](config))
 
 
-def check_part(source: Source) -> None:
-    """The same for one part, against its own config."""
-    if source.part == "text_encoder":
-        check_text_encoder(source)
-        check_tokenizer(source.tokenizer)
-        return
-    kind, network = {"transformer": (TransformerConfig, HeliosTransformer), "vae": (VAEConfig, WanVAE)}[source.part]
-    _build(lambda: network(kind.from_dict(source.config)), source)
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(p.shape) for name, p in model.state_dict().items()}
 
 
 def choose_dtype(found: dict, key: str, dtype: str, device) -> torch.dtype:
@@ -176,8 +158,8 @@ def _build(build, source: Source) -> tuple[nn.Module, list[str]]:
     """The model on meta, and the names of its tensors; the files' must have the same shapes."""
     with torch.device("meta"):
         model = build()
-    wanted = {name: tuple(p.shape) for name, p in model.state_dict().items()}
-    weights.check_keys(str(source.path), wanted, source.tensors, ignored=IGNORED)
+    wanted = _shapes(model)
+    check_network(source, wanted)
     return model, list(wanted)
 
 

@@ -23,16 +23,11 @@ from torch import Tensor, nn
 
 from ...config import TransformerConfig
 from ...lora import COMPANION, LoraFile, Pair, companion_names
+from .load import shapes as shapes
 from .transformer import HeliosTransformer
 
 BROKEN = (pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 JOINED = ("to_q", "to_k", "to_v")  # the order of their rows in to_qkv
-
-
-def shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    """Published name -> shape of every parameter of the model."""
-    with torch.device("meta"):
-        return {name: tuple(p.shape) for name, p in HeliosTransformer(config).state_dict().items()}
 
 
 class LoraLinear(nn.Module):
