@@ -187,9 +187,9 @@ def _dispatch(args: argparse.Namespace, rest: list[str]) -> int:
         from .commands.bench import bench
 
         return bench(args)
-    from .training import tiny
+    from .commands.train import train
 
-    return tiny.main(rest) or 0
+    return train(rest)
 
 
 if __name__ == "__main__":

@@ -166,6 +166,9 @@ def test_the_report_holds_every_number_and_a_sheet(results, tmp_path):
     with (tmp_path / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 3 * 2 and {r["setting"] for r in rows} == {"true", "negative"}
+    table = (tmp_path / "table.md").read_text().splitlines()
+    assert table[0] == "| setting | colour | shape | motion | background | count | merit | frames/s |"
+    assert table[2].startswith("| true | 100 / 100 | 100 / 100 | 100 / 100 | 100 / 100 | 100 / 100 | 100.0 |")
     from PIL import Image
 
     with Image.open(tmp_path / "sheet.png") as page:

@@ -9,6 +9,7 @@ import torch
 from helios_video.helios_core import pyramid, schedule
 from helios_video.helios_core.history import History
 from helios_video.helios_core.training import loop, shapes, tiny, tiny_distil, tiny_files, tiny_vae
+from PIL import Image
 
 STAGES = schedule.stages(tiny.SCHEDULE)
 
@@ -20,7 +21,8 @@ def clips():
     scenes = [shapes.random_scene(np.random.default_rng(i)) for i in range(6)]
     ids = torch.stack([tiny.tokenise(tokenizer, [s.caption(v) for v in range(3)]) for s in scenes])
     latents = torch.randn(6, 16, 36, 8, 8, generator=generator)
-    return tiny.Clips(latents, ids, tiny.tokenise(tokenizer, [""]))
+    stills = torch.randn(6, 16, 4, 8, 8, generator=generator)
+    return tiny.Clips(latents, stills, ids, tiny.tokenise(tokenizer, [""]))
 
 
 def test_stage_end_points_meet_the_next_stage():
@@ -62,16 +64,23 @@ def test_batches_pair_a_chunk_with_its_own_past(clips):
     batches = tiny.Batches(clips, 3)
     batches.corrupt = lambda frames: frames
     chunk, history, _ = batches.draw(64)
+    images = 0
     for i in range(64):
         clip, place = next(
             (c, k) for c in range(6) for k in range(4) if torch.equal(clips.latents[c, :, 9 * k : 9 * k + 9], chunk[i])
         )
         past = History(torch.zeros(1, 16, 19, 8, 8))
+        still = clips.stills[clip, :, place]
+        if torch.equal(history.window[i, :, -1], still):  # an image start: the chunk's first picture, held still
+            assert not history.window[i, :, :-1].any() and torch.equal(history.anchor[i, :, 0], chunk[i, :, 0])
+            images += 1
+            continue
         for k in range(place):
             past = past.append(clips.latents[clip : clip + 1, :, 9 * k : 9 * k + 9])
         assert torch.equal(history.window[i], past.window[0])
         anchor = torch.zeros(16, 1, 8, 8) if past.anchor is None else past.anchor[0]
         assert torch.equal(history.anchor[i], anchor)
+    assert 1 <= images <= 20
 
 
 def test_loss_has_gradients_everywhere(clips):
@@ -110,7 +119,7 @@ def test_a_stopped_training_resumes_where_it_was(tmp_path):
             return {"loss": (model(x) - x.sum(1, keepdim=True) * 2).square().mean()}
 
         for last in stops:
-            recipe = loop.Recipe(steps=40, lr=0.05, warmup=2, ema=0.5, save_every=10, log_every=10)
+            recipe = loop.Recipe(steps=40, lr=0.05, warmup=2, ema=0.5, save_every=20, log_every=10)
             loop.fit(model, Interrupted(loss, last), recipe, folder / "x.pt")
         return model.weight.detach().clone()
 
@@ -125,21 +134,29 @@ def test_a_stopped_training_resumes_where_it_was(tmp_path):
 
     whole = run(tmp_path / "a", [99])
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "b", [23])
+        run(tmp_path / "b", [33])
     torch.testing.assert_close(run(tmp_path / "b", [99]), whole)
-    assert (tmp_path / "b" / "x.csv").read_text().startswith("step,seconds,loss")
+    rows = (tmp_path / "b" / "x.csv").read_text().splitlines()
+    assert rows[0] == "step,seconds,loss" and [row.split(",")[0] for row in rows[1:]] == ["10", "20", "30", "40"]
+    with Image.open(tmp_path / "b" / "x.png") as picture:
+        assert (np.asarray(picture.convert("RGB")) == (0, 114, 178)).all(-1).sum() > 200  # the curve's colour
 
 
-def test_written_folder_opens_and_samples(tmp_path):
+@pytest.mark.parametrize(
+    ("sampling", "wanted"),
+    [(tiny.MANY_STEPS, ("mid", "euler", 3.0)), (tiny_distil.FEW_STEPS, ("distilled", "dmd", 1.0))],
+)
+def test_written_folder_opens_and_samples(tmp_path, sampling, wanted):
     from helios_video.helios_core import load
 
     torch.manual_seed(0)
     tokenizer = tiny_files.build_tokenizer(tiny.TEXT["vocab_size"])
     vae = tiny_vae.WanVAE(tiny_vae.CONFIG)
     tiny_vae.initialise(vae)
-    tiny.write_checkpoint(tmp_path / "t", tiny.Tiny(), vae, tokenizer, ([0.0] * 16, [1.0] * 16))
+    tiny.write_checkpoint(tmp_path / "t", tiny.Tiny(), vae, tokenizer, ([0.0] * 16, [1.0] * 16), sampling)
     helios = load(tmp_path / "t")
-    assert helios.config.defaults.cfg == 3.0 and helios.config.defaults.solver == "euler"
+    assert (helios.config.variant, helios.config.defaults.solver, helios.config.defaults.cfg) == wanted
+    assert helios.config.schedule == sampling.schedule
     steps = list(helios.sample(helios.history(64, 64), helios.text("a red circle"), seed=0, steps=(1, 1, 1)))
     assert steps[-1].latent.shape == (1, 16, 9, 8, 8)
     assert helios.decode(steps[-1].latent).shape == (33, 64, 64, 3)
@@ -195,7 +212,7 @@ def test_a_student_that_knows_the_answer_has_no_loss(lessons):
     with torch.no_grad():
         lost = [float(tiny_distil.stage_loss(teacher, made, i, pick)) for i in range(3)]
     assert all(0 < value < 10 for value in lost)
-    step = schedule.steps(tiny.SCHEDULE, 0, 2, tokens=0, solver="dmd")[0]
+    step = tiny_distil.STUDENT.stage_steps(0, made.starts[0].shape)[0]
     start = made.starts[0][pick].float()
     with torch.no_grad():
         text = teacher.transformer.text_context(teacher.encode(made.ids[pick]))

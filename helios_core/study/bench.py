@@ -104,7 +104,7 @@ def merit(summary: dict) -> float:
 
 
 def write(folder: Path, results: dict[str, tuple[list[Video], dict]]) -> None:
-    """results.json (all), results.csv (a row per setting, video and chunk), sheet.png. results: by setting's name."""
+    """results.json (all), results.csv (a row per setting, video and chunk), table.md, sheet.png. results: by name."""
     folder.mkdir(parents=True, exist_ok=True)
     report = {name: summary for name, (_, summary) in results.items()}
     (folder / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -116,7 +116,19 @@ def write(folder: Path, results: dict[str, tuple[list[Video], dict]]) -> None:
             for video in videos:
                 start = [setting, video.scene.caption(), video.seed]
                 table.writerows([*start, *(getattr(r, n) for n in names)] for r in video.readings)
+    (folder / "table.md").write_text(table_of(report), encoding="utf-8")
     draw_sheet(results).save(folder / "sheet.png")
+
+
+def table_of(report: dict[str, dict]) -> str:
+    """A Markdown row per setting: accuracies in percent as "first chunk / last chunk", merit, frames per second."""
+    head = ["setting", *ATTRIBUTES, "merit", "frames/s"]
+    lines = [" | ".join(head), " | ".join(["---"] * len(head))]
+    for setting, summary in report.items():
+        pairs = [f"{100 * summary[a][0]:.0f} / {100 * summary[a][-1]:.0f}" for a in ATTRIBUTES]
+        row = [setting, *pairs, f"{100 * summary['merit']:.1f}", f"{summary['frames per second']:.0f}"]
+        lines.append(" | ".join(row))
+    return "".join(f"| {line} |\n" for line in lines)
 
 
 def draw_sheet(results: dict[str, tuple[list[Video], dict]]):

@@ -10,8 +10,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
+
+from ..study.plots import line_plot
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def fit(model: nn.Module, loss, recipe: Recipe, file: Path) -> nn.Module:
     """Trains `model` in place and leaves its averaged weights in it.
 
     loss: function of the step number to a dict of scalar tensors; "loss" is minimised, all are logged.
-    file: checkpoint; if it is there the run goes on from it. The log stands beside it as .csv.
+    file: checkpoint; if it is there the run goes on from it. The log stands beside it as .csv, its curves as .png.
     """
     made = optimisers(model, recipe)
     rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in made]
@@ -67,6 +70,7 @@ def fit(model: nn.Module, loss, recipe: Recipe, file: Path) -> nn.Module:
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)
     )
     first = _resume(model, average, made, file)
+    _trim(file.with_suffix(".csv"), first)
     start, sums = time.time(), {}
     for step in range(first, recipe.steps):
         for optimiser, own in zip(made, rates):
@@ -86,6 +90,7 @@ def fit(model: nn.Module, loss, recipe: Recipe, file: Path) -> nn.Module:
             sums = {}
         if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
             _save(model, average, made, step + 1, file)
+            draw_curves(file.with_suffix(".csv"))
     model.load_state_dict(average.module.state_dict())
     return model
 
@@ -110,6 +115,14 @@ def _save(model, average, made, step: int, file: Path) -> None:
     partial.replace(file)
 
 
+def _trim(log: Path, step: int) -> None:
+    """Drops what was logged after the checkpoint that the run goes on from."""
+    if log.is_file():
+        head, *rows = log.read_text(encoding="utf-8").splitlines()
+        kept = [row for row in rows if int(row.split(",")[0]) <= step]
+        log.write_text("\n".join([head, *kept, ""]), encoding="utf-8")
+
+
 def _log(file: Path, step: int, values: dict, start: float) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     new = not file.is_file()
@@ -119,3 +132,16 @@ def _log(file: Path, step: int, values: dict, start: float) -> None:
             writer.writerow(["step", "seconds", *values])
         writer.writerow([step, round(time.time() - start, 1), *(round(v, 6) for v in values.values())])
     print(f"step {step}  " + "  ".join(f"{k} {v:.4f}" for k, v in values.items()), flush=True)
+
+
+def draw_curves(log: Path) -> None:
+    """The logged losses over the steps, as a PNG beside the log; first steps above the others' range are cut off."""
+    if not log.is_file():
+        return
+    names, *rows = csv.reader(log.read_text(encoding="utf-8").splitlines())
+    steps, _, *values = np.array(rows, dtype=float).T
+    top = max(float(np.quantile(v, 0.97)) for v in values)
+    series = dict(zip(names[2:], values, strict=True))
+    limits = (min(0.0, *map(np.min, values)), top * 1.1 or 1.0)
+    picture = line_plot(series, log.stem, x=steps, x_label="step", limits=limits, size=(640, 320))
+    picture.save(log.with_suffix(".png"))

@@ -8,9 +8,10 @@ and decide what moves where, so they get larger batches. The text encoder is tra
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -43,13 +44,22 @@ CHUNK = 9  # latent frames
 CHUNKS = 4  # chunks of a training clip
 BATCHES = (24, 24, 20)  # samples per stage and step
 CHUNK_ODDS = (0.46, 0.18, 0.18, 0.18)
-STEPS, VAE_STEPS, POLISH_STEPS, SHARDS = 6000, 1500, 1600, 40
-RECIPE = Recipe(STEPS, lr=1.5e-3, muon=8e-3, warmup=100, decay=0.3, ema=0.998)
-GENERATION = {"solver": "euler", "steps": [8, 8, 8], "cfg": 3.0, "width": shapes.SIZE, "height": shapes.SIZE}
-GENERATION |= {"boost_first_chunk": False}
+IMAGE_ODDS = 0.12  # of starting from an image
+RECIPE = Recipe(6000, lr=1.5e-3, muon=8e-3, warmup=100, decay=0.15, ema=0.998)
+FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 DROP_CAPTION = 0.1
 CLEAN_HISTORY = 0.1
 MAX_HISTORY_NOISE = 1 / 3
+
+
+class Sampling(NamedTuple):
+    """How a checkpoint is to be sampled: its schedule, and what its folder records beside it."""
+
+    schedule: ScheduleConfig
+    generation: dict
+
+
+MANY_STEPS = Sampling(SCHEDULE, {"solver": "euler", "steps": [8, 8, 8], "cfg": 3.0})
 
 
 class Tiny(nn.Module):
@@ -73,9 +83,13 @@ class Tiny(nn.Module):
 
 @dataclass(frozen=True)
 class Clips:
-    """latents [n c t h w], normalised; captions: token ids [n, 3 ways to say it, m]; empty: those of "" [1, m]."""
+    """latents [n c t h w], normalised; captions: token ids [n, 3 ways to say it, m]; empty: those of "" [1, m].
+
+    stills: per chunk the last latent of its first frame held still, the past that an image start has [n c chunks h w].
+    """
 
     latents: Tensor
+    stills: Tensor
     captions: Tensor
     empty: Tensor
 
@@ -88,16 +102,17 @@ def tokenise(tokenizer, texts: list[str], length: int = CAPTION_LENGTH) -> Tenso
 
 @torch.no_grad()
 def encode_shard(vae, tokenizer, index: int, clips: int = 50) -> dict[str, Tensor]:
-    """Clips of one shard, encoded chunk by chunk as in inference: raw latents and caption ids."""
+    """Clips of one shard, encoded chunk by chunk as in inference: raw latents, those of stills, caption ids."""
     rng = np.random.default_rng((index, 7))
     scenes = [shapes.random_scene(rng, held_out=False) for _ in range(clips)]
-    rows = []
+    rows, stills = [], []
     for scene in scenes:
         video = shapes.draw(scene, 33 * CHUNKS).reshape(CHUNKS, 33, shapes.SIZE, shapes.SIZE, 3)
-        mean = vae.encode(tiny_vae.to_video(video))[0]
-        rows.append(torch.cat(list(mean), dim=1))
+        moving, still = (tiny_vae.encode(vae, v) for v in (video, video[:, :1].repeat(33, axis=1)))
+        rows.append(torch.cat(list(moving), dim=1))
+        stills.append(torch.stack(list(still[:, :, -1]), dim=1))
     ids = torch.stack([tokenise(tokenizer, [s.caption(v) for v in range(3)]) for s in scenes])
-    return {"latents": torch.stack(rows).half(), "ids": ids}
+    return {"latents": torch.stack(rows).half(), "stills": torch.stack(stills).half(), "ids": ids}
 
 
 def load_clips(folder: Path, vae, tokenizer, shards: int, stats) -> Clips:
@@ -113,15 +128,15 @@ def load_clips(folder: Path, vae, tokenizer, shards: int, stats) -> Clips:
             file.with_suffix(".partial").replace(file)
         parts.append(load_file(file))
     mean, std = (torch.tensor(s).view(1, -1, 1, 1, 1) for s in stats)
-    latents = (torch.cat([p["latents"] for p in parts]).float() - mean) / std
-    return Clips(latents, torch.cat([p["ids"] for p in parts]), tokenise(tokenizer, [""]))
+    latents, stills = ((torch.cat([p[name] for p in parts]).float() - mean) / std for name in ("latents", "stills"))
+    return Clips(latents, stills, torch.cat([p["ids"] for p in parts]), tokenise(tokenizer, [""]))
 
 
 class Batches:
-    """Draws training batches: target chunk, its history, caption."""
+    """Draws training batches: target chunk, its history, caption; the same ones for every device."""
 
-    def __init__(self, clips: Clips, seed: int):
-        self.clips, self.rng = clips, torch.Generator().manual_seed(seed)
+    def __init__(self, clips: Clips | None, seed: int, device="cpu"):
+        self.clips, self.rng, self.device = clips, torch.Generator().manual_seed(seed), device
 
     def rand(self, *shape) -> Tensor:
         return torch.rand(shape, generator=self.rng)
@@ -129,9 +144,13 @@ class Batches:
     def randn(self, *shape) -> Tensor:
         return torch.randn(shape, generator=self.rng)
 
+    def pick(self, count: int, n: int) -> Tensor:
+        """n indices below count."""
+        return torch.randint(count, (n,), generator=self.rng)
+
     def draw(self, n: int) -> tuple[Tensor, History, Tensor]:
         """(chunk [n c 9 h w], history before it, caption ids [n m])."""
-        pick = torch.randint(len(self.clips.latents), (n,), generator=self.rng)
+        pick = self.pick(len(self.clips.latents), n)
         place = torch.multinomial(torch.tensor(CHUNK_ODDS), n, replacement=True, generator=self.rng)
         length = History.length((16, 2, 1), True)
         padded = nn.functional.pad(self.clips.latents[pick], (0, 0, 0, 0, length, 0))
@@ -139,10 +158,14 @@ class Batches:
         window = torch.stack([padded[i, :, s : s + length] for i, s in enumerate(starts)])
         chunk = torch.stack([padded[i, :, length + s : length + s + CHUNK] for i, s in enumerate(starts)])
         anchor = self.clips.latents[pick, :, :1] * (place > 0).view(-1, 1, 1, 1, 1)
+        image = (self.rand(n) < IMAGE_ODDS).view(-1, 1, 1, 1, 1)
+        still = nn.functional.pad(self.clips.stills[pick, :, place][:, :, None], (0, 0, 0, 0, length - 1, 0))
+        window, anchor = torch.where(image, still, window), torch.where(image, chunk[:, :, :1], anchor)
         say = torch.randint(self.clips.captions.shape[1], (n,), generator=self.rng)
         ids = self.clips.captions[pick, say]
         ids = torch.where((self.rand(n, 1) < DROP_CAPTION), self.clips.empty, ids)
-        return chunk, History(self.corrupt(window), self.corrupt(anchor)), ids
+        history = History(self.corrupt(window).to(self.device), self.corrupt(anchor).to(self.device))
+        return chunk.to(self.device), history, ids.to(self.device)
 
     def corrupt(self, frames: Tensor) -> Tensor:
         """Per-frame noise of sigma up to a third, so that the model does not trust its own past; no history stays 0."""
@@ -172,8 +195,8 @@ def stage_loss(model: Tiny, batches: Batches, stage: schedule.Stage, n: int) -> 
     decides what moves where would get a tenth of the gradient.
     """
     chunk, history, ids = batches.draw(n)
-    start, end = flow_pair(stage, chunk, batches.randn(*chunk.shape), SCHEDULE.stages - 1)
-    time = (torch.arange(n) + batches.rand(n)) / n
+    start, end = flow_pair(stage, chunk, batches.randn(*chunk.shape).to(chunk.device), SCHEDULE.stages - 1)
+    time = ((torch.arange(n) + batches.rand(n)) / n).to(chunk.device)
     sigma = (0.999 * time).view(-1, 1, 1, 1, 1)
     t = stage.t_min + time * (stage.t_max - stage.t_min)
     text = model.transformer.text_context(model.encode(ids))
@@ -183,63 +206,43 @@ def stage_loss(model: Tiny, batches: Batches, stage: schedule.Stage, n: int) -> 
     return ((velocity - target) ** 2).mean() / (target**2).mean()
 
 
-def train(clips: Clips, folder: Path, recipe: Recipe, *, compiled: bool = False) -> Tiny:
-    """The trained pair; checkpoints and the log in `folder`. compiled: blocks through torch.compile."""
+def train(clips: Clips, folder: Path, recipe: Recipe, *, device="cpu", compiled: bool = False) -> Tiny:
+    """The trained pair, on the CPU; checkpoints and the log in `folder`. compiled: blocks through torch.compile."""
     torch.manual_seed(0)
-    model = Tiny()
+    model = Tiny().to(device)
     stages = schedule.stages(SCHEDULE)
     if compiled:
         for block in model.transformer.blocks:
             block.compile(dynamic=False)
 
     def loss(step: int) -> dict:
-        batches = Batches(clips, seed=step)
-        # torch's fused attention is slow backwards on a CPU at these sizes
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        batches = Batches(clips, seed=step, device=device)
+        with mixed_precision(device):
             losses = [stage_loss(model, batches, s, n) for s, n in zip(stages, BATCHES, strict=True)]
         return {"loss": sum(losses), **{f"stage{i}": v for i, v in enumerate(losses)}}
 
-    return fit(model, loss, recipe, folder / "tiny.pt").eval()
+    return fit(model, loss, recipe, folder / "tiny.pt").eval().cpu()
 
 
-def main(argv: list[str] | None = None) -> int:
-    """`helios train tiny`: VAE, then transformer and text encoder, then the checkpoint folder. Resumes."""
-    parser = argparse.ArgumentParser(prog="helios train tiny", description="Trains helios-tiny from nothing.")
-    parser.add_argument("--folder", type=Path, default=Path("tiny-run"), help="checkpoints, logs, training clips")
-    parser.add_argument("-o", "--output", type=Path, default=Path("helios-tiny"), help="the checkpoint folder to write")
-    parser.add_argument("--steps", type=int, default=STEPS, help="optimiser steps of the transformer")
-    parser.add_argument("--vae-steps", type=int, default=VAE_STEPS, help="optimiser steps of the VAE")
-    parser.add_argument("--polish-steps", type=int, default=POLISH_STEPS, help="further steps of the VAE's decoder")
-    parser.add_argument("--shards", type=int, default=SHARDS, help="shards of 50 training clips")
-    parser.add_argument(
-        "--compile", action="store_true", help="through torch.compile: a fifth faster, needs a compiler"
-    )
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
-    args = parser.parse_args(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    tokenizer = tiny_files.build_tokenizer(TEXT["vocab_size"])
-    vae = tiny_vae.train(args.folder, steps=args.vae_steps)
-    stats = tiny_vae.measure_latents(vae)
-    clips = load_clips(args.folder / "clips", vae, tokenizer, args.shards, stats)
-    model = train(clips, args.folder, replace(RECIPE, steps=args.steps), compiled=args.compile)
-    vae = tiny_vae.polish(vae, args.folder, steps=args.polish_steps)
-    write_checkpoint(args.output, model, vae, tokenizer, stats)
-    print(args.output)
-    return 0
+@contextmanager
+def mixed_precision(device):
+    """bfloat16 where it is safe; on a CPU torch's fused attention is slow backwards at these sizes, so not there."""
+    kind = torch.device(device).type
+    with torch.autocast(kind, torch.bfloat16), sdpa_kernel([SDPBackend.MATH] if kind == "cpu" else FUSED):
+        yield
 
 
-def write_checkpoint(folder: Path, model: Tiny, vae, tokenizer, stats) -> None:
-    """The published folder layout, with how it is to be sampled."""
-    tiny_files.save_folder(
+def write_checkpoint(folder: Path, model: Tiny, vae, tokenizer, stats, sampling: Sampling) -> Path:
+    """The published folder layout, with how it is to be sampled; the folder."""
+    return tiny_files.save_folder(
         folder,
         model=model,
         vae=vae,
         tokenizer=tokenizer,
         transformer=TRANSFORMER,
-        schedule=SCHEDULE,
+        schedule=sampling.schedule,
         vae_config=tiny_vae.CONFIG,
         stats=stats,
         text={**model.text.config.to_dict(), "torch_dtype": "bfloat16"},
-        generation=GENERATION,
+        generation=sampling.generation | {"width": shapes.SIZE, "height": shapes.SIZE, "boost_first_chunk": False},
     )

@@ -5,22 +5,23 @@ its end point, since nothing random happens in between. The student's first DMD 
 start point, its second one from the start point mixed with its own first estimate; both are regressed on where the
 teacher arrived. A regression is enough, for each start point has one answer: nothing is averaged, so nothing blurs.
 The stages are taught one by one, from the teacher's own start points, and on the teacher's own videos, so that the
-history is one that inference meets.
+history is one that inference meets; it is noised as in the teacher's training, so that the student, too, lives with
+small errors in its past. The second step's sigma follows the dynamic shift of the published Distilled schedule, with
+limits that fit this model's 9 to 144 tokens.
 
 Sources of the idea: stage-wise ODE initialisation before distribution matching (Helios; CausVid, arXiv 2412.07772).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .. import pyramid, sampler, schedule
+from .. import pyramid, sampler
 from ..guidance import CFG
 from ..history import History
 from ..noise import Noise
@@ -29,10 +30,12 @@ from .loop import Recipe, fit
 
 TEACHER = sampler.Plan(tiny.SCHEDULE, (12, 12, 12), "euler")
 GUIDANCE = 3.0
-STUDENT_STEPS = (2, 2, 2)
+SCHEDULE = replace(tiny.SCHEDULE, scheduler_type="dmd", use_dynamic_shifting=True, time_shift_type="linear")
+SCHEDULE = replace(SCHEDULE, base_image_seq_len=9, max_image_seq_len=144, base_shift=1.0, max_shift=2.0)
+STUDENT = sampler.Plan(SCHEDULE, (2, 2, 2), "dmd")
+FEW_STEPS = tiny.Sampling(SCHEDULE, {"solver": "dmd", "steps": [2, 2, 2], "cfg": 1.0})
 BATCH = 24  # videos that the teacher makes at a time
-ROUNDS, STEPS = 48, 1500  # batches of videos, optimiser steps
-RECIPE = Recipe(STEPS, lr=3e-4, muon=1e-3, warmup=50, decay=0.8, ema=0.995)
+RECIPE = Recipe(1200, lr=3e-4, muon=1e-3, warmup=50, decay=0.8, ema=0.995)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def teach(model: tiny.Tiny, ids: Tensor, empty: Tensor, seed: int, history: Hist
     return dict(enumerate(zip(starts.values(), ends.values(), strict=True))), step.latent
 
 
-def make_lessons(model: tiny.Tiny, tokenizer, folder: Path, rounds: int = ROUNDS, chunks: int = 2) -> Lessons:
+def make_lessons(model: tiny.Tiny, tokenizer, folder: Path, rounds: int, chunks: int = 2) -> Lessons:
     """The teacher's videos of `chunks` chunks, a batch per file in `folder`; the missing ones are made."""
     from safetensors.torch import load_file, save_file
 
@@ -102,35 +105,38 @@ def make_round(model, tokenizer, empty: Tensor, index: int, chunks: int) -> dict
     return {name: torch.cat([row[name] for row in rows]).clone() for name in rows[0]}
 
 
-def stage_loss(model: tiny.Tiny, lessons: Lessons, stage: int, pick: Tensor) -> Tensor:
+def stage_loss(model: tiny.Tiny, lessons: Lessons, stage: int, pick: Tensor, corrupt=lambda frames: frames) -> Tensor:
     """Squared error of both steps' estimates of the end point, relative to how far it is from the start point."""
-    start, end = lessons.starts[stage][pick].float(), lessons.ends[stage][pick].float()
-    history = History(lessons.windows[pick].float(), lessons.anchors[pick].float())
-    text = model.transformer.text_context(model.encode(lessons.ids[pick]))
-    context = model.transformer.history_context(history.parts(tiny.CHUNK))
+    net = model.transformer
+    start, end = (points[stage][pick].float().to(net.device) for points in (lessons.starts, lessons.ends))
+    window, anchor = (corrupt(part[pick].float()).to(net.device) for part in (lessons.windows, lessons.anchors))
+    text = net.text_context(model.encode(lessons.ids[pick].to(net.device)))
+    context = net.history_context(History(window, anchor).parts(tiny.CHUNK))
     x, loss = start, 0.0
-    for step in schedule.steps(tiny.SCHEDULE, stage, STUDENT_STEPS[stage], tokens=0, solver="dmd"):
-        t = torch.full((1,), float(int(step.t)))
-        estimate = x - step.sigma * model.transformer(x, t, text, context)
+    for step in STUDENT.stage_steps(stage, start.shape):
+        t = torch.full((1,), float(int(step.t)), device=net.device)
+        estimate = x - step.sigma * net(x, t, text, context)
         loss = loss + ((estimate - end) ** 2).mean() / ((start - end) ** 2).mean()
         x = (1 - step.sigma_next) * estimate.detach() + step.sigma_next * start
     return loss
 
 
-def distil(model: tiny.Tiny, lessons: Lessons, folder: Path, recipe: Recipe = RECIPE, *, compiled=False) -> tiny.Tiny:
-    """The student, trained on from the teacher's weights; checkpoints and the log in `folder`."""
-    model.train()
+def distil(
+    model: tiny.Tiny, lessons: Lessons, folder: Path, recipe: Recipe = RECIPE, *, device="cpu", compiled=False
+) -> tiny.Tiny:
+    """The student, on the CPU, trained on from the teacher's weights; checkpoints and the log in `folder`."""
+    model.to(device).train()
     if compiled:
         for block in model.transformer.blocks:
             block.compile(dynamic=False)
 
     def loss(step: int) -> dict:
-        generator = torch.Generator().manual_seed(step)
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        batches = tiny.Batches(None, seed=step)
+        with tiny.mixed_precision(device):
             losses = [
-                stage_loss(model, lessons, i, torch.randint(len(lessons.ids), (n,), generator=generator))
+                stage_loss(model, lessons, i, batches.pick(len(lessons.ids), n), batches.corrupt)
                 for i, n in enumerate(tiny.BATCHES)
             ]
         return {"loss": sum(losses), **{f"stage{i}": value for i, value in enumerate(losses)}}
 
-    return fit(model, loss, recipe, folder / "tiny_distilled.pt").eval()
+    return fit(model, loss, recipe, folder / "tiny_distilled.pt").eval().cpu()

@@ -50,7 +50,7 @@ def all_captions() -> list[str]:
 def save_folder(
     folder: Path, *, model, vae, tokenizer, transformer: TransformerConfig, schedule: ScheduleConfig,
     vae_config: VAEConfig, stats, text: dict, generation: dict,
-) -> None:  # fmt: skip
+) -> Path:  # fmt: skip
     """Writes the published layout: bfloat16 transformer and text encoder (float32 islands kept), float16 VAE."""
     mean, std = stats
     vae_config = replace(vae_config, latents_mean=tuple(mean), latents_std=tuple(std))
@@ -67,18 +67,18 @@ def save_folder(
     write_json(
         folder / "tokenizer" / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **special}
     )
-    kept = ("num_train_timesteps", "shift", "stages", "stage_range", "gamma", "scheduler_type", "use_dynamic_shifting")
-    table = {"_class_name": "HeliosScheduler", **{k: v for k, v in asdict(schedule).items() if k in kept}}
-    write_json(folder / "scheduler" / "scheduler_config.json", table)
+    distilled = schedule.solver == "dmd"
+    name = "HeliosDMDScheduler" if distilled else "HeliosScheduler"
+    write_json(folder / "scheduler" / "scheduler_config.json", {"_class_name": name, **asdict(schedule)})
     write_json(folder / "generation_config.json", generation)
-    write_json(folder / "model_index.json", INDEX)
+    index = {**INDEX, "is_distilled": distilled, "scheduler": ["diffusers", name]}
+    write_json(folder / "model_index.json", index)
+    return folder
 
 
 INDEX = {
     "_class_name": "HeliosPyramidPipeline",
     "is_cfg_zero_star": False,
-    "is_distilled": False,
-    "scheduler": ["diffusers", "HeliosScheduler"],
     "text_encoder": ["transformers", "UMT5EncoderModel"],
     "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
     "transformer": ["diffusers", "HeliosTransformer3DModel"],

@@ -36,6 +36,11 @@ def to_video(frames: np.ndarray) -> torch.Tensor:
     return rearrange(torch.from_numpy(frames).float() / 127.5 - 1, "b t h w c -> b c t h w").contiguous()
 
 
+def encode(vae: WanVAE, frames: np.ndarray) -> torch.Tensor:
+    """uint8 [b t h w c] -> raw latents [b c t h w], the posterior's means, on the CPU."""
+    return vae.encode(to_video(frames).to(next(vae.parameters()).device))[0].cpu()
+
+
 def sample_clip(rng: np.random.Generator, frames: int) -> np.ndarray:
     """Mostly from the vocabulary, the rest with free colours, speeds and numbers of shapes."""
     if rng.random() < 0.92:
@@ -125,8 +130,7 @@ def reconstruction(vae: WanVAE, device, *, first: int = 0):
 def measure_latents(vae: WanVAE, *, clips: int = 64) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each raw latent channel over scenes of the vocabulary."""
     rng = np.random.default_rng(2)
-    device = next(vae.parameters()).device
     scenes = np.stack([shapes.draw(shapes.random_scene(rng), 33) for _ in range(clips)])
-    z = torch.cat([vae.encode(to_video(part).to(device))[0] for part in np.array_split(scenes, clips // 4)])
+    z = torch.cat([encode(vae, part) for part in np.array_split(scenes, clips // 4)])
     flat = rearrange(z, "b c t h w -> c (b t h w)").float()
     return tuple(flat.mean(1).tolist()), tuple(flat.std(1).tolist())

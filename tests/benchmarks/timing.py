@@ -50,12 +50,12 @@ def peak_mib(run) -> tuple[float, float]:
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark; Linux only
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     run()
-    return before, _resident("VmHWM")
+    return before, resident("VmHWM")
 
 
-def _resident(key: str) -> float:
+def resident(key: str) -> float:
     return int(re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 

@@ -1,0 +1,50 @@
+"""helios-tiny from nothing to its folder: each part goes on from its checkpoint, or is passed over when finished."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from .. import load
+from ..study import bench
+from . import tiny, tiny_distil, tiny_files, tiny_vae
+
+SHEET_PROMPTS, SHEET_CHUNKS = 6, 4
+
+
+def find_device(name: str) -> torch.device:
+    """auto: the first GPU, or the CPU. ValueError for one that is not here."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise ValueError(f"--device {name}: torch cannot use it ({error}); try auto or cpu") from error
+
+
+def run(settings, folder: Path, output: Path, *, device: str = "auto", compiled: bool = False) -> None:
+    """settings: `commands.train.Settings`. In `folder` also the teacher's checkpoint, and a sample sheet of each."""
+    place = find_device(device)
+    tokenizer = tiny_files.build_tokenizer(tiny.TEXT["vocab_size"])
+    vae = tiny_vae.train(folder, steps=settings.vae_steps, device=place)
+    stats = tiny_vae.measure_latents(vae)
+    clips = tiny.load_clips(folder / "clips", vae, tokenizer, settings.shards, stats)
+    recipe = replace(tiny.RECIPE, steps=settings.steps, decay=settings.decay)
+    model = tiny.train(clips, folder, recipe, device=place, compiled=compiled)
+    vae = tiny_vae.polish(vae, folder, steps=settings.polish_steps, device=place)
+    parts = (vae, tokenizer, stats)
+    draw_samples(tiny.write_checkpoint(folder / "teacher", model, *parts, tiny.MANY_STEPS), folder / "teacher-samples")
+    lessons = tiny_distil.make_lessons(model, tokenizer, folder / "lessons", settings.lesson_rounds)
+    recipe = replace(tiny_distil.RECIPE, steps=settings.distil_steps)
+    model = tiny_distil.distil(model, lessons, folder, recipe, compiled=compiled)
+    draw_samples(tiny.write_checkpoint(output, model, *parts, tiny_distil.FEW_STEPS), folder / "samples")
+
+
+def draw_samples(checkpoint: Path, folder: Path) -> None:
+    """The bench's sheet and figures of a few videos of prompts that training never showed."""
+    helios = load(checkpoint)
+    videos, fps = bench.run(helios, bench.held_out_scenes(SHEET_PROMPTS), [0], SHEET_CHUNKS)
+    summary = bench.summarise(videos) | {"frames per second": fps}
+    bench.write(folder, {"default": (videos, summary)})
