@@ -6,8 +6,9 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 
-from . import lora
+from . import lora, lora_changes
 from .pipeline import Helios
+from .residency import weakly
 
 OWN = ("transformer", "vae", "text_encoder", "embeddings")  # parts that are not copied from the base
 
@@ -51,12 +52,13 @@ class Adapted(Helios):
 
     @cached_property
     def transformer(self):
-        changes = self.adapter.read(self.loras, self.companion, self.base.config.transformer)
+        config = self.base.config.transformer
+        changes = lora_changes.read(self.loras, self.companion, config, self.adapter.shapes(config))
         merge = self.mode == "merge"
         shared = not merge or "transformer" in self.base.__dict__
         model = self.base.transformer if shared else Helios.transformer.func(self.base)
         model = self.adapter.adapt(model, changes, merge=merge, shared=shared)
-        model.on_block = self._on_block
+        model.on_block = weakly(self._on_block)
         return model
 
     def release(self, *names: str) -> None:
@@ -77,8 +79,6 @@ class Adapted(Helios):
 
 def with_loras(helios: Helios, loras, *, mode: str = "auto", companion=None) -> Adapted:
     """`Helios.with_loras`. Reads the files' headers only, and the whole of the companion, to check it."""
-    if helios.backend_name != "torch":
-        raise ValueError(f"LoRAs are for backend torch only, this is {helios.backend_name}; load with backend torch")
     if mode not in lora.MODES:
         raise ValueError(f"LoRA mode {mode!r}: wanted one of {', '.join(lora.MODES)}")
     base, before = (helios.base, helios.loras) if isinstance(helios, Adapted) else (helios, [])
@@ -86,7 +86,7 @@ def with_loras(helios: Helios, loras, *, mode: str = "auto", companion=None) -> 
     shapes = adapter.shapes(base.config.transformer)
     files = [(lora.read(path, shapes), lora.check_strength(strength)) for path, strength in loras]
     if companion is not None:
-        adapter.read_companion(companion := Path(companion), base.config.transformer)
+        lora_changes.read_companion(companion := Path(companion), base.config.transformer, shapes)
         if isinstance(helios, Adapted) and helios.companion is not None:
             raise ValueError(f"two companion files, {helios.companion} and {companion}; a model can have one")
     elif isinstance(helios, Adapted):

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from . import keys, layouts, precision
+from . import backends, keys, layouts
 from .checkpoint import check_part, held_parts, read_documents
 from .layouts import SPIECE, Contents, Output, dump
 from .sources import PARTS, TOKENIZER, Source, Stored, documents, open_part
@@ -68,8 +68,8 @@ def open_contents(path: Path, parts, *, text_encoder=None, vae=None) -> Contents
 
 def make_outputs(out: Path, contents: Contents, form: str, kind: str | None) -> list[Output]:
     """The weights files to write. ValueError for what does not go together."""
-    if kind is not None and kind not in precision.QUANTISED:
-        raise ValueError(f"quantisation to {kind!r}: wanted one of {', '.join(precision.QUANTISED)}")
+    if kind is not None:
+        backends.for_files().check_kind(kind)
     if kind is not None and "transformer" not in contents.sources:
         raise ValueError("only the transformer is quantised, and it is not among the parts to convert")
     if form == "single":
@@ -122,8 +122,7 @@ def convert(
 
 def check(contents: Contents) -> None:
     """Every part complete and of its config's shapes, before gigabytes are written."""
-    from .backends.torch.load import shapes
-
+    shapes = backends.for_files().shapes
     for source in contents.sources.values():
         check_part(source, shapes)
 

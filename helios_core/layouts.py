@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from . import keys, precision
+from . import backends, keys, precision
 from .sources import DOCUMENTS, PARTS, TOKENIZER, Source, Stored
 from .weights import nbytes
 from .writer import Layout, Writer
@@ -79,9 +79,7 @@ def copied(name: str, stored: Stored, *, check: bool = False) -> Piece:
 
     def data() -> Iterator[tuple[str, Iterator]]:
         if check:
-            from .backends.torch.files import check_finite
-
-            check_finite(name, stored)
+            backends.for_files().check_finite(name, stored)
         return ((key, read_chunks(part)) for key, part in found.items())
 
     return Piece(layout, data)
@@ -91,9 +89,7 @@ def quantised(name: str, stored: Stored, kind: str) -> Piece:
     """In fewer bits (backends/torch/quant.py)."""
 
     def data() -> Iterator[tuple[str, Iterator]]:
-        from .backends.torch.files import quantised_bytes
-
-        return quantised_bytes(name, stored, kind)
+        return backends.for_files().quantised_bytes(name, stored, kind)
 
     return Piece(precision.quantised_layout(name, stored.shape, kind), data)
 

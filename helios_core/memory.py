@@ -15,7 +15,7 @@ from math import ceil, prod
 from pathlib import Path
 
 from .config import ModelConfig, VAEConfig
-from .precision import DTYPES, QUANTISED, is_float32, is_quantised, quantised_bytes
+from .precision import DTYPES, find_kind, held_bytes, is_float32, is_quantised
 from .sources import Source
 from .weights import BYTES
 
@@ -123,11 +123,11 @@ def estimate(
     weight_dtype="auto",
     vae_dtype="fp32",
     vae_tiling="auto",
+    backend="torch",
 ) -> Estimate:
     """The needs of videos of width x height pixels. device: its kind, such as cpu, cuda, mps."""
     tensors, text, vae = (sources[part].tensors for part in ("transformer", "text_encoder", "vae"))
-    kind, item = _numbers(tensors, weight_dtype)
-    sizes = {name: _tensor_bytes(name, stored, kind, item) for name, stored in tensors.items()}
+    sizes, item = _tensor_bytes(sources["transformer"], weight_dtype, backend)
     blocks = Counter()
     for name in filter(is_quantised, sizes):
         blocks[name.split(".")[1]] += sizes[name]
@@ -155,19 +155,24 @@ def estimate(
     )
 
 
-def _numbers(tensors: dict, weight_dtype: str) -> tuple[str | None, int]:
+def _numbers(source: Source, weight_dtype: str) -> tuple[str | None, int]:
     """(how linear layers are quantised or None, bytes of a number elsewhere)."""
-    stored = next((s.dtype for name, s in tensors.items() if is_quantised(name)), "BF16")
-    if weight_dtype in QUANTISED or (weight_dtype == "auto" and stored in QUANTISED.values()):
+    kind, tensors = find_kind(source, weight_dtype), source.tensors
+    if kind is not None:
         stored = tensors["proj_out.weight"].dtype
-        return weight_dtype, BYTES[stored] if stored in DTYPES.values() else 2
-    return None, BYTES[DTYPES[weight_dtype]] if weight_dtype != "auto" else BYTES[stored]
+        return kind, BYTES[stored] if stored in DTYPES.values() else 2
+    stored = next((s.dtype for name, s in tensors.items() if is_quantised(name)), "BF16")
+    return None, BYTES[DTYPES.get(weight_dtype, stored)]
 
 
-def _tensor_bytes(name: str, stored, kind: str | None, item: int) -> int:
-    if kind is not None and is_quantised(name):
-        return stored.nbytes if kind == "auto" else quantised_bytes(stored.shape, kind)
-    return prod(stored.shape) * (4 if is_float32(name) else item)
+def _tensor_bytes(source: Source, weight_dtype: str, backend: str) -> tuple[dict[str, int], int]:
+    """(what each tensor takes in memory, bytes of a number where nothing is quantised)."""
+    kind, item = _numbers(source, weight_dtype)
+    sizes = {name: prod(stored.shape) * (4 if is_float32(name) else item) for name, stored in source.tensors.items()}
+    for name in filter(is_quantised, sizes if kind else ()):
+        held = held_bytes(source.tensors[name], kind, item, backend)
+        sizes[name] = sizes[name] if held is None else held
+    return sizes, item
 
 
 def tokens(config: ModelConfig, width: int, height: int) -> int:

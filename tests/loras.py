@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from helios_video.helios_core import lora, lora_keys
+from helios_video.helios_core import lora, lora_changes, lora_keys
 from helios_video.helios_core.backends.torch import lora as adapter
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
 from helios_video.helios_core.config import TransformerConfig
@@ -69,7 +69,7 @@ def by_hand(state, *changes):
 
 def adapted(model, loras, merge=False, companion=None):
     files = [(lora.read(path, SHAPES), strength) for path, strength in loras]
-    return adapter.adapt(model, adapter.read(files, companion, CONFIG), merge=merge)
+    return adapter.adapt(model, lora_changes.read(files, companion, CONFIG, SHAPES), merge=merge)
 
 
 @torch.inference_mode()

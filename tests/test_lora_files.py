@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helios_video.helios_core import lora, lora_keys
+from helios_video.helios_core import lora, lora_changes, lora_keys
 from helios_video.helios_core.backends.torch import lora as adapter
 from helios_video.helios_core.config import TransformerConfig
 from loras import BLOCKS, CONFIG, FOREIGN, IN_BLOCK, SHAPES, companion, make_pairs, pair_of, peft, write
@@ -85,7 +85,7 @@ def test_bad_values_are_refused_when_read(tmp_path):
     ):
         file = lora.read(write(tmp_path, {**GOOD, f"blocks.0.attn1.to_q.{key}": value}), SHAPES)
         with pytest.raises(ValueError, match=message):
-            adapter.read([(file, 1.0)], None, CONFIG)
+            lora_changes.read([(file, 1.0)], None, CONFIG, SHAPES)
 
 
 def test_bad_metadata_pickles_and_missing_files_are_refused(tmp_path):
@@ -119,19 +119,19 @@ def test_m25_companion_refuses_unknown_keys_other_shapes_and_code(tmp_path, caps
         ({"patch_mid.weight": torch.full(SHAPES["patch_mid.weight"], torch.nan)}, "patch_mid.weight holds NaN"),
     ):
         with pytest.raises(ValueError, match=message):
-            adapter.read_companion(companion(tmp_path, **more)[0], CONFIG)
+            lora_changes.read_companion(companion(tmp_path, **more)[0], CONFIG, SHAPES)
     path, tensors = companion(tmp_path)
     torch.save({k: v for k, v in tensors.items() if "blocks.1.attn1.history" not in k}, path)
     with pytest.raises(ValueError, match="history_key_scale for some blocks only"):
-        adapter.read_companion(path, CONFIG)
+        lora_changes.read_companion(path, CONFIG, SHAPES)
     torch.save({"patch_short.weight": Evil()}, path)
     with pytest.raises(ValueError, match="is no transformer_partial.pth"):
-        adapter.read_companion(path, CONFIG)
+        lora_changes.read_companion(path, CONFIG, SHAPES)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="is no transformer_partial.pth, or is cut short"):
-        adapter.read_companion(path, CONFIG)
+        lora_changes.read_companion(path, CONFIG, SHAPES)
     with pytest.raises(ValueError, match="is missing"):
-        adapter.read_companion(tmp_path / "none.pth", CONFIG)
+        lora_changes.read_companion(tmp_path / "none.pth", CONFIG, SHAPES)
     assert "ran" not in capsys.readouterr().out
 
 

@@ -17,10 +17,10 @@ SCRIPT = Path(__file__).parent / "benchmarks" / "mac.py"
 def test_the_table_has_every_stage_and_the_decode(monkeypatch, capsys):
     sizes = {"layers": 1, "heads": 1, "ffn": 128, "base-dim": 4, "chunks": 1}
     words = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words, "--steps", "1", "2", "1"])
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words, "--steps", "1", "2", "1", "--weight-dtype", "int4"])
     runpy.run_path(str(SCRIPT), run_name="__main__")
     out = capsys.readouterr().out
-    assert "mlx" in out.splitlines()[0]
+    assert "mlx" in out.splitlines()[0] and "random weights, weight dtype int4" in out
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("| ")]
     assert [row[:3] for row in rows[1:]] == [
         ["stage 1", "9x2x2", "1"],

@@ -16,7 +16,7 @@ import pytest
 import torch
 from helios_video import NODE_CLASS_MAPPINGS as NODES
 from helios_video.helios_core import backends, cli, load, pipeline, saved
-from helios_video.helios_core.commands import doctor, set_threads
+from helios_video.helios_core.commands import doctor, run, set_threads
 from helios_video.helios_core.sampler import denoise
 from reference import HEIGHT, NEGATIVE, PROMPT, WIDTH, build, psnr
 from safetensors.torch import load_file, save_file
@@ -28,12 +28,18 @@ FEW = (1, 1, 1)
 WITHOUT_TORCH = """
 import sys
 
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "transformers", "diffusers", "torchvision"):
-            raise ModuleNotFoundError(f"{name} was imported", name=name)
+class Hide:
+    def __init__(self, real):
+        self.real = real
 
-sys.meta_path.insert(0, Refuse())
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+    def find_spec(self, name, *rest):
+        hidden = name.partition(".")[0] in ("torch", "transformers", "diffusers", "torchvision")
+        return None if hidden else self.real.find_spec(name, *rest)
+
+sys.meta_path[:] = map(Hide, sys.meta_path)
 from helios_video.helios_core import cli
 code = cli.main(sys.argv[1:])
 assert "mlx.core" in sys.modules
@@ -331,6 +337,23 @@ def test_what_is_missing_is_named(monkeypatch, backend, hidden, said):
         load(backend=backend)
 
 
+@pytest.mark.parametrize("kind,warned", [("cpu", True), ("metal", False), ("cuda", False)])
+def test_mlx_without_metal_says_what_to_choose(monkeypatch, caplog, kind, warned):
+    """It runs all the same: on Linux it is there for checking."""
+    monkeypatch.setattr(backends.open_backend("mlx"), "kind", lambda device: kind)
+    caplog.clear()
+    load(backend="mlx").backend  # noqa: B018
+    assert ("MLX has no GPU here and computes on the CPU, where backend torch is much faster" in caplog.text) is warned
+
+
+def test_workflows_need_torch(monkeypatch, capsys):
+    """Nodes hand on torch's tensors; said before anything runs."""
+    hide(monkeypatch, "torch")
+    monkeypatch.setattr(run, "installed", backends.installed)
+    assert cli.main(["run", "any.json"]) == 2
+    assert "nodes hand torch tensors on, whatever computes; install it as pytorch.org says" in capsys.readouterr().err
+
+
 def test_a_broken_mlx_is_told_from_a_missing_file(monkeypatch):
     """On Linux the package mlx alone has no library to load."""
 
@@ -342,10 +365,7 @@ def test_a_broken_mlx_is_told_from_a_missing_file(monkeypatch):
         load(backend="mlx")
 
 
-def test_what_mlx_has_not_yet_is_refused(tmp_path):
-    model = load(backend="mlx")
-    with pytest.raises(ValueError, match="LoRAs are for backend torch only"):
-        model.with_loras([(tmp_path / "a.safetensors", 1.0)])
+def test_what_mlx_has_not_is_refused():
     with pytest.raises(ValueError, match="--threads sets torch's CPU threads"):
         set_threads(2, "mlx")
 
@@ -367,7 +387,7 @@ def test_doctor_tells_what_mlx_computes_on(capsys):
 
 @pytest.mark.parametrize("quantize", [[], ["--quantize", "int8"]])
 def test_converted_files_load(tmp_path, quantize):
-    """All parts in one file, in ComfyUI's layout; a quantised one widens to bfloat16."""
+    """All parts in one file, in ComfyUI's layout, and quantised: it stays so (test_mlx_quant.py)."""
     out = tmp_path / "tiny.safetensors"
     assert cli.main(["convert", str(pipeline.TINY), str(out), *quantize]) == 0
     model, want = load(out, backend="mlx"), load(backend="mlx")

@@ -8,13 +8,13 @@ import pytest
 import torch
 from helios_video.helios_core import load, precision, sources
 from helios_video.helios_core.backends.torch import kernels
-from helios_video.helios_core.backends.torch.fill import find_kind
 from helios_video.helios_core.backends.torch.layers import Linear
 from helios_video.helios_core.backends.torch.load import load_transformer
 from helios_video.helios_core.backends.torch.quant import QuantLinear, dequantise, quantise, quantise_model
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
 from helios_video.helios_core.config import ModelConfig, TransformerConfig
 from helios_video.helios_core.history import History
+from helios_video.helios_core.precision import find_kind
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -37,10 +37,10 @@ def error(found, wanted):
     return ((found.float() - wanted).norm() / wanted.norm()).item()
 
 
-def build(seed=0, dtype=torch.float32):
+def build(seed=0, dtype=torch.float32, **sizes):
     """A model whose matrices are Gaussian and keep the size of their inputs, and its forward."""
     torch.manual_seed(seed)
-    model = HeliosTransformer(TransformerConfig(**SIZES)).requires_grad_(False).eval()
+    model = HeliosTransformer(TransformerConfig(**(sizes or SIZES))).requires_grad_(False).eval()
     for name, p in model.named_parameters():
         if p.ndim > 1 and "scale_shift_table" not in name:
             p.normal_(0, p[0].numel() ** -0.5)
@@ -218,12 +218,36 @@ def test_reading_quantised_weights_equals_quantising_on_load(kind, tmp_path):
     assert type(wide.blocks[0].ffn.net[2]) is Linear and wide.blocks[0].ffn.net[2].weight.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("form,sizes", [("int8", (32, 64, 128)), ("int4", (32, 64, 128))])
+def test_group_sizes_are_part_of_the_name(form, sizes):
+    """A size of its own is the plain name's; smaller groups are more exact and take more factors."""
+    names = [form if precision.GROUPS[form] == n else f"{form}_g{n}" for n in sizes]
+    weight = gaussian(64, 512)
+    errors = [error(parts(weight, name), weight) for name in names]
+    assert errors[0] * 1.04 < errors[1] < errors[2] / 1.04
+    for name, n in zip(names, sizes):
+        assert precision.group_size(name, 512) == n and precision.group_size(name, 96) == 32
+        stored = quantise(NAME, weight, name)
+        assert stored[NAME.replace("weight", "scale_weight")].shape == (64, 512 // n)
+        assert sum(t.nbytes for t in stored.values()) == precision.quantised_bytes((64, 512), name)
+
+
+def test_the_error_of_a_forward_in_small_groups():
+    model, run = build()
+    wanted = run(model)
+    plain, small = (error(run(quantise_model(copy.deepcopy(model), kind)), wanted) for kind in ("int4", "int4_g32"))
+    assert small < 0.95 * plain
+
+
 def test_m27_weights_are_not_quantised_twice():
     stored = sources.Stored("x", "k", "I8", (4, 64), 0, scale=sources.Stored("x", "s", "BF16", (4, 1), 0))
     source = sources.Source("folder", "transformer", {NAME: stored}, {})
     assert find_kind(source, "auto") == find_kind(source, "int8") == "int8" and find_kind(source, "bf16") is None
-    with pytest.raises(ValueError, match="folder holds int8 weights"):
+    with pytest.raises(ValueError, match="folder holds int8 weights; quantising"):
         find_kind(source, "int4")
+    assert find_kind(source, "int8_g64") == "int8_g64"
+    with pytest.raises(ValueError, match="folder holds int8 weights in other groups; .*weight_dtype auto or int8"):
+        find_kind(source, "int8_g32")
 
 
 def test_fp8_is_refused_on_apples_gpu():

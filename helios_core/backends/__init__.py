@@ -46,6 +46,14 @@ def open_backend(name: str):
     return module
 
 
+def for_files():
+    """The module that rewrites weights: torch's where it is installed, which knows every number format, else MLX's.
+
+    ValueError with what to install if there is neither.
+    """
+    return open_backend(choose("torch" if installed("torch") else "mlx" if installed("mlx") else "auto"))
+
+
 def _apple_silicon() -> bool:
     return sys.platform == "darwin" and platform.machine() == "arm64"
 

@@ -6,11 +6,10 @@ import argparse
 
 from tqdm import tqdm
 
-from ..backends import INSTALL, installed
 from ..convert import FORMATS, convert
 from ..folders import TINY, find_checkpoint, find_file
 from ..pipeline import TINY as BUILT_IN
-from ..precision import QUANTISED
+from ..precision import KINDS
 from ..sources import PARTS
 
 FORMAT_HELP = (
@@ -24,7 +23,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("source", metavar="IN", help="a checkpoint's folder or file, or a name that `helios doctor` lists")
     sub.add_argument("target", metavar="OUT", help="a new folder, or a new file whose name ends in .safetensors")
     sub.add_argument("--format", choices=FORMATS, default="", help=FORMAT_HELP)
-    sub.add_argument("--quantize", choices=QUANTISED, help="keep the transformer's large layers in fewer bits")
+    sub.add_argument("--quantize", choices=KINDS, help="keep the transformer's large layers in fewer bits")
     sub.add_argument("--parts", help=f"some of {','.join(PARTS)} (default: all that IN holds)")
     sub.add_argument("--text-encoder", metavar="FILE", help="take the text encoder from this file or checkpoint folder")
     sub.add_argument("--vae", metavar="FILE", help="take the VAE from this file or checkpoint folder")
@@ -32,8 +31,6 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the weights files written on stdout."""
-    if not installed("torch"):
-        raise ValueError(f"weights are converted with torch, which is not installed; {INSTALL['torch']}")
     source = find_checkpoint(args.source)
     with tqdm(unit="B", unit_scale=True, unit_divisor=1024, desc="converting") as bar:
         files = convert(

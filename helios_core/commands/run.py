@@ -8,11 +8,14 @@ from importlib import import_module
 from tqdm import tqdm
 
 from .. import workflow
+from ..backends import INSTALL, installed
 from . import set_threads
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the files written on stdout. ValueError for anything wrong with the file, before any node runs."""
+    if not installed("torch"):
+        raise ValueError(f"nodes hand torch tensors on, whatever computes; {INSTALL['torch']}, or use helios generate")
     set_threads(args.threads)
     pack = import_module(__package__.rsplit(".", 2)[0])
     with Bars() as bars:

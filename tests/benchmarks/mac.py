@@ -1,13 +1,14 @@
 """What MLX does on this machine: seconds per stage, tokens per second and peak memory, as a table to paste.
 
     python tests/benchmarks/mac.py                                                 helios-tiny
+    python tests/benchmarks/mac.py --model Helios-Distilled --weight-dtype int4    a checkpoint that is there
     python tests/benchmarks/mac.py --layers 2 --width 640 --height 384             2 of the 14B model's 40 blocks
     python tests/benchmarks/mac.py --layers 2 --heads 2 --ffn 256 --base-dim 8     the same, of a size for a CPU
     python tests/benchmarks/mac.py --parity                                        helios-tiny beside torch on the CPU
 
-With --layers the weights are random, bfloat16 (the VAE's float32), and nothing is downloaded. The last of the chunks is
-measured, so that compiling and a short history do not count. Torch is needed for --parity only. The tokens counted are
-those that pass the transformer, the history's included. Peak memory is MLX's own count, per row.
+With --layers the weights are random, bfloat16 or quantised (the VAE's float32), and nothing is downloaded. The last of
+the chunks is measured, so that compiling and a short history do not count. Torch is needed for --parity only. The
+tokens counted are those that pass the transformer, the history's included. Peak memory is MLX's own count, per row.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 from helios_video.helios_core import load
+from helios_video.helios_core.backends.mlx.fill import quantise_model
+from helios_video.helios_core.backends.mlx.load import find_device, prepare
 from helios_video.helios_core.backends.mlx.transformer import HeliosTransformer
 from helios_video.helios_core.backends.mlx.vae import WanVAE
 from helios_video.helios_core.config import ModelConfig, TransformerConfig, VAEConfig
+from helios_video.helios_core.folders import find_checkpoint
 from helios_video.helios_core.pipeline import Helios
-from helios_video.helios_core.precision import is_float32
+from helios_video.helios_core.precision import KINDS, WEIGHT_DTYPES, is_float32
 from mlx.utils import tree_map_with_path
 
 PROMPT = "a red circle moves to the right on a blue background"
@@ -79,7 +83,9 @@ def random_model(args) -> Helios:
     model.update(
         tree_map_with_path(lambda name, x: x if is_float32(name) else x.astype(mx.bfloat16), model.parameters())
     )
-    helios.transformer, helios.vae = model.fuse(), WanVAE(helios.config.vae)
+    if args.weight_dtype in KINDS:
+        quantise_model(model, args.weight_dtype)
+    helios.transformer, helios.vae = prepare(model, find_device()), WanVAE(helios.config.vae)
     mx.eval(model.parameters(), helios.vae.parameters())
     return helios
 
@@ -154,15 +160,21 @@ def main() -> None:
     for name, value in sizes.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
     parser.add_argument("--steps", type=int, nargs=3, default=(2, 2, 2))
+    parser.add_argument("--model", default="helios-tiny", help="a checkpoint's name, folder or file")
+    parser.add_argument("--weight-dtype", choices=WEIGHT_DTYPES, default="auto")
     parser.add_argument("--parity", action="store_true", help="compare with torch instead of measuring")
     args = parser.parse_args()
     print(machine())
     if args.parity:
         parity(args)
         return
-    name = f"{args.layers} blocks of {args.heads} heads, random weights" if args.layers else "helios-tiny"
-    helios = random_model(args) if args.layers else load("helios-tiny", backend="mlx")
-    print(f"\n{name}, the last of {args.chunks} chunks\n", HEAD, *measure(helios, args), sep="\n")
+    name = f"{args.layers} blocks of {args.heads} heads, random weights" if args.layers else args.model
+    if args.layers:
+        helios = random_model(args)
+    else:
+        helios = load(find_checkpoint(args.model), backend="mlx", weight_dtype=args.weight_dtype)
+    title = f"{name}, weight dtype {args.weight_dtype}, the last of {args.chunks} chunks"
+    print(f"\n{title}\n", HEAD, *measure(helios, args), sep="\n")
 
 
 if __name__ == "__main__":

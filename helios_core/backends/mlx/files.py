@@ -8,33 +8,18 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
+from ...numbers import E4M3, mapped
 from ...sources import Stored
 
 FLOATS = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
-NUMPY = {
-    **{"BF16": np.uint16, "F16": np.float16, "F32": np.float32, "F64": np.float64},
-    **{"F8_E4M3": np.uint8, "F8_E5M2": np.uint8, "I8": np.int8, "U8": np.uint8},
-}
-
-
-def _e4m3() -> np.ndarray:
-    """What the 256 codes of float8 e4m3fn stand for; float16 holds them exactly."""
-    codes = np.arange(256)
-    exponent, fraction = codes >> 3 & 15, codes & 7
-    values = np.where(exponent == 0, fraction * 2.0**-9, (8 + fraction) * 2.0 ** (exponent - 10.0))
-    values[codes & 127 == 127] = np.nan
-    return np.where(codes & 128, -values, values).astype(np.float16)
-
-
-E4M3 = _e4m3()
+READ = (*FLOATS, "F64", "F8_E4M3", "F8_E5M2", "I8", "U8")
 
 
 def read(stored: Stored) -> mx.array:
     """A copy in memory of what the file holds, its factors not applied; eight bit floats as float16."""
-    if stored.dtype not in NUMPY:
-        raise ValueError(f"{stored.file}: {stored.key} is {stored.dtype}; MLX reads {', '.join(NUMPY)}")
-    data = np.memmap(stored.file, mode="r", offset=stored.start, shape=(stored.nbytes,))
-    data = np.require(data.view(NUMPY[stored.dtype]), requirements="A").reshape(stored.stored_shape)
+    if stored.dtype not in READ:
+        raise ValueError(f"{stored.file}: {stored.key} is {stored.dtype}; MLX reads {', '.join(READ)}")
+    data = mapped(stored.file, stored.dtype, stored.stored_shape, stored.start, stored.nbytes)
     if stored.dtype == "BF16":
         return mx.array(data).view(mx.bfloat16)
     if stored.dtype == "F8_E4M3":
@@ -58,6 +43,12 @@ def widen(stored: Stored) -> mx.array:
     if stored.zero is not None:
         groups = groups + read(stored.zero).astype(mx.float32)[..., None]
     return groups.reshape(codes.shape)
+
+
+def check_finite(name: str, stored: Stored) -> None:
+    """ValueError for NaN or infinity."""
+    if not bool(mx.isfinite(read(stored)).all()):
+        raise ValueError(f"{name} holds NaN or infinity; the checkpoint is broken, download it again")
 
 
 def channels_last(tensor: mx.array) -> mx.array:

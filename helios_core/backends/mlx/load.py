@@ -10,20 +10,23 @@ import gc
 from contextlib import ContextDecorator, nullcontext
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from einops import rearrange
-from mlx.utils import tree_flatten
 
 from ... import memory
 from ...config import ModelConfig, TransformerConfig, VAEConfig
 from ...memory import host_free
-from ...precision import QUANTISED, is_float32
-from ...sources import Source, check_network
+from ...precision import KINDS
+from ...sources import Source
 from .arrays import to_array
-from .files import FLOATS, channels_last, published_shape, widen
+from .files import FLOATS
+from .files import check_finite as check_finite
+from .fill import fill, fill_transformer, published_shapes
 from .images import encode as encode
 from .images import fit as fit
+from .quant import check_kind as check_kind
+from .quant import find_kind as find_kind
+from .quant import quantised_bytes as quantised_bytes
 from .text import load_text_encoder as load_text_encoder
 from .transformer import HeliosTransformer
 from .vae import WanVAE
@@ -116,70 +119,49 @@ def give_back() -> None:
     mx.clear_cache()
 
 
+def watch(network, check) -> None:
+    """MLX computes a whole chunk of work at once, when it is asked for: there is no layer to stop at."""
+
+
 def load_transformer(
     source: Source, config: ModelConfig, *, dtype: str, device, streamed: bool = False
 ) -> HeliosTransformer:
-    """The transformer, fused for inference. dtype: auto (as stored; quantised files widen to bf16), bf16, fp16, fp32.
+    """The transformer, fused for inference. dtype: auto (as stored, fp8 as bf16), bf16, fp16, fp32, int8, int4, ...
 
     streamed: refused; with MLX the device's memory is the host's, so there is nowhere to stream from.
     """
     if streamed:
         raise ValueError("offload blocks: MLX has no other memory to stream from; choose none or sequential")
-    chosen = choose_dtype(source.tensors, "proj_out.weight", dtype)
-    model = _fill(
-        lambda: HeliosTransformer(config.transformer),
-        source,
-        lambda name: mx.float32 if is_float32(name) else chosen,
-    )
+    chosen = choose_dtype(source.tensors, "proj_out.weight", "auto" if dtype in KINDS else dtype)
+    model = fill_transformer(HeliosTransformer(config.transformer), source, dtype=chosen, weight_dtype=dtype)
     if kind(device) == "metal":  # keeps weights from being paged out between steps
         mx.set_wired_limit(_metal_limit())
-    return model.fuse()
+    return prepare(model, device)
+
+
+def prepare(model: HeliosTransformer, device) -> HeliosTransformer:
+    """Made ready for sampling; compiled on a GPU only: for a CPU, MLX needs a C++ compiler and half a minute."""
+    return model.fuse() if kind(device) == "cpu" else model.fuse().compile()
 
 
 def load_vae(source: Source, config: ModelConfig, *, dtype: str = "fp32", tiling: str = "auto", device=None) -> WanVAE:
     """The VAE; float32 unless asked otherwise, as the reference runs it. tiling: auto, on or off; see `stream`."""
     chosen = choose_dtype(source.tensors, "decoder.conv_in.weight", dtype)
-    vae = _fill(lambda: WanVAE(config.vae), source, lambda _: chosen)
+    vae = fill(WanVAE(config.vae), source, lambda _: chosen)
     vae.tiling = tiling
     return vae
 
 
 def shapes(config: TransformerConfig | VAEConfig) -> dict[str, tuple[int, ...]]:
     """Published name -> shape of every tensor of the network, in the files' layout."""
-    return _shapes(NETWORKS[type(config)](config))
-
-
-def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: published_shape(p.shape) for name, p in tree_flatten(model.parameters())}
+    return published_shapes(NETWORKS[type(config)](config))
 
 
 def choose_dtype(found: dict, key: str, dtype: str) -> mx.Dtype:
     """The dtype asked for; "auto" is as stored."""
-    if dtype in QUANTISED:
-        raise ValueError(f"weight_dtype {dtype}: MLX does not quantise yet; choose auto, {', '.join(DTYPES)}")
     if dtype != "auto":
         if dtype not in DTYPES:
             raise ValueError(f"weight_dtype {dtype!r}: wanted auto, {', '.join(DTYPES)}")
         return DTYPES[dtype]
     # Scaled weights are widened to what they were made from.
     return FLOATS.get(found[key].dtype if key in found else "F32", mx.bfloat16)
-
-
-def _build(build, source: Source) -> tuple[nn.Module, list[str]]:
-    """The model, unevaluated, and the names of its tensors; the files' must have the same shapes but for layout."""
-    model = build()
-    wanted = _shapes(model)
-    check_network(source, wanted)
-    return model, list(wanted)
-
-
-def _fill(build, source: Source, cast) -> nn.Module:
-    """cast: name -> dtype. Tensor by tensor, in the order of the files."""
-    model, names = _build(build, source)
-    state = []
-    for name in sorted(names, key=lambda n: source.tensors[n][:2]):
-        tensor = channels_last(widen(source.tensors[name])).astype(cast(name))
-        mx.eval(tensor)
-        state.append((name, tensor))
-    model.load_weights(state, strict=True)
-    return model.eval()

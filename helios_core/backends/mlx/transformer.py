@@ -92,15 +92,17 @@ class Block(nn.Module):
 
 
 class HeliosTransformer(nn.Module):
-    """Predicts the flow velocity of one chunk. `on_block` is called before every block and may raise to stop.
+    """Predicts the flow velocity of one chunk. `on_block` is called before every step and may raise to stop.
 
-    Blocks are only described then: a stop takes effect between two steps.
+    Between its blocks there is nothing to stop: they are only described there. compiled: the forward, if `compile` was
+    called.
     """
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.config = config
         self.on_block = None
+        self.compiled = None
         sizes = {name: tuple(f * p for p in config.patch_size) for name, f in (("short", 1), ("mid", 2), ("long", 4))}
         self.patch_embedding = PatchEmbed(config.in_channels, config.dim, config.patch_size)
         self.patch_short = PatchEmbed(config.in_channels, config.dim, sizes["short"])
@@ -120,6 +122,11 @@ class HeliosTransformer(nn.Module):
         for block in self.blocks:
             block.attn1.fuse()
             mx.eval(block.attn1.to_qkv.parameters())
+        return self
+
+    def compile(self) -> HeliosTransformer:
+        """Compiles the forward: a graph per size and length of the prompt, with the weights among its inputs."""
+        self.compiled = mx.compile(self.forward, inputs=[self])
         return self
 
     def array(self, values) -> array:
@@ -182,22 +189,30 @@ class HeliosTransformer(nn.Module):
 
     def velocity(self, x: array, t: float, text: TextContext, history: HistoryContext | None = None) -> array:
         """The model for sampling: one timestep for the whole batch."""
+        if self.on_block is not None:
+            self.on_block()
         return self(x, mx.array([t], dtype=mx.float32), text, history)
 
     def __call__(self, x: array, t: array, text: TextContext, history: HistoryContext | None = None) -> array:
         """Velocity [b c t h w] float32 of latents x [b c t h w] at timesteps t [1] or [b]."""
-        pt, ph, pw = self.config.patch_size
-        grid = (x.shape[2] // pt, x.shape[3] // ph, x.shape[4] // pw)
+        rotations = self.rotations(history, self.grid(x))
+        past = None if history is None else (history.tokens, history.modulations)
+        return (self.compiled or self.forward)(x, t, tuple(text), rotations, past)
+
+    def grid(self, x: array) -> tuple[int, ...]:
+        """Patches of latents [b c t h w] along t, h and w."""
+        return tuple(size // patch for size, patch in zip(x.shape[2:], self.config.patch_size, strict=True))
+
+    def forward(self, x: array, t: array, text: tuple, rotations: array, past: tuple | None) -> array:
+        """Of arrays alone, in tuples and lists, so that it can be compiled. past: tokens and modulations."""
+        grid, (pt, ph, pw), (keys, values, bias) = self.grid(x), self.config.patch_size, text
         streams = [self.patch_embedding(x).astype(mx.float32)]
-        rotations = self.rotations(history, grid)
         embedding, vectors = self.condition_embedder(t)
         mods = [self.modulations(vectors)]
-        if history is not None:
-            streams, mods = [history.tokens, *streams], [history.modulations, *mods]
+        if past is not None:
+            streams, mods = [past[0], *streams], [[[Modulation(*m) for m in mod] for mod in past[1]], *mods]
         for i, (block, mod) in enumerate(zip(self.blocks, zip(*mods))):
-            if self.on_block is not None:
-                self.on_block()
-            of_block = (text.keys[i], text.values[i], text.bias)
+            of_block = (keys[i], values[i], bias)
             streams = block(streams, mod, rotations, of_block, last=i + 1 == len(self.blocks))
         out = self.proj_out(self.norm_out(streams[-1], embedding, self.dtype))
         pattern = "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)"

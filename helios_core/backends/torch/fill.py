@@ -20,22 +20,8 @@ from .transformer import HeliosTransformer
 JOINED = ("attn1.to_q.", "attn1.to_k.", "attn1.to_v.")
 
 
-def find_kind(source: Source, weight_dtype: str) -> str | None:
-    """How the linear layers are to be quantised, if at all; auto: as stored. ValueError for what is quantised twice."""
-    stored = {t.dtype for name, t in source.tensors.items() if is_quantised(name)}
-    found = next((kind for kind, dtype in QUANTISED.items() if dtype in stored), None)
-    if weight_dtype == "auto":
-        return found
-    if weight_dtype in QUANTISED and found not in (None, weight_dtype):
-        raise ValueError(
-            f"{source.path} holds {found} weights; quantising them again to {weight_dtype} would add both errors. "
-            f"Choose weight_dtype auto or {found}, or take the original checkpoint"
-        )
-    return weight_dtype if weight_dtype in QUANTISED else None
-
-
 def fill_transformer(model: HeliosTransformer, source: Source, *, dtype: torch.dtype, kind: str | None, device):
-    """Reads every tensor of a model that is on meta, and joins its projections. kind: as `find_kind` gives it."""
+    """Reads every tensor of a model that is on meta, and joins its projections. kind: see precision.find_kind."""
     files = Files()
     for block, names in groupby(list(model.state_dict()), _block):
         for layer, own in groupby(names, lambda name: name.rpartition(".")[0]):

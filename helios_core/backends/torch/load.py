@@ -15,9 +15,13 @@ from torch import nn
 from ... import memory
 from ...config import ModelConfig, TransformerConfig, VAEConfig
 from ...memory import host_free
+from ...precision import find_kind as find_kind
+from ...precision import split_kind as check_kind  # noqa: F401
 from ...sources import Source, check_network
 from .files import STORED, Files
-from .fill import fill_transformer, find_kind
+from .files import check_finite as check_finite
+from .files import quantised_bytes as quantised_bytes
+from .fill import fill_transformer
 from .images import encode as encode
 from .images import fit as fit
 from .offload import stream_blocks
@@ -131,6 +135,13 @@ def load_vae(source: Source, config: ModelConfig, *, dtype: str = "fp32", tiling
     vae = _fill(lambda: WanVAE(config.vae), source, lambda _: chosen, device)
     vae.tiling = tiling
     return vae
+
+
+def watch(network, check) -> None:
+    """Has `check`, which may raise, called before each layer of a VAE or text encoder computes."""
+    for layer in getattr(network, "model", network).modules():
+        if not any(True for _ in layer.children()):
+            layer.register_forward_pre_hook(lambda *_: check())
 
 
 def shapes(config: TransformerConfig | VAEConfig) -> dict[str, tuple[int, ...]]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...precision import QUANTISED, group_size, is_quantised
+from ...precision import group_size, is_quantised, split_kind
 from . import kernels
 
 FP8_MAX = 448.0
@@ -24,41 +24,40 @@ WEIGHT, SCALE, ZERO = "weight", "scale_weight", "zero_weight"
 REFINEMENTS = 3  # least-squares fits of scale and zero to the codes; each lowers the error, more hardly do
 
 
-def quantise(name: str, tensor: Tensor, dtype: str) -> dict[str, Tensor]:
+def quantise(name: str, tensor: Tensor, kind: str) -> dict[str, Tensor]:
     """A weight [o i] as stored: {name: codes, ...scale_weight: ..., ...zero_weight: ...}. Same input, same output.
 
-    name: ends in ".weight". dtype: fp8_e4m3fn, int8 or int4. ValueError for a dtype that is none of them, for an
-    already quantised weight, and for NaN or infinity.
+    name: ends in ".weight". kind: one of precision.KINDS. ValueError for a kind that is none of them, for an already
+    quantised weight, and for NaN or infinity.
     """
-    if dtype not in QUANTISED:
-        raise ValueError(f"quantisation to {dtype!r}: wanted one of {', '.join(QUANTISED)}")
+    form, _ = split_kind(kind)
     if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         raise ValueError(f"{name} is quantised already ({tensor.dtype}); quantise the original checkpoint instead")
     w = tensor.float()
     if not bool(torch.isfinite(w).all()):
         raise ValueError(f"{name} holds NaN or infinity; the checkpoint is broken, download it again")
     layer = name.removesuffix(WEIGHT)
-    parts = ENCODERS[dtype](w)
+    parts = ENCODERS[form](w, group_size(kind, w.shape[1]))
     return {layer + suffix: part for suffix, part in parts.items()}
 
 
-def _fp8(w: Tensor) -> dict[str, Tensor]:
+def _fp8(w: Tensor, _: int) -> dict[str, Tensor]:
     scale = _positive(w.abs().amax(dim=1, keepdim=True) / FP8_MAX)
     codes = (w / scale).clamp_(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn)
     return {WEIGHT: codes, SCALE: scale}
 
 
-def _int8(w: Tensor) -> dict[str, Tensor]:
-    groups = w.unflatten(1, (-1, group_size("int8", w.shape[1])))
+def _int8(w: Tensor, columns: int) -> dict[str, Tensor]:
+    groups = w.unflatten(1, (-1, columns))
     scale = _positive(groups.abs().amax(dim=2, keepdim=True) / 127).bfloat16()
     codes = (groups / scale.float()).round_().clamp_(-128, 127).to(torch.int8)
     return {WEIGHT: codes.flatten(1), SCALE: scale[..., 0]}
 
 
-def _int4(w: Tensor) -> dict[str, Tensor]:
+def _int4(w: Tensor, columns: int) -> dict[str, Tensor]:
     if w.shape[1] % 2:
         raise ValueError(f"int4 packs columns in pairs; a weight of shape {tuple(w.shape)} has an odd number of them")
-    groups = w.unflatten(1, (-1, group_size("int4", w.shape[1])))
+    groups = w.unflatten(1, (-1, columns))
     low, high = (0.95 * x for x in groups.aminmax(dim=2, keepdim=True))
     scale, zero = (high - low) / 15, low
     for _ in range(REFINEMENTS):
@@ -146,7 +145,7 @@ def place(model: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(model.get_submodule(parent), last, layer)
 
 
-def quantise_model(model: nn.Module, dtype: str, only=is_quantised) -> nn.Module:
+def quantise_model(model: nn.Module, kind: str, only=is_quantised) -> nn.Module:
     """Quantises the linear layers of attention and feed-forward of a loaded transformer, in place.
 
     only: name of a weight -> whether to take it, for measurements.
@@ -154,7 +153,7 @@ def quantise_model(model: nn.Module, dtype: str, only=is_quantised) -> nn.Module
     for name, weight in list(model.named_parameters()):
         if is_quantised(name) and only(name):
             layer = name.removesuffix(".weight")
-            parts = quantise(name, weight.detach(), dtype)
+            parts = quantise(name, weight.detach(), kind)
             bias = model.get_submodule(layer).bias.detach()
             place(model, layer, QuantLinear(*(parts.get(f"{layer}.{part}") for part in (WEIGHT, SCALE, ZERO)), bias))
     return model
