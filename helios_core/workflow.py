@@ -14,10 +14,11 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from . import workflow_format as fmt
 from . import workflow_values as values
+from .workflow_graph import Graph, execute
 
 LOG = logging.getLogger(__name__)
 _CURRENT: ContextVar[Run | None] = ContextVar("helios_workflow", default=None)
@@ -34,12 +35,13 @@ class Progress(NamedTuple):
 
 @dataclass
 class Run:
-    """One execution: where its files go, and what it has made so far."""
+    """One execution: where its files go, the node classes it knows, and what it has made so far."""
 
     name: str
     output_dir: Path
     input_dir: Path
     on_progress: Callable[[Progress], None]
+    classes: dict
     files: list[Path] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     node: str = ""
@@ -50,6 +52,11 @@ class Run:
     def folder(self) -> Path:
         """Chunks and other files on the way. Removed after a run that finishes; one that does not leaves its chunks."""
         return self.output_dir / f"{self.name}_chunks"
+
+    def starts(self, node: str, title: str) -> None:
+        """A node starts to run."""
+        self.node, self.title = node, title
+        self.report(0, 0)
 
     def report(self, value: int, total: int) -> None:
         """The running node has done `value` of `total`."""
@@ -82,13 +89,13 @@ def run(path, node_classes: dict, overrides=None, *, output_dir, input_dir=None,
     values.override(prompt, classes, overrides or {})
     order = plan(prompt, classes)
     name = f"{Path(path).stem}_{uuid.uuid4().hex[:6]}"
-    state = Run(name, Path(output_dir), Path(input_dir or "."), on_progress or (lambda _: None))
+    state = Run(name, Path(output_dir), Path(input_dir or "."), on_progress or (lambda _: None), classes)
     hidden = {"PROMPT": prompt, "EXTRA_PNGINFO": {"workflow": source} if fmt.is_ui(source) else {}}
     token = _CURRENT.set(state)
     try:
         values.check(prompt, classes, order)
         check_folder(state.output_dir)
-        execute(prompt, classes, order, hidden, state)
+        execute(Graph(prompt), classes, outputs(prompt, classes), hidden, state.starts)
         state.finished = True
     finally:
         _CURRENT.reset(token)
@@ -125,18 +132,22 @@ def check_folder(folder: Path) -> None:
 
 
 def plan(prompt: dict, classes: dict) -> list[str]:
-    """The nodes that outputs need, in the order to run them. ValueError for unknown nodes, no output, or a cycle."""
+    """The nodes that outputs need, in the order to check them. ValueError for unknown nodes, no output, or a cycle."""
     unknown = sorted({n["class_type"] for n in prompt.values() if n["class_type"] not in classes})
     if unknown:
         hints = [f"{u!r}{values.near(u, classes)}" for u in unknown]
         raise ValueError(f"nodes this pack does not know: {', '.join(hints)}. Such a workflow needs ComfyUI itself.")
-    outputs = [i for i, n in prompt.items() if getattr(classes[n["class_type"]], "OUTPUT_NODE", False)]
-    if not outputs:
+    if not (found := outputs(prompt, classes)):
         raise ValueError("the workflow saves nothing: add a Save Video node")
     order: list[str] = []
-    for node in outputs:
+    for node in found:
         _visit(node, prompt, order, ())
     return order
+
+
+def outputs(prompt: dict, classes: dict) -> list[str]:
+    """The nodes that save or show something."""
+    return [i for i, n in prompt.items() if getattr(classes[n["class_type"]], "OUTPUT_NODE", False)]
 
 
 def _visit(node: str, prompt: dict, order: list[str], path: tuple[str, ...]) -> None:
@@ -150,25 +161,3 @@ def _visit(node: str, prompt: dict, order: list[str], path: tuple[str, ...]) -> 
                 raise ValueError(f"{values.label(node, prompt)}.{name} is wired to node {value[0]}, which is not there")
             _visit(value[0], prompt, order, (*path, node))
     order.append(node)
-
-
-def execute(prompt: dict, classes: dict, order: list[str], hidden: dict, state: Run) -> None:
-    """Calls every node once; a result is let go after its last use."""
-    results: dict[str, tuple] = {}
-    for i, node in enumerate(order):
-        state.node, state.title = node, values.title(prompt[node])
-        state.report(0, 0)
-        results[node] = _call(node, prompt[node], classes, results, hidden)
-        later = {v[0] for n in order[i + 1 :] for v in prompt[n]["inputs"].values() if fmt.is_link(v)}
-        results = {n: r for n, r in results.items() if n in later}
-
-
-def _call(node: str, entry: dict, classes: dict, results: dict, hidden: dict) -> tuple:
-    kind = classes[entry["class_type"]]
-    given = {n: results[v[0]][v[1]] if fmt.is_link(v) else v for n, v in entry["inputs"].items()}
-    for name, what in kind.INPUT_TYPES().get("hidden", {}).items():
-        given[name] = node if what == "UNIQUE_ID" else hidden.get(what)
-    result: Any = getattr(kind(), kind.FUNCTION)(**given)
-    if isinstance(result, dict):
-        result = result.get("result", ())
-    return tuple(result or ())

@@ -125,9 +125,14 @@ def _check_link(link: list, wanted: str, prompt: dict, classes: dict, where: str
     if not 0 <= link[1] < len(returns):
         raise ValueError(f"{where}: {label(link[0], prompt)} has {len(returns)} outputs, none numbered {link[1]}")
     given = returns[link[1]]
-    wanted_types, given_types = set(wanted.split(",")), set(given.split(","))
-    if "*" not in wanted_types | given_types and not wanted_types & given_types:
+    if not fits(given, wanted):
         raise ValueError(f"{where}: wanted {wanted}, {label(link[0], prompt)} gives {given}")
+
+
+def fits(given: str, wanted: str) -> bool:
+    """Whether a wire of one type may go into an input of another; either may be a union, or "*" for any."""
+    wanted_types, given_types = set(wanted.split(",")), set(given.split(","))
+    return "*" in wanted_types | given_types or bool(wanted_types & given_types)
 
 
 def _verify(verify, inputs: dict, where: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..helios_core.latents import denormalise
+from ..helios_core.residency import pixels
 
 MODEL = "HELIOS_MODEL"
 TEXT_ENCODER = "HELIOS_TEXT_ENCODER"
@@ -21,10 +22,21 @@ CLIP = "HELIOS_CLIP"
 LEVELS = "HELIOS_LEVELS"
 PLOTTED = "HELIOS_LEVELS,LATENT"
 DECODER = "VAE,UL_DECODER"
+LOOP = "HELIOS_LOOP"
 MAX_SEED = 2**64 - 1
 
 
-@dataclass(frozen=True, eq=False)
+class Anything(str):
+    """A socket type for any wire: ComfyUI compares types with !=, and knows no wildcard besides."""
+
+    def __ne__(self, other) -> bool:
+        return False
+
+
+ANY = Anything("*")
+
+
+@dataclass(frozen=True, eq=False, repr=False)  # ComfyUI puts the text of a failing node's inputs into its report
 class Memory:
     """HELIOS_HISTORY: the core's history, and what of its model is needed beside: not the model, which is large.
 
@@ -131,7 +143,7 @@ def encoder(vae):
     if vae is None:
         return None
     if isinstance(vae, WanVAE):
-        return lambda frames: vae.helios.backend.encode(vae.helios.vae, frames)
+        return lambda frames: vae.helios.backend.encode(vae.ready(frames.shape[2], frames.shape[1]), frames)
     return lambda frames: (vae.encode(tensor(frames)).float().cpu(), None)
 
 
@@ -160,20 +172,21 @@ class WanVAE:
         """Raw latents [b 16 t h w] -> frames [b f 8h 8w 3], 0 to 1, float32 on the CPU."""
         import torch
 
-        blocks = self.helios.backend.stream(self.helios.vae, samples_in)
+        blocks = self.helios.backend.stream(self.ready(*pixels(self.helios, samples_in)), samples_in)
         return torch.cat([self._images(block) for block in blocks], dim=1)
 
     def decode_tiled(self, samples_in, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
         """As decode, in tiles of latents; time is not tiled, since decoding streams through it anyway."""
         tile, overlap = (tile_y or 32, tile_x or 32), 8 if overlap is None else overlap
-        vae, backend = self.helios.vae, self.helios.backend
+        scale, backend = self.spacial_compression_decode(), self.helios.backend
+        vae = self.ready(tile[1] * scale, tile[0] * scale)
         with backend.inference():
             return self._images(vae.decode_tiled(backend.own(vae, samples_in), tile=tile, overlap=overlap))
 
     def frames(self, samples_in):
         """Raw latents [1 16 t h w] -> blocks of frames uint8 [f 8h 8w 3], as they are decoded."""
         backend = self.helios.backend
-        for block in backend.stream(self.helios.vae, samples_in):
+        for block in backend.stream(self.ready(*pixels(self.helios, samples_in)), samples_in):
             yield backend.to_pixels(block)
 
     def encode(self, pixels):
@@ -182,17 +195,22 @@ class WanVAE:
         As ComfyUI's own VAE does it: sizes are cropped about the centre to multiples of 8, frames cut to 1 + 4n.
         """
         frames = pixels[..., :3] if pixels.ndim == 5 else pixels[None, ..., :3]
-        vae = self.helios.config.vae
-        h, w = (n // vae.scale_factor_spatial * vae.scale_factor_spatial for n in frames.shape[2:4])
-        f = (frames.shape[1] - 1) // vae.scale_factor_temporal * vae.scale_factor_temporal + 1
+        config = self.helios.config.vae
+        h, w = (n // config.scale_factor_spatial * config.scale_factor_spatial for n in frames.shape[2:4])
+        f = (frames.shape[1] - 1) // config.scale_factor_temporal * config.scale_factor_temporal + 1
         if not h or not w:
             raise ValueError(f"pixels: {frames.shape[3]}x{frames.shape[2]} is too small to encode; 8x8 is the least")
         top, left = (frames.shape[2] - h) // 2, (frames.shape[3] - w) // 2
         frames = frames[:, :f, top : top + h, left : left + w].movedim(-1, 1)
         backend = self.helios.backend
         with backend.inference():
-            mean, _ = self.helios.vae.encode(backend.own(self.helios.vae, frames.float() * 2 - 1))
+            vae = self.ready(frames.shape[-1], frames.shape[-2])
+            mean, _ = vae.encode(backend.own(vae, frames.float() * 2 - 1))
             return tensor(backend.to_cpu(mean))
+
+    def ready(self, width: int, height: int):
+        """The core's VAE, about to take or to make frames of that size."""
+        return self.helios.ready("vae", int(width), int(height))
 
     def _images(self, frames):
         """[b 3 f h w] in [-1, 1], the backend's -> [b f h w 3] in [0, 1], float32 on the CPU."""
