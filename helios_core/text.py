@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
+
+WIDE = re.compile("[\u0132\u0133\ufb00-\ufb04\uff01-\uffef\u3000]")  # ligatures, full and half width
+CONTROLS = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]")
 
 
 def prompt_clean(text: str) -> str:
     """Repairs broken encodings, unescapes HTML twice and collapses white space, as the reference does.
 
-    Without ftfy the first step is left out, which changes only text that was once decoded wrongly.
+    ftfy is optional: without it, text that was once decoded wrongly stays wrong, and the rest comes out the same.
     """
     try:
-        import ftfy
+        from ftfy import fix_text
     except ImportError:
-        pass
-    else:
-        text = ftfy.fix_text(text)
-    return re.sub(r"\s+", " ", html.unescape(html.unescape(text))).strip()
+        fix_text = plain
+    return re.sub(r"\s+", " ", html.unescape(html.unescape(fix_text(text)))).strip()
+
+
+def plain(text: str) -> str:
+    """What ftfy does to text that was decoded rightly: straight quotes, letters of plain form and width, NFC, and no
+    control characters."""
+    text = text if "<" in text else html.unescape(text)
+    text = re.sub("[\u02bc\u2018-\u201b]", "'", re.sub("[\u201c-\u201f]", '"', text))
+    text = WIDE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
+    return CONTROLS.sub("", unicodedata.normalize("NFC", text))

@@ -11,6 +11,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -178,9 +179,11 @@ def iter_frames(path) -> Iterator[np.ndarray]:
     """Decodes one frame [h, w, 3] at a time, so that a long video costs constant memory."""
     with _open(path) as file:
         for frame in file.decode(file.streams.video[0]):
-            # Named explicitly: older PyAV takes an unnamed matrix for bt601, whatever the file's tag says.
+            # Named explicitly: older PyAV takes an unnamed matrix for bt601, whatever the file's tag says. The other is
+            # without meaning for RGB, but must differ: PyAV 14 takes two that are alike for nothing to convert.
             matrix = frame.colorspace if frame.colorspace in (BT709, 7, 9) else BT601
-            yield frame.reformat(format="rgb24", src_colorspace=matrix, dst_colorspace=matrix).to_ndarray()
+            other = BT709 if matrix == BT601 else BT601
+            yield frame.reformat(format="rgb24", src_colorspace=matrix, dst_colorspace=other).to_ndarray()
 
 
 def read_frames(path, *, start: int = 0, count: int = 0) -> np.ndarray:
@@ -250,7 +253,8 @@ def remux(paths: Iterable, out, *, metadata: dict | None = None, num_frames: int
                 traits = (bytes(stream.codec_context.extradata or b""), stream.average_rate)
                 if first is None:
                     first, target = traits, file.add_stream_from_template(stream, opaque=True)
-                    target.time_base = stream.time_base
+                    with suppress(RuntimeError):  # PyAV 14 refuses, and counts in 1/90000 seconds
+                        target.time_base = stream.time_base
                 if traits != first:
                     raise ValueError(f"cannot join {path}: its size, frame rate or encoding differs from the first")
                 packet.stream, packet.time_base = target, 1 / stream.average_rate

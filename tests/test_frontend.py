@@ -1,32 +1,22 @@
 """ComfyUI's real frontend in a real browser, against a small server that knows our nodes: every workflow file must
-load there with its values and links intact, and the prompt it would queue must equal the committed API twin.
-
-Needs a Chromium (/usr/bin/chromium, or HELIOS_CHROMIUM), playwright and comfyui-frontend-package. Further versions of
-the frontend: HELIOS_FRONTENDS, folders that hold index.html, separated as in PATH. HELIOS_SCREENSHOTS keeps pictures.
+load there with its values and links intact, and the prompt it would queue must equal the committed API twin. Our own
+web extension is absent: the nodes must do without. HELIOS_SCREENSHOTS keeps pictures.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import helios_video as pack
 import pytest
+from frontend import CLASSES, opened, static_folders
 from helios_video.helios_core import workflow_format as fmt
-from helios_video.helios_core.standins import NODES as CORE
 
 FOLDER = Path(pack.__file__).parent / "workflows"
 FILES = sorted(FOLDER.glob("*.json"))
-CLASSES = {**CORE, **pack.NODE_CLASS_MAPPINGS}
-CHROMIUM = os.environ.get("HELIOS_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 pytestmark = pytest.mark.slow
-READY = "() => window.app && window.app.graph && document.querySelector('canvas#graph-canvas')"
 READ = """async (workflow) => {
   const app = window.app
   await app.loadGraphData(workflow)
@@ -54,89 +44,10 @@ FIT = """() => {
 }"""
 
 
-def static_folders() -> list[Path]:
-    folders = [Path(p) for p in os.environ.get("HELIOS_FRONTENDS", "").split(os.pathsep) if p]
-    try:
-        import comfyui_frontend_package
-    except ImportError:
-        return folders
-    return [Path(comfyui_frontend_package.__file__).parent / "static", *folders]
-
-
-def node_info(name: str, kind) -> dict:
-    """What /object_info says of a V1 class."""
-    types = kind.INPUT_TYPES()
-    outputs = list(kind.RETURN_TYPES)
-    return {
-        "input": types,
-        "input_order": {part: list(inputs) for part, inputs in types.items()},
-        "output": outputs,
-        "output_is_list": [False] * len(outputs),
-        "output_name": list(getattr(kind, "RETURN_NAMES", outputs)),
-        "output_tooltips": list(getattr(kind, "OUTPUT_TOOLTIPS", ())),
-        "name": name,
-        "display_name": pack.NODE_DISPLAY_NAME_MAPPINGS.get(name, name),
-        "description": getattr(kind, "DESCRIPTION", ""),
-        "python_module": "custom_nodes.helios-video" if name in pack.NODE_CLASS_MAPPINGS else "nodes",
-        "category": getattr(kind, "CATEGORY", "core"),
-        "output_node": getattr(kind, "OUTPUT_NODE", False),
-    }
-
-
-ANSWERS = {
-    "/api/users": {"storage": "server", "migrated": True},
-    "/api/settings": {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": False},
-    "/api/extensions": [],
-    "/api/object_info": {name: node_info(name, kind) for name, kind in CLASSES.items()},
-    "/api/i18n": {},
-    "/api/features": {},
-    "/api/global_subgraphs": {},
-    "/api/queue": {"queue_running": [], "queue_pending": []},
-    "/api/history": {},
-    "/api/userdata": [],
-    "/api/experiment/models": [],
-}
-
-
-class Stub(SimpleHTTPRequestHandler):
-    """The frontend's files, and the few answers it needs to start."""
-
-    def do_GET(self):
-        answer = ANSWERS.get(self.path.partition("?")[0])
-        if answer is None:
-            super().do_GET()
-            return
-        body = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module", params=static_folders() or [None], ids=lambda p: p and p.parent.name)
 def page(request):
-    if request.param is None:
-        pytest.skip("no frontend: comfyui-frontend-package is not installed and HELIOS_FRONTENDS is not set")
-    if CHROMIUM is None:
-        pytest.skip("no chromium: install Debian's chromium, or name one in HELIOS_CHROMIUM")
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright to drive chromium with")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Stub, directory=str(request.param)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        with playwright.sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-            page = browser.new_page(viewport={"width": 1920, "height": 1080})
-            page.goto(f"http://127.0.0.1:{server.server_port}/", wait_until="domcontentloaded")
-            page.wait_for_function(READY, timeout=90_000)
-            page.wait_for_timeout(4000)  # extensions register after the graph is there
-            yield page
-            browser.close()
-    finally:
-        server.shutdown()
+    with opened(request.param) as page:
+        yield page
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import combinations
 from pathlib import Path
 
 import helios_video as pack
@@ -89,16 +91,67 @@ def test_seeds_are_fixed(source):
         assert set(controls) <= {"fixed"}
 
 
-def test_it_reads_well(source):
-    """Notes and groups are there, nodes do not overlap, and each lies inside a group."""
-    assert [n for n in source["nodes"] if n["type"] == "MarkdownNote"] and source["groups"]
-    boxes = {n["id"]: (*n["pos"], n["pos"][0] + n["size"][0], n["pos"][1] + n["size"][1]) for n in source["nodes"]}
+def least_height(node):
+    """What the frontend needs: rows of 20 for wires, of 24 for widgets; a text box and a preview want more."""
+    if node["type"] in fmt.NOTES:
+        return 60
+    kind = CLASSES[node["type"]]
+    inputs = fmt.inputs_of(kind)
+    widgets = {name: spec for name, spec in inputs.items() if fmt.has_widget(*spec)}
+    rows = sum(1 + fmt.slots_after(name, *spec) for name, spec in widgets.items())
+    boxes = sum(bool(options.get("multiline")) for _, options in widgets.values())
+    return 20 * max(len(inputs) - len(widgets), len(kind.RETURN_TYPES)) + 24 * rows + 14 + 60 * boxes
+
+
+def box(node):
+    """Left, top, right, bottom, with the title above."""
+    (x, y), (w, h) = node["pos"], node["size"]
+    return x, y - 30, x + w, y + h
+
+
+def apart(one, other, gap=0):
+    """Whether two rectangles leave a gap between them."""
+    return any(
+        a + gap <= b for a, b in ((one[2], other[0]), (other[2], one[0]), (one[3], other[1]), (other[3], one[1]))
+    )
+
+
+def test_nothing_overlaps(source):
+    """Nodes as large as the frontend draws them, each inside one group and clear of its title; groups side by side."""
     groups = [(x, y, x + w, y + h) for x, y, w, h in (g["bounding"] for g in source["groups"])]
-    for one, (left, top, right, bottom) in boxes.items():
-        assert any(x <= left and y <= top - 30 and right <= r and bottom <= b for x, y, r, b in groups), one
-        for other, (x, y, r, b) in boxes.items():
-            apart = right <= x or r <= left or bottom <= y - 30 or b <= top - 30
-            assert one == other or apart, f"nodes {one} and {other} overlap"
+    assert all(apart(a, b, 10) for a, b in combinations(groups, 2))
+    for node in source["nodes"]:
+        assert node["size"][1] >= least_height(node), f"node {node['id']} {node['type']} grows over what is below it"
+        left, top, right, bottom = box(node)
+        around = [g for g in groups if g[0] <= left and g[1] + 40 <= top and right <= g[2] and bottom <= g[3]]
+        assert len(around) == 1, f"node {node['id']} lies in {len(around)} groups"
+    for one, other in combinations(source["nodes"], 2):
+        assert apart(box(one), box(other), 20), f"nodes {one['id']} and {other['id']} overlap"
+
+
+def test_it_reads_well(source):
+    """It begins with a note; titles fit; groups say what they hold; wires run from left to right."""
+    about = next(n for n in source["nodes"] if n["type"] == "MarkdownNote")
+    assert about["widgets_values"][0].startswith("## ") and about["title"] == "About this workflow"
+    names = {**dict(zip(CORE, CORE)), **pack.NODE_DISPLAY_NAME_MAPPINGS}
+    for node in source["nodes"]:
+        title = node.get("title") or names[node["type"]]
+        assert 8 * len(title) + 50 <= node["size"][0], f"the title {title!r} does not fit"
+    assert all(10.5 * len(g["title"]) + 20 <= g["bounding"][2] for g in source["groups"])
+    nodes = {node["id"]: node for node in source["nodes"]}
+    backward = [link for link in source["links"] if nodes[link[3]]["pos"][0] < nodes[link[1]]["pos"][0]]
+    assert not backward, "wires that run from right to left"
+
+
+def test_the_loader_says_where_published_weights_are(source):
+    """The frontend offers them to whoever opens a workflow that names a file he lacks."""
+    for node in source["nodes"]:
+        models = node["properties"].get("models", [])
+        assert bool(models) == (node["type"] == "HeliosLoader")
+        for model in models:
+            assert set(model) == {"name", "url", "directory"} and model["directory"] in ("vae", "text_encoders")
+            assert re.fullmatch(r"https://huggingface\.co/[\w./-]+\.safetensors", model["url"])
+            assert model["url"].endswith(f"/{model['directory']}/{model['name']}")
 
 
 def test_the_api_twin_is_the_conversion(path, source):
