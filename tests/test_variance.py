@@ -11,7 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helios_video.helios_core import pyramid, variance
+from helios_video.helios_core.config import ScheduleConfig
 from helios_video.helios_core.pyramid import KERNELS, build
+from helios_video.helios_core.sampler import Plan, denoise
 from helios_video.helios_core.variance import GROUPS
 
 LINE = (
@@ -139,6 +141,22 @@ def test_noise_is_the_reference_bit_for_bit():
         want = want.reshape(b, c, t, h // 2, 2, w // 2, 2).mean(dim=(4, 6)) * 2.0
     assert torch.equal(pyramid.downsample(x), want)
     assert torch.equal(node(x, "2,2", "noise")[0][-1], want)
+
+
+def test_the_trajectory_from_noise_is_the_reference_bit_for_bit():
+    """Every step of all three stages, from the node's start and from means of 2x2 times 2 written out, even sizes."""
+    x = white(1, 16, 9, 24, 40)
+    want = x
+    for _ in range(2):
+        b, c, t, h, w = want.shape
+        want = want.reshape(b, c, t, h // 2, 2, w // 2, 2).mean(dim=(4, 6)) * 2.0
+    plan = Plan(ScheduleConfig(), (2, 2, 2), "euler")
+    predict, draw = lambda x, t: torch.tanh(x + t / 1000), lambda stage, shape: white(*shape, seed=stage)
+    starts = (node(x, "2,2", "noise")[0][-1], want)
+    runs = [list(denoise(predict, start, draw, plan)) for start in starts]
+    assert len(runs[0]) == 6 and runs[0][-1].latent.shape == x.shape
+    for one, other in zip(*runs, strict=True):
+        assert torch.equal(one.latent, other.latent) and torch.equal(one.x0, other.x0)
 
 
 def test_a_smooth_latent_keeps_its_std_under_match_and_not_under_noise():

@@ -48,8 +48,7 @@ def bench(args: argparse.Namespace) -> int:
     scenes, results = study.held_out_scenes(args.prompts), {}
     for name, options in settings.items():
         videos, fps = study.run(helios, scenes, range(args.seeds), args.chunks, batch=args.batch, **options)
-        summary = study.summarise(videos)
-        summary |= {"frames per second": fps, "merit": study.merit(summary)}
+        summary = study.summarise(videos, fps)
         results[name] = (videos, summary)
         show(name, summary)
         study.write(Path(args.output), results)

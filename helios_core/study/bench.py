@@ -56,14 +56,22 @@ def held_out_scenes(count: int, seed: int = 0) -> list[shapes.Scene]:
     return [shapes.random_scene(rng, held_out=True) for _ in range(count)]
 
 
-def render(helios, scenes, seed: int, chunks: int, **options) -> Iterator[tuple[int, list[np.ndarray], object]]:
-    """(chunk, uint8 frames [t h w 3] per scene, latents [b c t h w]); the scenes as one batch. options: of `sample`."""
+def render(
+    helios, scenes, seed: int, chunks: int, *, looks=None, start=None, remember=None, **options
+) -> Iterator[tuple[int, list[np.ndarray], object]]:
+    """(chunk, uint8 frames [t h w 3] per scene, latents [b c t h w]); the scenes as one batch. options: of `sample`.
+
+    looks: the chunks to decode, all if left open; others come without frames. start(history): the coarsest start point
+    of its next chunk. remember(history, latents): the history with them appended.
+    """
     history = helios.history(shapes.SIZE, shapes.SIZE, batch=len(scenes))
     positive = helios.text([scene.caption() for scene in scenes])
     for chunk in range(chunks):
-        *_, last = helios.sample(history, positive, seed=seed, **options)
-        history = history.append(last.latent)
-        yield chunk, [helios.decode(z[None]) for z in last.latent], last.latent
+        first = {} if start is None else {"start": start(history)}
+        *_, last = helios.sample(history, positive, seed=seed, **first, **options)
+        history = history.append(last.latent) if remember is None else remember(history, last.latent)
+        shown = last.latent if looks is None or chunk in looks else ()
+        yield chunk, [helios.decode(z[None]) for z in shown], last.latent
 
 
 def run(helios, scenes, seeds, chunks: int, *, batch: int = 16, **options) -> tuple[list[Video], float]:
@@ -80,15 +88,15 @@ def run(helios, scenes, seeds, chunks: int, *, batch: int = 16, **options) -> tu
     return videos, made / (time.perf_counter() - start)
 
 
-def summarise(videos: list[Video]) -> dict:
-    """Means over the videos per chunk; medians of the joints."""
+def summarise(videos: list[Video], fps: float) -> dict:
+    """Means over the videos per chunk, medians of the joints, and the figure of merit. fps: frames per second."""
     rows = [[v.readings[k] for v in videos] for k in range(len(videos[0].readings))]
     summary = {name: [float(np.mean([getattr(r, name) for r in row])) for row in rows] for name in ATTRIBUTES + DRIFTS}
     moments = {
         f"latent_{m}": [np.mean([getattr(r, f"latent_{m}") for r in row], axis=0).tolist() for row in rows]
         for m in ("mean", "std")
     }
-    summary |= moments
+    summary |= {**moments, "frames per second": fps, "merit": merit(summary)}
     if len(rows) > 1:
         found = [v.joints() for v in videos]
         summary["joints"] = {

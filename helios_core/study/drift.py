@@ -69,7 +69,16 @@ def object_area(frames: np.ndarray, background: str) -> float:
 
 
 def expected_area(scene: shapes.Scene, frames: int, first: int) -> float:
-    """Of the scene as it is drawn, with the vocabulary's middle radius, for a prompt says nothing of size."""
+    """Of the scene as it is drawn."""
+    return object_area(draw_middle(scene, frames, first), scene.background)
+
+
+def expected_contrast(scene: shapes.Scene, frames: int, first: int) -> float:
+    """Of the scene as it is drawn: the mean of its frames' standard deviations of luma."""
+    return float(frame_statistics(draw_middle(scene, frames, first))["contrast"].mean())
+
+
+def draw_middle(scene: shapes.Scene, frames: int, first: int) -> np.ndarray:
+    """The scene with the vocabulary's middle radius, for a prompt says nothing of size."""
     low, high = shapes.RADIUS if len(scene.things) == 1 else shapes.RADIUS_OF_TWO
-    middle = replace(scene, radius=(low + high) / 2)
-    return object_area(shapes.draw(middle, frames, first=first), scene.background)
+    return shapes.draw(replace(scene, radius=(low + high) / 2), frames, first=first)

@@ -1,0 +1,97 @@
+"""`helios study policies`: which variance, drift and boundary policies earn their place, measured and written up."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from .. import folders, load
+from . import set_threads
+
+WHAT_HELP = (
+    "policies: variance, anti-drift and boundary policies; ul, ve: the experiments of Unified Latents and of Variance "
+    "Expansion, as toys"
+)
+PAGE_HELP = "the Markdown page to write, its pictures into a folder beside it (default: policies.md in -o)"
+QUICK_HELP = "a few short videos, to see that it runs; --prompts, --seeds and --chunks still count"
+
+
+def add_options(sub: argparse.ArgumentParser, model_help: str) -> None:
+    """The command line of `helios study`."""
+    sub.add_argument("what", choices=["policies", "ul", "ve"], help=WHAT_HELP)
+    sub.add_argument("--model", default="helios-tiny", help=model_help)
+    sub.add_argument("--vae", metavar="FILE", help="policies: another VAE for the checkpoint, as helios train ve makes")
+    sub.add_argument("-o", "--output", metavar="FOLDER", help="for all that is measured (default: study-WHAT)")
+    sub.add_argument("--page", metavar="FILE.md", help=PAGE_HELP)
+    sub.add_argument("--prompts", type=int, help="held-out prompts (default: 12)")
+    sub.add_argument("--seeds", type=int, help="seeds per prompt (default: 3)")
+    sub.add_argument("--chunks", type=int, help="of a long video, 33 frames each (default: 44, a minute)")
+    sub.add_argument("--part", action="append", metavar="NAME", help="only this part of the study; repeatable")
+    sub.add_argument("--quick", action="store_true", help=QUICK_HELP)
+    sub.add_argument("--threads", type=int, help="CPU threads to compute with (default: torch's choice; ul: 2)")
+    sub.add_argument("--data", metavar="FOLDER", help="ul, ve: photographs (default: those of installed packages)")
+    sub.add_argument("--steps", type=int, help="ul, ve: of each training (default: 1500, 4000)")
+
+
+def study(args: argparse.Namespace) -> int:
+    """Measures, tells what follows, and prints where the page is. ValueError for what cannot be, before any work."""
+    if args.what == "ul":
+        from .study_ul import study as study_ul
+
+        return study_ul(args)
+    if args.what == "ve":
+        from .study_ve import study as study_ve
+
+        return study_ve(args)
+    from ..study import policies
+    from ..study.experiment import QUICK, Sizes
+
+    asked = {name: getattr(args, name) for name in ("prompts", "seeds", "chunks") if getattr(args, name) is not None}
+    sizes = replace(QUICK if args.quick else Sizes(), **asked)
+    parts = choose(policies.PARTS, args.part)
+    folder = Path(args.output or "study-policies")
+    page = Path(args.page) if args.page else folder / "policies.md"
+    if page.suffix != ".md":
+        raise ValueError(f"--page {page}: wanted a file whose name ends in .md")
+    set_threads(args.threads)
+    helios = load(args.model, vae=folders.find_file("vae", args.vae))
+    report = policies.study(
+        helios,
+        sizes,
+        folder,
+        page=page,
+        command=rerun(args),
+        parts=parts,
+        tell=lambda t: print(t, flush=True),
+    )
+    for part in parts:
+        found = report["parts"][part.name]
+        print(f"{part.name}: earning: {', '.join(found['earning']) or 'nothing'}; default: {found['result']}")
+    print(page)
+    return 0
+
+
+def choose(parts, names: list[str] | None):
+    """The parts of these names, all if none is given. ValueError for another name."""
+    known = {part.name: part for part in parts}
+    wrong = [name for name in names or () if name not in known]
+    if wrong:
+        raise ValueError(f"--part {wrong[0]!r}: wanted one of {', '.join(known)}")
+    return tuple(part for part in parts if not names or part.name in names)
+
+
+def rerun(args: argparse.Namespace) -> str:
+    """The command line again; of folders that only this machine has, no more than the name."""
+    words = ["helios study policies"]
+    if args.model != "helios-tiny":
+        words.append(f"--model {Path(args.model).name}")
+    if args.vae:
+        words.append(f"--vae {Path(args.vae).name}")
+    words += [f"--{name} {value}" for name in ("prompts", "seeds", "chunks") if (value := getattr(args, name))]
+    words += [f"--part {name}" for name in args.part or ()]
+    if args.quick:
+        words.append("--quick")
+    if args.page and not Path(args.page).is_absolute():
+        words.append(f"--page {args.page}")
+    return " ".join(words)
