@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..helios_core import drift
 from ..helios_core.noise import batch_noise
-from . import sockets
+from . import sockets, watch
 
 
 class AntiDrift:
@@ -50,13 +50,15 @@ class AntiDrift:
     def correct(
         self, history, policy, strength=0.0, mean_threshold=0.15, variance_threshold=0.15, momentum=0.9, seed=0
     ):  # fmt: skip
+        wanted = drift.DriftPolicy(policy, strength, mean_threshold, variance_threshold, momentum)
         done = drift.correct(
             history.history,
-            drift.DriftPolicy(policy, strength, mean_threshold, variance_threshold, momentum),
+            wanted,
             chunk_frames=history.chunk_frames,
             noise=batch_noise(seed, history.history.shape[0]),
             array=history.array,
         )
+        watch.show_drift(done.history.chunk - 1, wanted, done.drift)
         return replace(history, history=done.history), {"samples": history.raw(done.chunk)}, done.report
 
 

@@ -1,0 +1,70 @@
+"""What the web extension draws while a run goes on: drift per chunk, the filmstrip and the joints.
+
+Events go to the browser that queued the prompt; without ComfyUI, or where none did, nothing is measured or written.
+"""
+
+from __future__ import annotations
+
+from ..helios_core import video
+from . import host
+
+WIDTH = 160  # pixels of a picture of the filmstrip, along the longer side
+
+
+def show_drift(chunk: int, policy, found) -> None:
+    """The distances of chunk number `chunk`, drift.Drift, and the thresholds of drift.DriftPolicy."""
+    thresholds = {"mean_threshold": policy.mean_threshold, "variance_threshold": policy.variance_threshold}
+    _send("helios.drift", {"chunk": chunk, **found._asdict(), **thresholds})
+
+
+def show_chunk(clip) -> None:
+    """The newest chunk of a chunks.Clip: a small picture of its end beside its file, and how its joint compares."""
+    if _server() is None:
+        return
+    last, before = clip.segments[-1], clip.segments[-2:-1]
+    frames = _small_frames(last.path)
+    joint = [frame for segment in before for frame in (_small_frames(segment.path)[-1], frames[0])]
+    inside = _changes(frames)
+    _save(clip.tail.frame, last.path.with_suffix(".jpg"))
+    _send(
+        "helios.chunk",
+        {
+            "folder": "/".join(clip.folder.parts[-2:]),  # as host.clip_folder makes it, below ComfyUI's temp folder
+            "names": [segment.path.stem for segment in clip.segments],
+            "jump": _changes(joint)[0] if joint else None,
+            "inside": sum(inside) / max(1, len(inside)),
+        },
+    )
+
+
+def _changes(frames) -> list[float]:
+    """How much a pixel changes from each frame to the next, on average, in percent."""
+    return [float(100 / 255 * abs(b - a).mean()) for a, b in zip(frames, frames[1:])]
+
+
+def _server():
+    """ComfyUI's server while a browser waits for what it runs, else None."""
+    server = getattr(host.optional("server", "PromptServer"), "instance", None)
+    return server if server and server.client_id is not None else None
+
+
+def _send(event: str, values: dict) -> None:
+    if server := _server():
+        server.send_sync(event, {"node": server.last_node_id, **values}, server.client_id)
+
+
+def _small_frames(path) -> list:
+    """Every so many pixels of a chunk's frames, float32 [h w 3]: as they are in the file, for there joints show."""
+    return [frame[:: _step(frame), :: _step(frame)].astype("float32") for frame in video.iter_frames(path)]
+
+
+def _step(frame) -> int:
+    return max(1, max(frame.shape) // WIDTH)
+
+
+def _save(frame, path) -> None:
+    from PIL import Image
+
+    picture = Image.fromarray(frame)
+    picture.thumbnail((WIDTH, WIDTH))
+    picture.save(path, quality=85)
