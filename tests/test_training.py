@@ -176,19 +176,19 @@ def test_untrained_vae_already_tells_colours_apart():
 
 
 @pytest.fixture(scope="module")
-def lessons(tmp_path_factory):
+def lessons(clips, tmp_path_factory):
     """Two batches of a teacher with random weights and one step per stage, whose answers the student can know."""
     patch = pytest.MonkeyPatch()
     patch.setattr(tiny_distil, "TEACHER", tiny_distil.sampler.Plan(tiny.SCHEDULE, (2, 2, 2), "euler"))
-    patch.setattr(tiny_distil, "BATCH", 3)
+    for name, value in {"BATCH": 3, "IMAGES": 1, "CHUNKS": 2}.items():
+        patch.setattr(tiny_distil, name, value)
     torch.manual_seed(0)
     teacher = tiny.Tiny().eval()
     torch.nn.init.normal_(teacher.transformer.proj_out.weight, std=0.05)
-    tokenizer = tiny_files.build_tokenizer(tiny.TEXT["vocab_size"])
     folder = tmp_path_factory.mktemp("lessons")
-    made = tiny_distil.make_lessons(teacher, tokenizer, folder, rounds=2, chunks=2)
+    made = tiny_distil.make_lessons(teacher, clips, folder, rounds=2)
     patch.setattr(tiny_distil, "make_round", None)  # what lies in the folder is not made again
-    again = tiny_distil.make_lessons(teacher, tokenizer, folder, rounds=2, chunks=2)
+    again = tiny_distil.make_lessons(teacher, clips, folder, rounds=2)
     patch.undo()
     assert torch.equal(again.ends[2], made.ends[2])
     return teacher, made
@@ -198,11 +198,13 @@ def test_lessons_hold_every_stage_and_the_history_before_it(lessons):
     _, made = lessons
     assert [tuple(s.shape) for s in made.starts] == [(12, 16, 9, n, n) for n in (2, 4, 8)]
     assert [s.shape for s in made.ends] == [s.shape for s in made.starts]
-    first, second = slice(0, 3), slice(3, 6)
+    image, first, second = 0, slice(1, 3), slice(4, 6)
     assert not made.windows[first].any() and not made.anchors[first].any()
-    assert torch.equal(made.windows[second][:, :, -9:], made.ends[2][first])
+    assert made.windows[image, :, -1].any() and not made.windows[image, :, :-1].any()
+    assert torch.equal(made.windows[3:6][:, :, -9:], made.ends[2][:3])
     assert torch.equal(made.anchors[second], made.ends[2][first][:, :, :1])
-    assert torch.equal(made.ids[first], made.ids[second])
+    assert made.anchors[image].any() and torch.equal(made.anchors[3], made.anchors[image])
+    assert torch.equal(made.ids[:3], made.ids[3:6])
 
 
 def test_a_student_that_knows_the_answer_has_no_loss(lessons):

@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import distributed, nn
+from torch.optim import swa_utils
+from tqdm import tqdm
 
 from ..study.plots import line_plot
 
@@ -58,41 +61,92 @@ def optimisers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     return made
 
 
+def find_device(name: str) -> torch.device:
+    """auto: the first GPU, or the CPU. ValueError for one that is not here."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise ValueError(f"--device {name}: torch cannot use it ({error}); try auto or cpu") from error
+
+
+def join(device: str) -> torch.device:
+    """This process's device; under torchrun, its place in the group that trains together."""
+    if "RANK" not in os.environ:
+        return find_device(device)
+    place = find_device(device)
+    if place.type == "cuda":
+        place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(place)
+    distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    return place
+
+
+class Objective(nn.Module):
+    """A loss as a module's forward, which is what DistributedDataParallel wraps."""
+
+    def __init__(self, model: nn.Module, loss):
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, step: int) -> dict:
+        return self.loss(step)
+
+
+def rank() -> int:
+    """This process's number among those that train together; 0 alone."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
 def fit(model: nn.Module, loss, recipe: Recipe, file: Path) -> nn.Module:
     """Trains `model` in place and leaves its averaged weights in it.
 
-    loss: function of the step number to a dict of scalar tensors; "loss" is minimised, all are logged.
+    loss: function of the step number to a dict of scalar tensors; "loss" is minimised, all are logged. In a process
+    group each process has a share of the batch, gradients are averaged, and the first one logs and saves.
     file: checkpoint; if it is there the run goes on from it. The log stands beside it as .csv, its curves as .png.
     """
     made = optimisers(model, recipe)
     rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in made]
-    average = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)
-    )
-    first = _resume(model, average, made, file)
-    _trim(file.with_suffix(".csv"), first)
+    average = swa_utils.AveragedModel(model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(recipe.ema))
+    first, main = _resume(model, average, made, file), rank() == 0
+    if main:
+        _trim(file.with_suffix(".csv"), first)
+    objective = _share(Objective(model, loss))
     start, sums = time.time(), {}
+    bar = tqdm(initial=first, total=recipe.steps, desc=file.stem, disable=None if main else True)
     for step in range(first, recipe.steps):
-        for optimiser, own in zip(made, rates):
-            for group, rate in zip(optimiser.param_groups, own):
-                group["lr"] = rate * recipe.rate(step)
-        values = loss(step)
+        _set_rates(made, rates, recipe.rate(step))
+        values = objective(step)
         values["loss"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         for optimiser in made:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         average.update_parameters(model)
+        bar.update()
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value.detach()
-        if (step + 1) % recipe.log_every == 0:
+        if main and (step + 1) % recipe.log_every == 0:
             _log(file.with_suffix(".csv"), step + 1, {k: float(v) / recipe.log_every for k, v in sums.items()}, start)
             sums = {}
-        if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
+        if main and ((step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps):
             _save(model, average, made, step + 1, file)
             draw_curves(file.with_suffix(".csv"))
+    bar.close()
     model.load_state_dict(average.module.state_dict())
     return model
+
+
+def _set_rates(made, rates, share: float) -> None:
+    for optimiser, own in zip(made, rates):
+        for group, rate in zip(optimiser.param_groups, own):
+            group["lr"] = rate * share
+
+
+def _share(objective: Objective) -> nn.Module:
+    """In a process group: with gradients averaged over all of it."""
+    return nn.parallel.DistributedDataParallel(objective) if distributed.is_initialized() else objective
 
 
 def _resume(model, average, made, file: Path) -> int:
@@ -131,7 +185,8 @@ def _log(file: Path, step: int, values: dict, start: float) -> None:
         if new:
             writer.writerow(["step", "seconds", *values])
         writer.writerow([step, round(time.time() - start, 1), *(round(v, 6) for v in values.values())])
-    print(f"step {step}  " + "  ".join(f"{k} {v:.4f}" for k, v in values.items()), flush=True)
+    with tqdm.external_write_mode():
+        print(f"step {step}  " + "  ".join(f"{k} {v:.4f}" for k, v in values.items()), flush=True)
 
 
 def draw_curves(log: Path) -> None:

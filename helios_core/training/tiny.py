@@ -42,6 +42,7 @@ TEXT_LENGTH = 512
 CAPTION_LENGTH = 24  # tokens of the longest caption, with the end
 CHUNK = 9  # latent frames
 CHUNKS = 4  # chunks of a training clip
+WINDOW = History.length((16, 2, 1), True)  # latent frames of a history
 BATCHES = (24, 24, 20)  # samples per stage and step
 CHUNK_ODDS = (0.46, 0.18, 0.18, 0.18)
 IMAGE_ODDS = 0.12  # of starting from an image
@@ -92,6 +93,10 @@ class Clips:
     stills: Tensor
     captions: Tensor
     empty: Tensor
+
+    def still_window(self, pick: Tensor, place) -> Tensor:
+        """History windows [b c t h w] of image starts: one latent of the picture held still, nothing before it."""
+        return nn.functional.pad(self.stills[pick, :, place][:, :, None], (0, 0, 0, 0, WINDOW - 1, 0))
 
 
 def tokenise(tokenizer, texts: list[str], length: int = CAPTION_LENGTH) -> Tensor:
@@ -152,15 +157,14 @@ class Batches:
         """(chunk [n c 9 h w], history before it, caption ids [n m])."""
         pick = self.pick(len(self.clips.latents), n)
         place = torch.multinomial(torch.tensor(CHUNK_ODDS), n, replacement=True, generator=self.rng)
-        length = History.length((16, 2, 1), True)
-        padded = nn.functional.pad(self.clips.latents[pick], (0, 0, 0, 0, length, 0))
+        padded = nn.functional.pad(self.clips.latents[pick], (0, 0, 0, 0, WINDOW, 0))
         starts = (place * CHUNK).tolist()
-        window = torch.stack([padded[i, :, s : s + length] for i, s in enumerate(starts)])
-        chunk = torch.stack([padded[i, :, length + s : length + s + CHUNK] for i, s in enumerate(starts)])
+        window = torch.stack([padded[i, :, s : s + WINDOW] for i, s in enumerate(starts)])
+        chunk = torch.stack([padded[i, :, WINDOW + s : WINDOW + s + CHUNK] for i, s in enumerate(starts)])
         anchor = self.clips.latents[pick, :, :1] * (place > 0).view(-1, 1, 1, 1, 1)
         image = (self.rand(n) < IMAGE_ODDS).view(-1, 1, 1, 1, 1)
-        still = nn.functional.pad(self.clips.stills[pick, :, place][:, :, None], (0, 0, 0, 0, length - 1, 0))
-        window, anchor = torch.where(image, still, window), torch.where(image, chunk[:, :, :1], anchor)
+        window = torch.where(image, self.clips.still_window(pick, place), window)
+        anchor = torch.where(image, chunk[:, :, :1], anchor)
         say = torch.randint(self.clips.captions.shape[1], (n,), generator=self.rng)
         ids = self.clips.captions[pick, say]
         ids = torch.where((self.rand(n, 1) < DROP_CAPTION), self.clips.empty, ids)
@@ -209,11 +213,8 @@ def stage_loss(model: Tiny, batches: Batches, stage: schedule.Stage, n: int) -> 
 def train(clips: Clips, folder: Path, recipe: Recipe, *, device="cpu", compiled: bool = False) -> Tiny:
     """The trained pair, on the CPU; checkpoints and the log in `folder`. compiled: blocks through torch.compile."""
     torch.manual_seed(0)
-    model = Tiny().to(device)
+    model = trainable(Tiny(), device, compiled)
     stages = schedule.stages(SCHEDULE)
-    if compiled:
-        for block in model.transformer.blocks:
-            block.compile(dynamic=False)
 
     def loss(step: int) -> dict:
         batches = Batches(clips, seed=step, device=device)
@@ -221,7 +222,23 @@ def train(clips: Clips, folder: Path, recipe: Recipe, *, device="cpu", compiled:
             losses = [stage_loss(model, batches, s, n) for s, n in zip(stages, BATCHES, strict=True)]
         return {"loss": sum(losses), **{f"stage{i}": v for i, v in enumerate(losses)}}
 
-    return fit(model, loss, recipe, folder / "tiny.pt").eval().cpu()
+    return finished(fit(model, loss, recipe, folder / "tiny.pt"))
+
+
+def trainable(model: Tiny, device, compiled: bool) -> Tiny:
+    """A copy to train, on the device, its blocks through torch.compile if asked for."""
+    copy = Tiny().to(device)
+    copy.load_state_dict(model.state_dict())
+    for block in copy.transformer.blocks if compiled else ():
+        block.compile(dynamic=False)
+    return copy
+
+
+def finished(model: Tiny) -> Tiny:
+    """A copy to use, on the CPU; it does not compile anew for every shape that inference brings."""
+    copy = Tiny()
+    copy.load_state_dict(model.state_dict())
+    return copy.eval()
 
 
 @contextmanager

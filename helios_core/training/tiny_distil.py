@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,17 +24,18 @@ from .. import pyramid, sampler
 from ..guidance import CFG
 from ..history import History
 from ..noise import Noise
-from . import shapes, tiny
+from . import tiny
 from .loop import Recipe, fit
 
-TEACHER = sampler.Plan(tiny.SCHEDULE, (12, 12, 12), "euler")
+TEACHER = sampler.Plan(tiny.SCHEDULE, (8, 8, 8), "euler")
 GUIDANCE = 3.0
 SCHEDULE = replace(tiny.SCHEDULE, scheduler_type="dmd", use_dynamic_shifting=True, time_shift_type="linear")
 SCHEDULE = replace(SCHEDULE, base_image_seq_len=9, max_image_seq_len=144, base_shift=1.0, max_shift=2.0)
 STUDENT = sampler.Plan(SCHEDULE, (2, 2, 2), "dmd")
 FEW_STEPS = tiny.Sampling(SCHEDULE, {"solver": "dmd", "steps": [2, 2, 2], "cfg": 1.0})
-BATCH = 24  # videos that the teacher makes at a time
-RECIPE = Recipe(1200, lr=3e-4, muon=1e-3, warmup=50, decay=0.8, ema=0.995)
+BATCH, IMAGES, CHUNKS = 24, 4, 3  # videos that the teacher makes at a time, those of them from an image, their length
+IMAGE_SIGMA = 0.12  # noise on the past of an image start, as at inference
+RECIPE = Recipe(500, lr=3e-4, muon=1e-3, warmup=50, decay=0.8, ema=0.995)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Lessons:
 def teach(model: tiny.Tiny, ids: Tensor, empty: Tensor, seed: int, history: History) -> tuple[dict, Tensor]:
     """One guided chunk of the teacher for captions [n m]: ({stage: (start, end)}, the chunk)."""
     net = model.transformer
-    text, none = (net.text_context(model.encode(i)) for i in (ids, empty.expand(len(ids), -1)))
+    text, none = (net.text_context(model.encode(i.to(net.device))) for i in (ids, empty.expand(len(ids), -1)))
     context, guide, noise = net.history_context(history.parts(tiny.CHUNK)), CFG(GUIDANCE), Noise(seed)
     starts, ends = {}, {}
 
@@ -71,16 +71,16 @@ def teach(model: tiny.Tiny, ids: Tensor, empty: Tensor, seed: int, history: Hist
     return dict(enumerate(zip(starts.values(), ends.values(), strict=True))), step.latent
 
 
-def make_lessons(model: tiny.Tiny, tokenizer, folder: Path, rounds: int, chunks: int = 2) -> Lessons:
-    """The teacher's videos of `chunks` chunks, a batch per file in `folder`; the missing ones are made."""
+def make_lessons(model: tiny.Tiny, clips: tiny.Clips, folder: Path, rounds: int) -> Lessons:
+    """The teacher's videos to the captions of clips, a batch per file in `folder`; the missing ones are made."""
     from safetensors.torch import load_file, save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    empty, parts = tiny.tokenise(tokenizer, [""]), []
+    parts = []
     for index in range(rounds):
         file = folder / f"lessons_{index:03d}.safetensors"
         if not file.is_file():
-            save_file(make_round(model, tokenizer, empty, index, chunks), file.with_suffix(".partial"))
+            save_file(make_round(model, clips, index), file.with_suffix(".partial"))
             file.with_suffix(".partial").replace(file)
             print(f"lessons {index + 1} of {rounds}", flush=True)
         parts.append(load_file(file))
@@ -89,19 +89,22 @@ def make_lessons(model: tiny.Tiny, tokenizer, folder: Path, rounds: int, chunks:
     return Lessons(starts, ends, joined["window"], joined["anchor"], joined["ids"])
 
 
-def make_round(model, tokenizer, empty: Tensor, index: int, chunks: int) -> dict[str, Tensor]:
-    """One batch of the teacher's videos, float16."""
-    rng = np.random.default_rng((index, 11))
-    captions = [shapes.random_scene(rng, held_out=False).caption(int(rng.integers(3))) for _ in range(BATCH)]
-    ids, size = tiny.tokenise(tokenizer, captions), shapes.SIZE // 8
-    history, rows = History(torch.zeros(BATCH, 16, History.length((16, 2, 1), True), size, size)), []
-    for chunk in range(chunks):
-        stages, latent = teach(model, ids, empty, 1000 * index + chunk, history)
-        row = {"window": history.window, "anchor": latent[:, :, :1] * 0 if chunk == 0 else history.anchor}
+def make_round(model: tiny.Tiny, clips: tiny.Clips, index: int) -> dict[str, Tensor]:
+    """One batch of the teacher's videos, float16; the first ones begin with an image."""
+    batches, rows = tiny.Batches(clips, seed=index), []
+    pick = batches.pick(len(clips.latents), BATCH)
+    ids = clips.captions[pick, batches.pick(clips.captions.shape[1], BATCH)]
+    image = (torch.arange(BATCH) < IMAGES).view(-1, 1, 1, 1, 1)
+    noised = lambda z: (1 - IMAGE_SIGMA) * z + IMAGE_SIGMA * batches.randn(*z.shape) * (z != 0)  # noqa: E731
+    history = History(image * noised(clips.still_window(pick, 0)), image * noised(clips.latents[pick, :, :1]))
+    for chunk in range(CHUNKS):
+        stages, latent = teach(model, ids, clips.empty, 1000 * index + chunk, history)
+        row = {"window": history.window, "anchor": history.anchor}
         row |= {f"start{i}": start for i, (start, _) in stages.items()}
         row |= {f"end{i}": end for i, (_, end) in stages.items()}
-        rows.append({name: value.half() for name, value in row.items()} | {"ids": ids})
-        history = history.append(latent)
+        rows.append({name: value.cpu().half() for name, value in row.items()} | {"ids": ids})
+        anchor = history.anchor if chunk else torch.where(image, history.anchor, latent[:, :, :1].cpu())
+        history = replace(history.append(latent.cpu()), anchor=anchor)
     return {name: torch.cat([row[name] for row in rows]).clone() for name in rows[0]}
 
 
@@ -125,10 +128,7 @@ def distil(
     model: tiny.Tiny, lessons: Lessons, folder: Path, recipe: Recipe = RECIPE, *, device="cpu", compiled=False
 ) -> tiny.Tiny:
     """The student, on the CPU, trained on from the teacher's weights; checkpoints and the log in `folder`."""
-    model.to(device).train()
-    if compiled:
-        for block in model.transformer.blocks:
-            block.compile(dynamic=False)
+    model = tiny.trainable(model, device, compiled)
 
     def loss(step: int) -> dict:
         batches = tiny.Batches(None, seed=step)
@@ -139,4 +139,4 @@ def distil(
             ]
         return {"loss": sum(losses), **{f"stage{i}": value for i, value in enumerate(losses)}}
 
-    return fit(model, loss, recipe, folder / "tiny_distilled.pt").eval().cpu()
+    return tiny.finished(fit(model, loss, recipe, folder / "tiny_distilled.pt"))

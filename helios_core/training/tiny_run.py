@@ -5,23 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from .. import load
 from ..study import bench
 from . import tiny, tiny_distil, tiny_files, tiny_vae
+from .loop import find_device
 
 SHEET_PROMPTS, SHEET_CHUNKS = 6, 4
-
-
-def find_device(name: str) -> torch.device:
-    """auto: the first GPU, or the CPU. ValueError for one that is not here."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ValueError(f"--device {name}: torch cannot use it ({error}); try auto or cpu") from error
 
 
 def run(settings, folder: Path, output: Path, *, device: str = "auto", compiled: bool = False) -> None:
@@ -36,9 +25,9 @@ def run(settings, folder: Path, output: Path, *, device: str = "auto", compiled:
     vae = tiny_vae.polish(vae, folder, steps=settings.polish_steps, device=place)
     parts = (vae, tokenizer, stats)
     draw_samples(tiny.write_checkpoint(folder / "teacher", model, *parts, tiny.MANY_STEPS), folder / "teacher-samples")
-    lessons = tiny_distil.make_lessons(model, tokenizer, folder / "lessons", settings.lesson_rounds)
+    lessons = tiny_distil.make_lessons(model.to(place), clips, folder / "lessons", settings.lesson_rounds)
     recipe = replace(tiny_distil.RECIPE, steps=settings.distil_steps)
-    model = tiny_distil.distil(model, lessons, folder, recipe, compiled=compiled)
+    model = tiny_distil.distil(model, lessons, folder, recipe, device=place, compiled=compiled)
     draw_samples(tiny.write_checkpoint(output, model, *parts, tiny_distil.FEW_STEPS), folder / "samples")
 
 
@@ -46,5 +35,4 @@ def draw_samples(checkpoint: Path, folder: Path) -> None:
     """The bench's sheet and figures of a few videos of prompts that training never showed."""
     helios = load(checkpoint)
     videos, fps = bench.run(helios, bench.held_out_scenes(SHEET_PROMPTS), [0], SHEET_CHUNKS)
-    summary = bench.summarise(videos) | {"frames per second": fps}
-    bench.write(folder, {"default": (videos, summary)})
+    bench.write(folder, {"default": (videos, bench.summarise(videos, fps))})

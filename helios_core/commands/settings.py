@@ -1,0 +1,62 @@
+"""Settings of a training: a frozen dataclass, from a JSON file and from options of the same names."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import ClassVar
+
+KINDS = {"int": int, "float": float, "str": str}
+
+
+class FromFile:
+    """What reads a dataclass of numbers and texts, each with a default. signed: numbers that may be below 0."""
+
+    signed: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def read(cls, file: Path | None, **given):
+        """Of a JSON file, with what the command line gives on top. ValueError for what is unknown or no number."""
+        text = {} if file is None else _read_json(file, asdict(cls()))
+        values = text | {name: value for name, value in given.items() if value is not None}
+        kinds = {f.name: f.type for f in fields(cls)}
+        if unknown := sorted(set(values) - set(kinds)):
+            raise ValueError(f"--config: unknown {', '.join(unknown)}; known are {', '.join(kinds)}")
+        for name, value in values.items():
+            _check(name, value, kinds[name], name in cls.signed)
+        return replace(cls(), **values)
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser, helps: dict[str, str] | None = None) -> None:
+        """An option per field; helps: what to say of some."""
+        for field in fields(cls):
+            text = (helps or {}).get(field.name, "")
+            text = f"{text} (default: {field.default})" if text else f"default {field.default}"
+            parser.add_argument(f"--{field.name.replace('_', '-')}", type=KINDS[field.type], help=text)
+
+    @classmethod
+    def given(cls, args: argparse.Namespace) -> dict:
+        """What the options say."""
+        return {field.name: getattr(args, field.name) for field in fields(cls)}
+
+
+def _check(name: str, value, kind: str, signed: bool) -> None:
+    if kind == "str":
+        if not isinstance(value, str):
+            raise ValueError(f"--config: {name} must be a text, got {value!r}")
+        return
+    if type(value) not in (int, float) or (value < 0 and not signed) or (kind == "int" and value != int(value)):
+        wanted = f"a{'n' if kind == 'int' else ''} {kind}" if signed else f"a positive {kind} or 0"
+        raise ValueError(f"--config: {name} must be {wanted}, got {value!r}")
+
+
+def _read_json(file: Path, example: dict) -> dict:
+    try:
+        found = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--config {file}: cannot be read as JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"--config {file}: wanted a JSON object such as {json.dumps(example)}")
+    return found
