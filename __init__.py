@@ -4,11 +4,14 @@ from .nodes.concat import ChunkConcat
 from .nodes.drift import AntiDrift
 from .nodes.history import HeliosLoadHistory, HeliosSaveHistory, HistoryMemory
 from .nodes.loader import HeliosLoader
+from .nodes.loop import HeliosLoopEnd, HeliosLoopStart
 from .nodes.lora import HeliosLora
 from .nodes.plot import HeliosLatentPlot
 from .nodes.pyramid import HeliosNoise, PyramidDownsample
+from .nodes.robustness import HeliosLatentRobustness
 from .nodes.sample import DMDPyramidSample
 from .nodes.text import HeliosPromptSchedule, T5Encode
+from .nodes.ul import HeliosULEncode, HeliosULLoader, ULDecoder
 
 NODE_CLASS_MAPPINGS = {
     "HeliosLoader": HeliosLoader,
@@ -24,8 +27,17 @@ NODE_CLASS_MAPPINGS = {
     "HeliosSaveHistory": HeliosSaveHistory,
     "HeliosLoadHistory": HeliosLoadHistory,
     "HeliosPromptSchedule": HeliosPromptSchedule,
+    "HeliosLatentRobustness": HeliosLatentRobustness,
+    "HeliosLoopStart": HeliosLoopStart,
+    "HeliosLoopEnd": HeliosLoopEnd,
+    "HeliosULLoader": HeliosULLoader,
+    "HeliosULEncode": HeliosULEncode,
+    "ULDecoder": ULDecoder,
 }
 NODE_DISPLAY_NAME_MAPPINGS = {
+    "HeliosULLoader": "Helios UL Loader",
+    "HeliosULEncode": "Helios UL Encode",
+    "ULDecoder": "Helios UL Decoder",
     "HeliosLoader": "Helios Loader",
     "HeliosLora": "Helios LoRA",
     "T5Encode": "Helios Prompt (T5 Encode)",
@@ -39,5 +51,8 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "HeliosSaveHistory": "Helios Save History",
     "HeliosLoadHistory": "Helios Load History",
     "HeliosPromptSchedule": "Helios Prompt Schedule",
+    "HeliosLatentRobustness": "Helios Latent Robustness",
+    "HeliosLoopStart": "Helios Loop Start",
+    "HeliosLoopEnd": "Helios Loop End",
 }
 WEB_DIRECTORY = "./web"

@@ -20,7 +20,7 @@ from .generate import ChunkDone, generate
 from .history import History
 from .noise import batch_noise
 from .prompts import PromptSchedule
-from .sampler import Plan, SampleStep, denoise, plan_chunk
+from .sampler import Plan, SampleStep, check_finite, denoise, plan_chunk
 from .sources import Source
 
 TINY = Path(__file__).parent / "assets" / "helios-tiny"
@@ -34,7 +34,7 @@ CHOICES = {
 
 
 class Helios:
-    """A checkpoint ready to sample. `interrupt`, if set, is called before every transformer block and may raise."""
+    """A checkpoint ready to sample. `interrupt`, if set, is called before every block or layer and may raise."""
 
     def __init__(
         self,
@@ -51,6 +51,8 @@ class Helios:
         self.backend_name = "torch"
         self.interrupt: Callable[[], None] | None = None
         self.on_load: Callable[[int], None] | None = None  # told before a component takes so many bytes of the device
+        self.on_use: Callable[..., None] | None = None  # told before one computes: its name, itself, bytes it works in
+        self.places: dict = {}  # devices of components that the host wants elsewhere than on `device`
         self.handles: weakref.WeakSet[Helios] = weakref.WeakSet()  # others on the same components
         self.cache_folder = folders.cache_folder()
         self.sources: dict[str, Source] = {}  # where the tensors of transformer, vae and text_encoder lie
@@ -73,6 +75,7 @@ class Helios:
         helios = cls(found.path, found.config, **options)
         helios.sources, helios.backend_name = found.sources, name
         check(found.sources, found.config, helios.backend.shapes)
+        helios.backend.find_kind(found.sources["transformer"], helios.weight_dtype)
         return helios
 
     @cached_property
@@ -107,25 +110,32 @@ class Helios:
             device=self.device,
             streamed=self.offload_mode == "blocks",
         )
-        model.on_block = self._on_block
+        model.on_block = residency.weakly(self._on_block)
         return model
 
     @cached_property
     def vae(self):
         residency.make_room(self, "vae")
-        return self.backend.load_vae(
-            self.sources["vae"], self.config, dtype=self.vae_dtype, tiling=self.vae_tiling, device=self.device
+        place = self.places.get("vae", self.device)
+        vae = self.backend.load_vae(
+            self.sources["vae"], self.config, dtype=self.vae_dtype, tiling=self.vae_tiling, device=place
         )
+        return residency.watched(self, vae)
 
     @cached_property
     def text_encoder(self):
         """prompt (str or list of str) -> embedding [b 512 d], float32, zeros past each prompt's end."""
         residency.make_room(self, "text_encoder")
-        return self.backend.load_text_encoder(
-            self.sources["text_encoder"],
-            device=residency.text_device(self),
-            max_length=self.config.defaults.max_text_length,
-        )
+        length, place = self.config.defaults.max_text_length, residency.text_device(self)
+        encoder = self.backend.load_text_encoder(self.sources["text_encoder"], device=place, max_length=length)
+        return residency.watched(self, encoder)
+
+    def ready(self, name: str, width: int = 0, height: int = 0):
+        """A component about to compute videos of that size: a host that manages memory may have moved it away."""
+        part = getattr(self, name)
+        if self.on_use is not None:
+            self.on_use(name, part, residency.estimate(self, width, height).work[name])
+        return part
 
     def with_loras(self, loras, *, mode: str = "auto", companion=None) -> Helios:
         """A handle on the same components with LoRAs on the transformer; this one stays as it is. See adapted.py.
@@ -157,9 +167,10 @@ class Helios:
     @cached_property
     def embeddings(self) -> embeddings.Embeddings:
         """What `text` remembers; the encoder is loaded for what it does not know."""
+        own = weakref.proxy(self)  # or it would keep its own components alive
         return embeddings.remember(
             self.sources["text_encoder"],
-            lambda prompt: self.text_encoder(prompt),
+            lambda prompt: own.ready("text_encoder")(prompt),
             self.backend.array,
             where=f"{self.backend_name} {self.backend.kind(self.device)}",
             folder=self.cache_folder,
@@ -246,10 +257,10 @@ class Helios:
             start = pyramid.downsample(self.noise(history, seed), (2,) * (made.schedule.stages - 1))
         return self._steps(made, history, positive, negative, start, draw)
 
-    def _steps(self, *run) -> Iterator[SampleStep]:
-        model = self.transformer
+    def _steps(self, plan, history, *run) -> Iterator[SampleStep]:
+        model = self.ready("transformer", *residency.pixels(self, history))
         # A decorator enters the mode anew for every step: between two, the caller's own mode holds.
-        yield from self.backend.inference()(self._run)(model, *run)
+        yield from self.backend.inference()(self._run)(model, plan, history, *run)
 
     def _run(self, model, plan, history, positive, negative, start, draw) -> Iterator[SampleStep]:
         context = model.history_context(history.parts(start.shape[2]))
@@ -275,19 +286,9 @@ class Helios:
 
     def stream(self, latent) -> Iterator[np.ndarray]:
         """Like `decode`, in blocks of frames as they come."""
-        for block in self.backend.stream(self.vae, self.denormalise(latent)):
+        for block in self.backend.stream(self.ready("vae", *residency.pixels(self, latent)), self.denormalise(latent)):
             yield self.backend.to_pixels(block)
 
     def generate(self, prompt: str | PromptSchedule, **options) -> Iterator[SampleStep | ChunkDone]:
         """Steps and finished chunks of a whole video; the options are those of `generate.generate`."""
         return generate(self, prompt, **options)
-
-
-def check_finite(steps: list) -> None:
-    """Raises for the first step whose latent holds NaN or infinity. steps: (SampleStep, flag) pairs."""
-    for step, finite in steps:
-        if not bool(finite):
-            raise ValueError(
-                f"chunk {step.chunk + 1}, stage {step.stage + 1}, step {step.index + 1} of {step.total}: the latent "
-                "holds NaN or infinity. Try weight_dtype fp32 or bf16, and check that the weights are complete."
-            )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
+
 from . import memory
 
 PARTS = ("transformer", "vae", "text_encoder")
@@ -22,6 +25,7 @@ def estimate(helios, width: int = 0, height: int = 0) -> memory.Estimate:
         vae_dtype=helios.vae_dtype,
         vae_tiling=helios.vae_tiling,
         device=helios.backend.kind(helios.device),
+        backend=helios.backend_name,
     )
 
 
@@ -41,8 +45,12 @@ def report(helios, width: int = 0, height: int = 0) -> list[str]:
 
 
 def make_room(helios, name: str) -> None:
-    """Lets go of the components that may not be there together with the one about to load, and tells the host."""
-    kept = KEPT[helios.offload_mode]
+    """Lets go of the components that may not be there together with the one about to load, and tells the host.
+
+    A host that manages memory moves components away itself, unless the user chose otherwise.
+    """
+    managed = helios.on_use is not None and helios.offload == "auto"
+    kept = PARTS if managed else KEPT[helios.offload_mode]
     helios.release(*(other for other in PARTS if other != name and other not in kept))
     if helios.on_load is not None:
         helios.on_load(estimate(helios).part(name, helios.offload_mode))
@@ -50,8 +58,33 @@ def make_room(helios, name: str) -> None:
 
 def text_device(helios):
     """Where the text encoder runs: on the device if it fits there, else on the CPU; it is needed once per prompt."""
+    if "text_encoder" in helios.places:
+        return helios.places["text_encoder"]
     free = helios.backend.free_memory(helios.device)
     needs = estimate(helios)
     if needs.cpu or free is None or needs.parts["text_encoder"] + needs.work["text_encoder"] <= free:
         return helios.device
     return helios.backend.CPU
+
+
+def pixels(helios, latent) -> tuple[int, int]:
+    """Width and height of the frames of latents, or of a history, [b c t h w]."""
+    scale = helios.config.vae.scale_factor_spatial
+    return latent.shape[-1] * scale, latent.shape[-2] * scale
+
+
+def watched(helios, component):
+    """A component just loaded, whose layers ask before they compute whether the user wants to stop."""
+    helios.backend.watch(component, weakly(helios._on_block))
+    return component
+
+
+def weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Calls a method as long as its object is there, and does not keep it there."""
+    held = weakref.WeakMethod(method)
+
+    def call() -> None:
+        if (found := held()) is not None:
+            found()
+
+    return call

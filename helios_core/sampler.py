@@ -18,6 +18,8 @@ from .guidance import CFG, CFGZero, from_scale
 from .solvers import SOLVERS
 from .variants import SHIFT_TOKENS
 
+HISTORY = 0.28  # tokens of a history of 16, 2, 1 and the first frame, beside those of a chunk of 9 latent frames
+
 
 class SampleStep(NamedTuple):
     """One finished step. index: from 0, over all stages of the chunk; latent, x0: [b c t h w] at the stage's size.
@@ -77,7 +79,15 @@ class Plan:
     @property
     def total(self) -> int:
         """Steps over all stages."""
-        return sum(self.steps) * (2 if self.boost and self.solver == "dmd" else 1)
+        return len(self.costs)
+
+    @property
+    def costs(self) -> list[float]:
+        """What each step takes beside one of the finest stage without its history: a quarter per stage before it, and
+        the history."""
+        twice, finest = 2 if self.boost and self.solver == "dmd" else 1, len(self.steps) - 1
+        each = [4.0 ** (stage - finest) + HISTORY for stage in range(finest + 1)]
+        return [each[s] * (k >= self.zero_steps(s)) for s, n in enumerate(self.steps) for k in range(n * twice)]
 
     def zero_steps(self, stage: int) -> int:
         """First steps of a stage whose velocity is zero: the guide's, in stage 0 only."""
@@ -143,3 +153,13 @@ def denoise(predict: Callable, start, draw: Callable, plan: Plan) -> Iterator[Sa
 def clean_estimate(stage: schedule.Stage, end_point, velocity):
     """The clean latent that an estimated end point and velocity imply: end - sigma_end / (start - end) * velocity."""
     return end_point - stage.end / (stage.start - stage.end) * velocity if stage.end else end_point
+
+
+def check_finite(steps: list) -> None:
+    """Raises for the first step whose latent holds NaN or infinity. steps: (SampleStep, flag) pairs."""
+    for step, finite in steps:
+        if not bool(finite):
+            raise ValueError(
+                f"chunk {step.chunk + 1}, stage {step.stage + 1}, step {step.index + 1} of {step.total}: the latent "
+                "holds NaN or infinity. Try weight_dtype fp32 or bf16, and check that the weights are complete."
+            )

@@ -105,7 +105,8 @@ def make_encoder(helios, empty: History, encode, **rest) -> Encoder:
     def checked(frames):
         if helios.interrupt is not None:
             helios.interrupt()
-        mean, std = encode(frames) if encode else helios.backend.encode(helios.vae, frames)
+        vae = None if encode else helios.ready("vae", w * scale, h * scale)
+        mean, std = encode(frames) if encode else helios.backend.encode(vae, frames)
         mean = helios.backend.array(mean)  # of another VAE it may be torch's, whatever the backend
         wanted = (1, c, (len(frames) - 1) // helios.config.vae.scale_factor_temporal + 1, h, w)
         if tuple(mean.shape) != wanted:

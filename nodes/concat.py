@@ -6,7 +6,7 @@ from ..helios_core import video
 from ..helios_core.boundary import FRAMES, POLICIES, Boundary
 from ..helios_core.chunks import Clip
 from ..helios_core.config import published_length
-from . import host, sockets
+from . import host, live, sockets, watch
 
 
 class ChunkConcat:
@@ -18,6 +18,7 @@ class ChunkConcat:
     )
     SEARCH_ALIASES = ["helios video", "join chunks", "append video", "video combine", "helios decode"]
     FUNCTION = "append"
+    OUTPUT_NODE = host.present()  # so that ComfyUI decodes and shows a chunk before it samples the next
     RETURN_TYPES = (sockets.CLIP, "VIDEO")
     RETURN_NAMES = ("clip", "video")
     OUTPUT_TOOLTIPS = (
@@ -59,9 +60,10 @@ class ChunkConcat:
         clip = clip or Clip.new(host.clip_folder(), fps)
         for blocks in chunks:
             clip = clip.append(blocks, policy)
+            watch.show_chunk(clip)
         if length == "published":
             num_frames = published_length(num_frames or clip.num_frames)
-        return clip, host.video(clip, num_frames)
+        return live.with_chunk(clip, (clip, host.video(clip, num_frames)))
 
 
 def check_way(images, latent, decoder) -> None:
@@ -78,7 +80,7 @@ def decode(latent, decoder):
     raw = sockets.samples(latent, "latent", channels=decoder.latent_channels)
     if raw.shape[0] != 1:
         raise ValueError(f"latent: one video at a time, got a batch of {raw.shape[0]}; pick with Latent From Batch")
-    bar = host.Progress(raw.shape[2])
+    bar = live.Progress([1] * raw.shape[2])
     for i in range(0, raw.shape[2], CHUNK):
         yield _decode_chunk(raw[:, :, i : i + CHUNK], decoder, bar, i)
 
@@ -88,10 +90,10 @@ def _decode_chunk(raw, decoder, bar, done):
         blocks = decoder.frames(raw)
     else:
         blocks = sockets.image_blocks(decoder.decode(raw).flatten(0, 1))
-    frames = 0
+    frames, shown = 0, live.pictures()
     for block in blocks:
         frames += len(block)
-        bar.update(done + min(raw.shape[2], 1 + (frames - 1) // 4))
+        bar.update(done + min(raw.shape[2], 1 + (frames - 1) // 4), live.frame(block[-1]) if shown else None)
         yield block
 
 

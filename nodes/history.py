@@ -56,22 +56,21 @@ class HistoryMemory:
         if latent is not None:
             raw, scale = sockets.samples(latent, "latent", channels=model.config.vae.z_dim), sockets.scale(model)
             latent, own = model.normalise(model.backend.array(raw)), (raw.shape[4] * scale, raw.shape[3] * scale)
-        with host.stoppable(model):
-            history = model.history(
-                width or own[0],
-                height or own[1],
-                sizes=parse_sizes(history_sizes),
-                keep_first_frame=keep_first_frame,
-                skip_first_chunk=skip_first_chunk,
-                batch=batch_size,
-                image=image,
-                video=video,
-                latent=latent,
-                encode=sockets.encoder(vae),
-                posterior=posterior,
-                noise_sigma=(noise_sigma_min, noise_sigma_max),
-                seed=seed,
-            )
+        history = model.history(
+            width or own[0],
+            height or own[1],
+            sizes=parse_sizes(history_sizes),
+            keep_first_frame=keep_first_frame,
+            skip_first_chunk=skip_first_chunk,
+            batch=batch_size,
+            image=image,
+            video=video,
+            latent=latent,
+            encode=sockets.encoder(vae),
+            posterior=posterior,
+            noise_sigma=(noise_sigma_min, noise_sigma_max),
+            seed=seed,
+        )
         return (sockets.Memory.of(history, model),)
 
 

@@ -1,4 +1,4 @@
-"""The one file that touches ComfyUI: folders, devices, progress, Stop, previews, VIDEO. Each has a way without it.
+"""The door to ComfyUI: its modules, folders, Stop, VIDEO. Each has a way without it. See also managed.py and live.py.
 
 ComfyUI is present when its `folder_paths` is loaded; nothing of it is imported otherwise, whatever lies on sys.path.
 """
@@ -7,32 +7,41 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import logging
 import os
 import sys
 import tempfile
 import time
 import uuid
-from contextlib import contextmanager
 from pathlib import Path
 
 from ..helios_core import folders
-from . import sockets
 
-logger = logging.getLogger(__name__)
 API = "comfy_api.v0_0_2"  # pinned: comfy_api.latest may change without warning
 FROM_MODEL = "from model"  # the choice of a part that the checkpoint itself holds
 CATEGORY = "helios"  # the key in folder_paths and in extra_model_paths.yaml
 
 
-def _comfy(name: str):
+def comfy(name: str):
     """A module of ComfyUI, or None without ComfyUI."""
-    return importlib.import_module(name) if "folder_paths" in sys.modules else None
+    return importlib.import_module(name) if present() else None
+
+
+def present() -> bool:
+    """Whether this is ComfyUI."""
+    return "folder_paths" in sys.modules
+
+
+def optional(name: str, what: str):
+    """Something of a module of ComfyUI that not every version has, or None."""
+    try:
+        return getattr(comfy(name), what, None)
+    except ModuleNotFoundError:
+        return None
 
 
 def model_folders() -> list[Path]:
     """Folders that hold checkpoints; tells ComfyUI of models/helios, and makes no folder."""
-    paths = _comfy("folder_paths")
+    paths = comfy("folder_paths")
     if paths is None:
         return folders.search_folders()
     paths.add_model_folder_path(CATEGORY, str(Path(paths.models_dir) / CATEGORY))
@@ -53,13 +62,13 @@ def model_path(name: str) -> Path | str:
 
 def file_names(kind: str) -> list[str]:
     """Safetensors files of ComfyUI's diffusion_models, text_encoders or vae folders, or of those in models/ here."""
-    paths = _comfy("folder_paths")
+    paths = comfy("folder_paths")
     names = paths.get_filename_list(kind) if paths else folders.list_files(kind)
     return [name for name in names if name.lower().endswith(folders.WEIGHTS)]
 
 
 def _file(kind: str, name: str) -> Path | None:
-    paths = _comfy("folder_paths")
+    paths = comfy("folder_paths")
     found = paths.get_full_path(kind, name) if paths else folders.list_files(kind).get(name)
     return found and Path(found)
 
@@ -93,7 +102,7 @@ def companion_names() -> list[str]:
 
 
 def _loras(*endings: str) -> list[str]:
-    paths = _comfy("folder_paths")
+    paths = comfy("folder_paths")
     if paths is None:
         return list(folders.list_loras(folders.lora_folders(), endings))
     return [name for name in paths.get_filename_list("loras") if name.lower().endswith(endings)]
@@ -101,7 +110,7 @@ def _loras(*endings: str) -> list[str]:
 
 def lora_path(name: str) -> Path:
     """The file of a listed LoRA or companion. ValueError names the folders searched."""
-    paths = _comfy("folder_paths")
+    paths = comfy("folder_paths")
     found = paths.get_full_path("loras", name) if paths else None
     if paths is None:
         found = folders.list_loras(folders.lora_folders(), (".safetensors", ".sft", ".pth")).get(name)
@@ -118,100 +127,23 @@ def file_stamp(path: Path) -> str:
 
 def cache_folder() -> Path | None:
     """Where prompt embeddings are kept: HELIOS_CACHE, else ComfyUI's user folder, else the core's choice."""
-    paths = _comfy("folder_paths")
+    paths = comfy("folder_paths")
     if paths is None or folders.CACHE in os.environ:
         return folders.cache_folder()
     return Path(paths.get_user_directory()) / "helios"
 
 
-def device():
-    """The torch device ComfyUI computes on, or None to leave the choice to the core."""
-    management = _comfy("comfy.model_management")
-    return management and management.get_torch_device()
-
-
-def make_room(helios) -> None:
-    """Has ComfyUI move its own models away until the pipeline fits on the device, now and whenever a part of it loads,
-    since they may be back by then; logs what is needed."""
-    management = _comfy("comfy.model_management")
-
-    def free(nbytes: int) -> None:
-        management.free_memory(nbytes, device())
-        management.soft_empty_cache()
-
-    if management is not None:
-        helios.on_load = free
-        free(helios.estimate().device("none"))
-    for line in helios.needs():
-        logger.log(logging.WARNING if line.startswith("warning") else logging.INFO, "%s", line)
-
-
 def stop_check():
     """A function that raises if the user pressed Stop; None without ComfyUI, where Ctrl-C raises by itself."""
-    management = _comfy("comfy.model_management")
+    management = comfy("comfy.model_management")
     return management and management.throw_exception_if_processing_interrupted
-
-
-@contextmanager
-def stoppable(helios):
-    """While inside, Stop is honoured between any two transformer blocks."""
-    before, helios.interrupt = helios.interrupt, stop_check()
-    try:
-        yield
-    finally:
-        helios.interrupt = before
-
-
-class Progress:
-    """A bar of `total` steps: ComfyUI's, or the workflow runner's. Each update is a cancel point."""
-
-    def __init__(self, total: int):
-        utils = _comfy("comfy.utils")
-        self._total, self._bar, self._stop = total, utils and utils.ProgressBar(total), stop_check()
-
-    def update(self, value: int, preview=None) -> None:
-        """`value` of the total is done. preview: what `previewer` gave."""
-        from ..helios_core.workflow import current
-
-        if self._stop:
-            self._stop()
-        if self._bar:
-            self._bar.update_absolute(value, self._total, preview)
-        elif run := current():
-            run.report(value, self._total)
-
-
-def previewer(helios):
-    """A function from a normalised latent [b c t h w] to ComfyUI's preview of its first frame; None if they are off.
-
-    With the published VAE it is ComfyUI's own Wan 2.1 approximation, which other packs animate. For another latent
-    space that means nothing; such a VAE (helios-tiny's) is small enough to decode the frame itself.
-    """
-    previews = _comfy("latent_preview")
-    if previews is None:
-        return None
-    wan = _comfy("comfy.latent_formats").Wan21()
-    approximate = previews.get_previewer(device(), wan)
-    if approximate is None:
-        return None
-    published = tuple(round(v, 4) for v in wan.latents_mean.flatten().tolist())
-    if tuple(helios.config.vae.latents_mean) == published:
-        return lambda latent: approximate.decode_latent_to_preview_image("JPEG", sockets.tensor(latent))
-
-    def decode(latent):
-        import torch
-
-        frame = torch.from_numpy(helios.decode(latent[:1, :, :1])[0]) / 127.5 - 1
-        return "JPEG", previews.preview_to_image(frame), previews.MAX_PREVIEW_RESOLUTION
-
-    return decode
 
 
 def clip_folder() -> Path:
     """A new name for the folder of one video's chunks: in ComfyUI's temp, or where the workflow runner wants it."""
     from ..helios_core.workflow import current
 
-    paths, run = _comfy("folder_paths"), current()
+    paths, run = comfy("folder_paths"), current()
     if paths:
         root = Path(paths.get_temp_directory()) / "helios"
     else:
@@ -223,7 +155,7 @@ def output_folder() -> Path:
     """Where files are saved: ComfyUI's output folder, the workflow runner's, or this one."""
     from ..helios_core.workflow import current
 
-    paths, run = _comfy("folder_paths"), current()
+    paths, run = comfy("folder_paths"), current()
     return Path(paths.get_output_directory()) if paths else run.output_dir if run else Path.cwd()
 
 
@@ -231,7 +163,7 @@ def input_folder() -> Path:
     """Where files are looked for that the user brings."""
     from ..helios_core.workflow import current
 
-    paths, run = _comfy("folder_paths"), current()
+    paths, run = comfy("folder_paths"), current()
     return Path(paths.get_input_directory()) if paths else run.input_dir if run else Path.cwd()
 
 
@@ -283,13 +215,13 @@ class ClipVideo:
         if self._video is None:
             from ..helios_core.standins import VideoFile
 
-            api = _comfy(API)
+            api = comfy(API)
             self._video = (api.InputImpl.VideoFromFile if api else VideoFile)(str(self._joined()))
         return getattr(self._video, name)
 
 
 def video(clip, num_frames: int = 0):
     """A VIDEO of a clip, cut after num_frames (0 = all, as is a number beyond the clip's length)."""
-    if api := _comfy(API):
+    if api := comfy(API):
         api.Input.Video.register(ClipVideo)
     return ClipVideo(clip, num_frames)

@@ -6,7 +6,7 @@ from ..helios_core import load
 from ..helios_core.backends import BACKENDS
 from ..helios_core.memory import OFFLOAD, TILING, VAE_DTYPES
 from ..helios_core.precision import WEIGHT_DTYPES
-from . import host, sockets
+from . import host, managed, sockets
 
 
 class HeliosLoader:
@@ -50,10 +50,8 @@ class HeliosLoader:
     def load(self, model, text_encoder=host.FROM_MODEL, vae=host.FROM_MODEL, backend="auto", **memory):
         parts = {"text_encoder": host.part_path("text_encoders", text_encoder), "vae": host.part_path("vae", vae)}
         helios = load(host.model_path(model), **parts, backend=backend, **memory)
-        if helios.backend_name == "torch" and (device := host.device()) is not None:
-            helios.device = device
         helios.cache_folder = host.cache_folder()
-        host.make_room(helios)
+        managed.adopt(helios)
         return helios, helios.text, sockets.WanVAE(helios)
 
 

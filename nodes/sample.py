@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..helios_core.config import parse_steps
+from ..helios_core.sampler import plan_chunk
 from ..helios_core.variants import GUIDANCE, SHIFT_TOKENS, SOLVERS
-from . import host, memo, sockets
+from . import live, memo, sockets
 
 
 class DMDPyramidSample:
@@ -59,11 +60,8 @@ class DMDPyramidSample:
         text = sockets.embedding(positive, "positive", width=width, chunk=index)
         if sockets.is_empty_prompt(positive):
             raise ValueError("positive: the prompt is empty; write in T5Encode what the video shows")
-        options = dict(
-            seed=seed,
+        plan = dict(
             steps=None if steps.strip() in ("", "auto") else parse_steps(steps, stages),
-            negative=None if negative is None else sockets.embedding(negative, "negative", width=width, chunk=index),
-            start=sockets.start(latent, history, stages),
             cfg=cfg,
             solver=solver,
             boost_first_chunk=boost_first_chunk,
@@ -72,21 +70,26 @@ class DMDPyramidSample:
             zero_steps=None if zero_steps < 0 else zero_steps,
             shift_clamp=shift_clamp,
         )
+        options = dict(
+            seed=seed,
+            negative=None if negative is None else sockets.embedding(negative, "negative", width=width, chunk=index),
+            start=sockets.start(latent, history, stages),
+            **plan,
+        )
 
         def run():
-            return follow(model, model.sample(history.history, text, **options))
+            costs, later = (plan_chunk(config, index + k, **plan).costs for k in (0, 1))
+            return follow(model, model.sample(history.history, text, **options), live.Progress(costs, sum(later)))
 
         chunk = memo.recall(model, (history.history, text, options), run) if sockets.is_schedule(positive) else run()
         return {"samples": sockets.tensor(model.denormalise(chunk))}, history.append(chunk)
 
 
-def follow(model, events):
-    """Runs a chunk's steps to the end, showing progress and honouring Stop; the last step's latent."""
-    bar, step, preview = None, None, host.previewer(model)
-    with host.stoppable(model):
-        for step in events:
-            bar = bar or host.Progress(step.total)
-            bar.update(step.index + 1, preview and preview(step.x0))
+def follow(model, events, bar):
+    """Runs a chunk's steps to the end and shows them; the last step's latent."""
+    step, preview = None, live.previewer(model)
+    for step in events:
+        bar.update(step.index + 1, preview and preview(step.x0))
     return step.latent
 
 

@@ -62,12 +62,15 @@ class FakeHelios:
         vae = VAEConfig(latents_mean=(0.5,) * 16, latents_std=(2.0,) * 16)
         self.config = ModelConfig(transformer=transformer, vae=vae, defaults=SamplingDefaults(width=64, height=128))
         self.vae, self.interrupt, self.calls = FakeVAE(), None, []
-        self.backend_name = "torch"
+        self.backend_name, self.offload = "torch", "auto"
         self.backend = SimpleNamespace(stream=lambda vae, z: vae.stream(z), to_pixels=to_pixels, inference=nullcontext)
         self.backend.__dict__.update(arrays())
 
     def needs(self):
         return []
+
+    def ready(self, name, width=0, height=0):
+        return getattr(self, name)
 
     def decode(self, latent):
         return to_pixels(self.vae.decode(self.denormalise(latent)))
@@ -90,11 +93,13 @@ class FakeHelios:
     def sample(self, history, positive, **options):
         import torch
         from helios_video.helios_core.noise import Noise
+        from helios_video.helios_core.sampler import plan_chunk
 
         self.calls.append({"history": history, "positive": positive, **options})
         b, c, h, w = history.shape
         z = torch.from_numpy(Noise(options["seed"]).normal((b, c, 9, h, w), chunk=history.chunk)) + positive.mean()
-        total = 3
+        plan = {key: value for key, value in options.items() if key in plan_chunk.__kwdefaults__}
+        total = plan_chunk(self.config, history.chunk, **plan).total
         for index in range(total):
             if self.interrupt:
                 self.interrupt()

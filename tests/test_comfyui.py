@@ -38,14 +38,16 @@ pytestmark = [
 
 
 class Server:
-    """A ComfyUI of its own, with this pack alone in custom_nodes."""
+    """A ComfyUI of its own, with this pack alone in custom_nodes, and `probes`, the text of a pack for the test."""
 
-    def __init__(self, base: Path):
+    def __init__(self, base: Path, probes: str = ""):
         self.base = base
         for folder in ("custom_nodes", "input", "output", "models", "user"):
             (base / folder).mkdir()
         # A link, as developers have it; the name is the registry's, with its hyphen.
         (base / "custom_nodes" / NAME).symlink_to(ROOT, target_is_directory=True)
+        if probes:
+            (base / "custom_nodes" / "probes.py").write_text(probes)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -76,8 +78,10 @@ class Server:
             time.sleep(0.2)
         pytest.fail(f"{what} did not come; the log ends:\n{(self.base / 'log.txt').read_text()[-3000:]}")
 
-    def queue(self, prompt: dict) -> str:
-        return self.post("/prompt", {"prompt": prompt})["prompt_id"]
+    def queue(self, prompt: dict, workflow: dict | None = None) -> str:
+        """workflow: what the frontend sends along for the metadata of files."""
+        extra = {"extra_data": {"extra_pnginfo": {"workflow": workflow}}} if workflow else {}
+        return self.post("/prompt", {"prompt": prompt, **extra})["prompt_id"]
 
     def finish(self, number: str) -> dict:
         """The history entry of a prompt, when it is over."""
@@ -129,13 +133,19 @@ def test_it_registers_with_its_help_and_its_templates(server):
     templates = json.loads(server.get("/api/workflow_templates"))[NAME]
     assert sorted(templates) == sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
     assert not (server.base / "models" / "helios").exists()
+    spoken = json.loads(server.get("/i18n"))
+    for language in ("en", "zh", "ja"):
+        file = ROOT / "locales" / language / "nodeDefs.json"
+        assert spoken[language]["nodeDefs"] == json.loads(file.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(("name", "chunks"), [("text_to_video", 4), ("composed_chunk", 1)])
 def test_a_workflow_runs(server, name, chunks):
-    entry = server.run(twin(name))
+    source = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    entry = server.finish(server.queue(twin(name), source))
     assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
     file = saved(server, entry)
+    assert video.read_metadata(file)["workflow"] == source, "dropped on the canvas, it would not restore the graph"
     info = video.probe(file)
     assert (info.frames, info.fps, info.codec, info.pixel_format) == (33 * chunks, 24, "h264", "yuv420p")
     assert (info.colorspace, info.primaries, info.transfer) == (1, 1, 1)

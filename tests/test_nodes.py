@@ -25,8 +25,13 @@ TAKEN = {  # ids of ComfyUI's own pull request for Helios
 }
 # Workflow files depend on these names and their order: append, never insert, rename or remove.
 INPUTS = {
+    "HeliosULLoader": ("file", "backend"),
+    "HeliosULEncode": ("images decoder", ""),
+    "ULDecoder": ("latent decoder seed steps", "vae latent_noise start clip_latents tile first_latent"),
     "HeliosLora": ("model lora strength", "mode companion"),
     "HeliosLoader": ("model", "text_encoder vae backend weight_dtype offload vae_dtype vae_tiling"),
+    "HeliosLoopStart": ("chunks history", "clip value_1 value_2 value_3 value_4"),
+    "HeliosLoopEnd": ("loop history", "clip video value_1 value_2 value_3 value_4"),
     "T5Encode": ("text_encoder text", "one_per_line"),
     "HeliosPromptSchedule": ("text_encoder text", ""),
     "HistoryMemory": (
@@ -39,6 +44,7 @@ INPUTS = {
     "HeliosNoise": ("history seed", ""),
     "PyramidDownsample": ("latent factors variance_policy", "kernel reference"),
     "HeliosLatentPlot": ("latent", "latent_2 latent_3 latent_4 names"),
+    "HeliosLatentRobustness": ("vae images", "frames probes weight pieces tile seed"),
     "DMDPyramidSample": (
         "model positive history seed steps",
         "negative latent cfg solver boost_first_chunk shift_tokens guidance zero_steps shift_clamp",
@@ -47,8 +53,14 @@ INPUTS = {
     "ChunkConcat": ("fps", "clip images latent decoder boundary drop_first_frame num_frames length boundary_frames"),
 }
 OUTPUTS = {
+    "HeliosULLoader": "decoder:UL_DECODER",
+    "HeliosULEncode": "latent:LATENT",
+    "ULDecoder": "image:IMAGE",
     "HeliosLora": "model:HELIOS_MODEL report:STRING",
     "HeliosLoader": "model:HELIOS_MODEL text_encoder:HELIOS_TEXT_ENCODER vae:VAE",
+    "HeliosLoopStart": "loop:HELIOS_LOOP history:HELIOS_HISTORY clip:HELIOS_CLIP index:INT "
+    "value_1:* value_2:* value_3:* value_4:*",
+    "HeliosLoopEnd": "history:HELIOS_HISTORY clip:HELIOS_CLIP video:VIDEO value_1:* value_2:* value_3:* value_4:*",
     "T5Encode": "conditioning:CONDITIONING",
     "HeliosPromptSchedule": "conditioning:CONDITIONING",
     "HistoryMemory": "history:HELIOS_HISTORY",
@@ -57,12 +69,15 @@ OUTPUTS = {
     "HeliosNoise": "latent:LATENT",
     "PyramidDownsample": "latent:LATENT report:STRING levels:HELIOS_LEVELS",
     "HeliosLatentPlot": "image:IMAGE",
+    "HeliosLatentRobustness": "report:STRING plots:IMAGE heat_map:IMAGE",
     "DMDPyramidSample": "latent:LATENT history:HELIOS_HISTORY",
     "AntiDrift": "history:HELIOS_HISTORY latent:LATENT report:STRING",
     "ChunkConcat": "clip:HELIOS_CLIP video:VIDEO",
 }
 # Options of combos: they only grow, since a saved workflow may hold any of them.
 COMBOS = {
+    "HeliosULLoader.file": ["helios-tiny"],
+    "HeliosULLoader.backend": ["auto", "torch", "mlx"],
     "HeliosLora.lora": ["none"],
     "HeliosLora.mode": ["auto", "apply", "merge"],
     "HeliosLora.companion": ["none"],
@@ -70,12 +85,14 @@ COMBOS = {
     "HeliosLoader.text_encoder": ["from model"],
     "HeliosLoader.vae": ["from model"],
     "HeliosLoader.backend": ["auto", "torch", "mlx"],
-    "HeliosLoader.weight_dtype": ["auto", "bf16", "fp16", "fp32", "fp8_e4m3fn", "int8", "int4"],
+    "HeliosLoader.weight_dtype": ["auto", "bf16", "fp16", "fp32", "fp8_e4m3fn", "int8", "int4"]
+    + ["int8_g32", "int8_g64", "int4_g32", "int4_g128"],
     "HeliosLoader.offload": ["auto", "none", "blocks", "sequential"],
     "HeliosLoader.vae_dtype": ["fp32", "bf16", "fp16"],
     "HeliosLoader.vae_tiling": ["auto", "off", "on"],
     "HistoryMemory.posterior": ["sample", "mean"],
     "PyramidDownsample.variance_policy": ["noise", "content", "analytic", "match", "match_channel", "match_frame"],
+    "HeliosLatentRobustness.frames": ["video", "separate pictures"],
     "PyramidDownsample.kernel": ["area", "bilinear", "bilinear_aligned", "nearest", "bicubic", "lanczos"],
     "DMDPyramidSample.solver": ["auto", "dmd", "unipc", "euler"],
     "DMDPyramidSample.shift_tokens": ["before upsample", "after upsample"],
@@ -91,7 +108,8 @@ def call(name, **inputs):
     kind = NODES[name]
     widgets = {n: default(*spec) for n, spec in inputs_of(kind).items() if has_widget(*spec)}
     with torch.inference_mode():
-        return getattr(kind(), kind.FUNCTION)(**{**widgets, **inputs})
+        given = getattr(kind(), kind.FUNCTION)(**{**widgets, **inputs})
+    return given["result"] if isinstance(given, dict) and "result" in given else given
 
 
 @pytest.mark.parametrize("name", INPUTS)
@@ -250,7 +268,7 @@ def test_a_chunk_comes_out_in_raw_vae_space_and_is_appended(fake_helios):
     assert asked["seed"] == 5 and asked["steps"] is None and asked["negative"] is None and asked["start"] is None
     assert (asked["cfg"], asked["solver"], asked["shift_tokens"]) == (0.0, "auto", "before upsample")
     assert (asked["guidance"], asked["zero_steps"], asked["shift_clamp"]) == ("auto", None, False)
-    sample(fake_helios, memory, guidance="cfg_zero_star", zero_steps=0, shift_clamp=True)
+    sample(fake_helios, memory, guidance="cfg_zero_star", zero_steps=0, shift_clamp=True, cfg=5.0)
     asked = fake_helios.calls[-1]
     assert (asked["guidance"], asked["zero_steps"], asked["shift_clamp"]) == ("cfg_zero_star", 0, True)
 
@@ -308,6 +326,8 @@ def comfyui(monkeypatch, tmp_path):
     management = SimpleNamespace(
         throw_exception_if_processing_interrupted=check,
         get_torch_device=lambda: torch.device("cpu"),
+        vae_device=lambda: torch.device("cpu"),
+        text_encoder_device=lambda: torch.device("cpu"),
         free_memory=lambda size, device: seen.freed.append(size),
         soft_empty_cache=lambda: None,
     )
@@ -326,8 +346,9 @@ def comfyui(monkeypatch, tmp_path):
         "comfy.model_management": management,
         "comfy.latent_formats": SimpleNamespace(Wan21=lambda: SimpleNamespace(latents_mean=torch.zeros(16))),
         "latent_preview": SimpleNamespace(
-            get_previewer=lambda device, wan: SimpleNamespace(decode_latent_to_preview_image=None),
-            preview_to_image=lambda frame: frame,
+            get_previewer=lambda device, wan: SimpleNamespace(
+                decode_latent_to_preview_image=lambda kind, z: (kind, z, wan.latent_rgb_factors)
+            ),
             MAX_PREVIEW_RESOLUTION=512,
         ),
     }
@@ -349,17 +370,18 @@ def test_d10_comfyui_makes_room_before_anything_loads_and_for_each_part(comfyui,
 
 def test_comfyui_sees_progress_with_previews(comfyui, fake_helios):
     sample(fake_helios, make_history(fake_helios))
-    assert [(value, total) for value, total, _ in comfyui.progress] == [(1, 3), (2, 3), (3, 3)]
-    kind, picture, _ = comfyui.progress[0][2]
-    assert kind == "JPEG" and picture.shape == (128, 64, 3)
+    assert [(value, total) for value, total, _ in comfyui.progress] == [(n, 12) for n in range(1, 13)]
+    kind, latent, colours = comfyui.progress[0][2]
+    assert kind == "JPEG" and latent.shape == (1, 16, 9, 16, 8), "all frames, for another pack's previewer"
+    assert np.shape(colours) == (16, 3), "fitted to this VAE"
 
 
 def test_stop_is_honoured_inside_the_block_loop_and_not_swallowed(comfyui, fake_helios):
     comfyui.stop, positive = True, [[torch.ones(1, 512, 24), {}]]
+    fake_helios.interrupt = host.stop_check()  # as HeliosLoader gives it
     with pytest.raises(Stopped):
         call("DMDPyramidSample", model=fake_helios, history=make_history(fake_helios), positive=positive)
     assert not comfyui.progress, "it stopped at a step, not inside the loop"
-    assert fake_helios.interrupt is None
 
 
 def test_comfyuis_model_folders_are_used_and_none_is_made(comfyui, tmp_path):

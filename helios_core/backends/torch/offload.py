@@ -9,6 +9,7 @@ Without CUDA the slots are filled by ordinary copies, in order.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 import torch
@@ -123,13 +124,17 @@ class BlockStream:
     @torch.inference_mode(False)
     def _prepare(self, blocks) -> None:
         """Slots for the largest block. A run that was stopped in the middle may have left a block bound."""
-        for slot in self.slots:
-            slot.release()
+        self.release()
         size = max(aligned(matrices(block)) for block in blocks)
         if size > self.size:
             kind = CudaSlot if self.device.type == "cuda" else Slot
             self.slots, self.size = [], size
             self.slots = [kind(size, self.device) for _ in range(2)]
+
+    def release(self) -> None:
+        """All matrices are those in host memory again."""
+        for slot in self.slots:
+            slot.release()
 
 
 def stream_blocks(model: nn.Module, device) -> nn.Module:
@@ -138,3 +143,39 @@ def stream_blocks(model: nn.Module, device) -> nn.Module:
         t.data = t.data.to(device)
     model.streamer = BlockStream(device)
     return model
+
+
+@torch.inference_mode(False)
+def place(model: nn.Module, device, *, streamed: bool = False) -> None:
+    """Moves a loaded network to a device, tied tensors together. streamed: a transformer, as `stream_blocks` has it."""
+    if getattr(model, "streamer", None) is not None:
+        model.streamer.release()
+        model.streamer = None
+    blocks = model.blocks if streamed else ()
+    inside = {id(t) for block in blocks for t in (*block.parameters(), *block.buffers()) if t.ndim == 2}
+    tied = defaultdict(list)
+    for t in (*model.parameters(), *model.buffers()):
+        tied[t.data_ptr(), t.shape].append(t)
+    for group in tied.values():
+        moved = group[0].data.to("cpu" if id(group[0]) in inside else device)
+        for t in group:
+            t.data = moved
+    if streamed:
+        stream_blocks(model, device)
+
+
+def occupied(model: nn.Module, device) -> int:
+    """Bytes of a network on a device: its tensors, tied ones once, and the slots that it streams through."""
+    slots = [] if getattr(model, "streamer", None) is None else model.streamer.slots
+    return size(model, device) + sum(slot.memory.nbytes for slot in slots if same(slot.memory.device, device))
+
+
+def size(model: nn.Module, device=None) -> int:
+    """Bytes of a network's tensors, tied ones once. device: of those on it."""
+    found = [t for t in (*model.parameters(), *model.buffers()) if device is None or same(t.device, device)]
+    return sum({(t.data_ptr(), t.shape): t.nbytes for t in found}.values())
+
+
+def same(one: torch.device, other: torch.device) -> bool:
+    """Whether two names are of one device: without an index it is the first."""
+    return (one.type, one.index or 0) == (other.type, other.index or 0)

@@ -1,0 +1,115 @@
+"""What is seen of a run while it goes: one bar with the time left, pictures of the latents, and of finished chunks."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+from einops import rearrange
+
+from . import host, memo, sockets
+
+
+class Progress:
+    """The bar of a node, of ComfyUI's or the workflow runner's. Each update is a cancel point.
+
+    In ComfyUI it goes on from node to node, over all chunks of a video, and the node says how long that will take.
+    costs: what each unit of the node's work takes beside the others; later: what the node's whole work on a later
+    chunk takes, if not the same.
+    """
+
+    def __init__(self, costs, later: float = 0):
+        from .place import Run
+
+        utils = host.comfy("comfy.utils")
+        self._costs, self._later, self._done = list(costs), later or sum(costs), 0
+        self._bar = utils and utils.ProgressBar(len(self._costs))
+        self._run, self._stop, self._then = Run.current(), host.stop_check(), time.monotonic()
+
+    def update(self, value: int, picture=None) -> None:
+        """`value` units are done. picture: what `previewer` or `frame` gave."""
+        from ..helios_core.workflow import current
+
+        if self._stop:
+            self._stop()
+        if self._run:
+            self._advance(value, picture)
+        elif self._bar:
+            self._bar.update_absolute(value, len(self._costs), picture)
+        elif run := current():
+            run.report(value, len(self._costs))
+
+    def _advance(self, value: int, picture) -> None:
+        now = time.monotonic()
+        spent, self._then = now - self._then, now
+        done, total, text = self._run.advance(self._costs, self._done, value, self._later, spent)
+        self._done = value
+        self._bar.update_absolute(done, total, picture)
+        server = host.optional("server", "PromptServer")
+        if hasattr(server and server.instance, "send_progress_text"):
+            server.instance.send_progress_text(text, self._run.shown, server.instance.client_id)
+
+
+def previewer(helios):
+    """A function from a normalised latent [b c t h w] to ComfyUI's preview of all its frames; None if they are off.
+
+    ComfyUI's own previewers are given the frames side by side. One that another pack put in their place, to animate
+    them, is given them one after another. The published VAE's colours are ComfyUI's own; others are fitted.
+    """
+    from ..helios_core import preview
+
+    if not pictures():
+        return None
+    previews, found = host.comfy("latent_preview"), host.comfy("comfy.latent_formats").Wan21()
+    published = tuple(round(v, 4) for v in found.latents_mean.flatten().tolist())
+    if tuple(helios.config.vae.latents_mean) != published:
+        table = memo.recall(helios, ("preview",), lambda: preview.fit(helios)).tolist()
+        found.latent_rgb_factors, found.latent_rgb_factors_bias = table[:-1], table[-1]
+        found.taesd_decoder_name = None
+    approximate = previews.get_previewer(_device(), found)
+    own = type(approximate).__module__ == previews.__name__
+
+    def show(latent):
+        z = sockets.tensor(latent)
+        return approximate.decode_latent_to_preview_image("JPEG", sheet(z) if own else z)
+
+    return show
+
+
+def pictures() -> bool:
+    """Whether ComfyUI shows previews."""
+    previews = host.comfy("latent_preview")
+    formats = host.comfy("comfy.latent_formats")
+    return previews is not None and previews.get_previewer(_device(), formats.Wan21()) is not None
+
+
+def _device():
+    return host.comfy("comfy.model_management").get_torch_device()
+
+
+def sheet(z):
+    """The frames of the first of latents [b c t h w] as one, [1 c 1 rows*h columns*w], about as wide as high."""
+    columns = max(1, min(z.shape[2], round(math.sqrt(z.shape[2] * z.shape[3] / z.shape[4]))))
+    rows = math.ceil(z.shape[2] / columns)
+    grid = z.new_zeros(1, z.shape[1], rows * columns, *z.shape[3:])
+    grid[:, :, : z.shape[2]] = z[:1]
+    return rearrange(grid, "b c (r q) h w -> b c 1 (r h) (q w)", q=columns)
+
+
+def frame(picture: np.ndarray):
+    """A decoded frame uint8 [h w 3] as ComfyUI's preview."""
+    from PIL import Image
+
+    return "JPEG", Image.fromarray(picture), host.comfy("latent_preview").MAX_PREVIEW_RESOLUTION
+
+
+def with_chunk(clip, result: tuple):
+    """The result of a node that also plays the clip's newest chunk in ComfyUI; the chunks lie in its temp folder."""
+    paths = host.comfy("folder_paths")
+    path = clip.segments[-1].path
+    if paths is None or not path.is_relative_to(paths.get_temp_directory()):
+        return result
+    place = path.relative_to(paths.get_temp_directory())
+    shown = {"filename": place.name, "subfolder": place.parent.as_posix(), "type": "temp"}
+    return {"ui": {"images": [shown], "animated": (True,)}, "result": result}

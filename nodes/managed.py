@@ -1,0 +1,133 @@
+"""A pipeline under ComfyUI's model management: other models make room for ours, and ours for others.
+
+Each component (video model, VAE, text encoder) is a ModelPatcher of its own in ComfyUI's list of loaded models. ComfyUI
+says when and how much memory there is; the networks move as the core moves them, the video model's blocks streaming
+where the whole does not fit. Nothing here holds a network: it lives and dies with its pipeline.
+"""
+
+from __future__ import annotations
+
+import logging
+from weakref import WeakKeyDictionary, ref
+
+from . import host
+
+logger = logging.getLogger(__name__)
+
+
+def adopt(helios) -> None:
+    """Gives ComfyUI the say over a pipeline's devices and memory, and the user's Stop; logs what it needs."""
+    management = host.comfy("comfy.model_management")
+    if management is not None:
+        if helios.backend_name == "torch":
+            helios.device = management.get_torch_device()
+            helios.places = places(management)
+            helios.on_use = Keeper(management, streamed=helios.offload == "blocks")
+        helios.on_load = lambda nbytes: free(management, nbytes)
+        helios.interrupt = host.stop_check()
+        helios.on_load(helios.estimate().device("none"))
+    for line in helios.needs():
+        logger.log(logging.WARNING if line.startswith("warning") else logging.INFO, "%s", line)
+
+
+def free(management, nbytes: int) -> None:
+    """Has so many bytes of the device freed."""
+    management.free_memory(nbytes, management.get_torch_device())
+    management.soft_empty_cache()
+
+
+def places(management) -> dict:
+    """Components that ComfyUI's settings keep off the device; where the text encoder fits is otherwise our choice."""
+    wanted = {"vae": management.vae_device(), "text_encoder": management.text_encoder_device()}
+    return {name: place for name, place in wanted.items() if place != management.get_torch_device()}
+
+
+class Keeper:
+    """What a pipeline calls before a component computes: ComfyUI brings it to its device and makes room for the work.
+
+    streamed: the video model's blocks stream even where the whole would fit, for the user chose so.
+    """
+
+    def __init__(self, management, *, streamed: bool):
+        self.management, self.streamed = management, streamed
+        self.patchers: WeakKeyDictionary = WeakKeyDictionary()
+
+    def __call__(self, name: str, component, work: int) -> None:
+        network = getattr(component, "model", component)
+        if network not in self.patchers:
+            self.patchers[network] = self._patcher(name, network)
+        self.management.load_models_gpu([self.patchers[network]], memory_required=work)
+
+    def _patcher(self, name: str, network):
+        base = host.comfy("comfy.model_patcher").ModelPatcher
+        kind = type("HeliosPatcher", (Component, base), {})
+        on, away = {
+            "transformer": (self.management.get_torch_device, self.management.unet_offload_device),
+            "vae": (self.management.vae_device, self.management.vae_offload_device),
+            "text_encoder": (lambda: network.device, self.management.text_encoder_offload_device),
+        }[name]
+        patcher = kind(network, on(), away())
+        patcher.streamed = self.streamed
+        return patcher
+
+
+class Component:
+    """What a ModelPatcher does otherwise for a network of ours. Sizes are read off its tensors, which may be shared
+    with another network: a model and the same with a LoRA."""
+
+    streamed = False
+
+    @property
+    def model(self):
+        return self._network()
+
+    @model.setter
+    def model(self, network):
+        self._network = ref(network)
+
+    def model_size(self) -> int:
+        return self.loaded_size() if self.streamed and self._streams() else _offload().size(self.model)
+
+    def loaded_size(self) -> int:
+        return _offload().occupied(self.model, self.load_device)
+
+    def current_loaded_device(self):
+        return self.load_device if self.loaded_size() else self.offload_device
+
+    def partially_load(self, device_to, extra_memory=0, force_patch_weights=False, **_) -> int:
+        """Brings the network to its device, as much as `extra_memory` more bytes allow. The bytes that came."""
+        if not self._moves():
+            return 0
+        before = self.loaded_size()
+        missing = self.model_size() - before
+        streamed = hasattr(self.model, "streamer") and (self.streamed or missing > extra_memory)
+        if streamed != self._streams() or (missing > 0 and not streamed):
+            _offload().place(self.model, device_to, streamed=streamed)
+        return self.loaded_size() - before
+
+    def partially_unload(self, device_to, memory_to_free=0, **_) -> int:
+        """Has a video model's blocks stream from host memory. The bytes freed; 0 if there is nothing to be had so."""
+        if self._streams() or not hasattr(self.model, "streamer") or not self._moves():
+            return 0
+        before = self.loaded_size()
+        _offload().place(self.model, self.load_device, streamed=True)
+        return before - self.loaded_size()
+
+    def detach(self, unpatch_all=True):
+        """Moves the network away; or, if not unpatch_all, only forgets it."""
+        if unpatch_all and self.model is not None and self._moves():
+            _offload().place(self.model, self.offload_device)
+        return self.model
+
+    def _moves(self) -> bool:
+        return self.load_device != self.offload_device
+
+    def _streams(self) -> bool:
+        streamer = getattr(self.model, "streamer", None)
+        return streamer is not None and _offload().same(self.model.device, self.load_device)
+
+
+def _offload():
+    from ..helios_core.backends.torch import offload
+
+    return offload

@@ -1,0 +1,133 @@
+"""Where a run of ComfyUI stands: which chunk of how many the running node works on, and how long the rest will take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+from . import host
+
+SAMPLER, DECODER = "DMDPyramidSample", "ChunkConcat"
+SHARE = {SAMPLER: (0.0, 0.9), DECODER: (0.9, 0.1)}  # of a chunk's part of the bar: where it begins, how long it is
+WORDS = {SAMPLER: "chunk {} of {}, step {} of {}", DECODER: "decoding chunk {} of {}"}
+
+
+@dataclass
+class Pace:
+    """Seconds that one kind of node was seen to take for so much work; later: work of a whole chunk."""
+
+    seconds: float = 0.0
+    work: float = 0.0
+    later: float = 0.0
+
+    def left(self, work: float) -> float:
+        return self.seconds / self.work * work if self.work else 0.0
+
+
+@dataclass
+class Prompt:
+    """What is known of one prompt in work: the paces so far, how far its bar is, and how many chunks are sampled."""
+
+    paces: dict[str, Pace] = field(default_factory=dict)
+    value: int = 0
+    sampled: int = 0
+
+
+_PROMPTS: WeakKeyDictionary = WeakKeyDictionary()  # ComfyUI's record of a prompt's progress -> Prompt
+
+
+@dataclass
+class Run:
+    """The running node's place in its prompt. index: its chunk, from 0; shown: the node that the user sees of it."""
+
+    prompt: Prompt
+    kind: str
+    shown: str
+    index: int
+    chunks: int
+    decoded: bool
+
+    @classmethod
+    def current(cls) -> Run | None:
+        """Of the node that runs; None without ComfyUI, and where it does not say which node that is."""
+        context = host.optional("comfy_execution.utils", "get_executing_context")
+        record = host.optional("comfy_execution.progress", "get_progress_state")
+        here = context and record and context()
+        if not here:
+            return None
+        graph, node = record().dynprompt, here.node_id
+        prompt = _PROMPTS.setdefault(record(), Prompt())
+        kinds = {i: graph.get_node(i)["class_type"] for i in graph.all_node_ids()}
+        if kinds[node] not in SHARE:
+            return None
+        index, chunks = chunk_of(node, kinds, {i: sources(graph.get_node(i)) for i in kinds})
+        decoded = DECODER in kinds.values()
+        return cls(prompt, kinds[node], graph.get_display_node_id(node), index, chunks, decoded)
+
+    def advance(self, costs, before: int, value: int, later: float, seconds: float) -> tuple[int, int, str]:
+        """The whole bar's value and total, and words: units `before` to `value` of the node's took so many seconds."""
+        pace = self.prompt.paces.setdefault(self.kind, Pace())
+        pace.later = later
+        if before or pace.work or self.kind == DECODER:  # the very first step includes loading
+            pace.seconds += seconds
+            pace.work += sum(costs[before:value])
+        start, share = SHARE[self.kind] if self.decoded else (0, 1)
+        done = self.index + start + share * sum(costs[:value]) / sum(costs)
+        self.prompt.value = max(self.prompt.value, round(100 * done))
+        words = WORDS[self.kind].format(self.index + 1, self.chunks, value, len(costs))
+        left = self._left(sum(costs[value:]))
+        return self.prompt.value, 100 * self.chunks, f"{words}, {clock(left)} left" if left else words
+
+    def _left(self, work: float) -> float:
+        """Seconds until the last chunk is done, as far as the paces are known."""
+        if self.kind == SAMPLER:
+            self.prompt.sampled = self.index + 1
+        coming = {
+            SAMPLER: self.chunks - self.prompt.sampled,
+            DECODER: self.chunks - self.index - (self.kind == DECODER),
+        }
+        whole = sum(pace.left(pace.later * coming[kind]) for kind, pace in self.prompt.paces.items())
+        return whole + self.prompt.paces[self.kind].left(work)
+
+
+def chunk_of(node: str, kinds: dict[str, str], wires: dict[str, set[str]]) -> tuple[int, int]:
+    """(which chunk from 0, how many) of a node: the samplers that its own hangs on, and those that hang on it.
+
+    kinds: node -> class; wires: node -> the nodes that it is wired to.
+    """
+    users: dict[str, set[str]] = {i: set() for i in wires}
+    for user, found in wires.items():
+        for source in found & users.keys():
+            users[source].add(user)
+
+    def samplers(start: str, graph: dict) -> set[str]:
+        return {i for i in reach(start, graph) if kinds.get(i) == SAMPLER}
+
+    before = {i: samplers(i, wires) for i in samplers(node, wires) | {node}}
+    last = node if kinds[node] == SAMPLER else max(before[node], key=lambda i: len(before[i]), default=node)
+    index = len(before[last])
+    return index, index + 1 + len(samplers(last, users))
+
+
+def reach(start: str, graph: dict[str, set[str]]) -> set[str]:
+    """All nodes that can be reached from one."""
+    found, todo = set(), [start]
+    while todo:
+        new = graph.get(todo.pop(), set()) - found
+        found |= new
+        todo += new
+    return found
+
+
+def sources(node: dict) -> set[str]:
+    """The nodes that a node is wired to: by its inputs, and between the chunks of a loop by what it is to become."""
+    wires = (*node["inputs"].values(), *node.get("becomes", ()))
+    return {v[0] for v in wires if isinstance(v, (list, tuple)) and len(v) == 2}
+
+
+def clock(seconds: float) -> str:
+    """1:05, or 1:01:05 from an hour on."""
+    minutes, seconds = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
