@@ -1,4 +1,4 @@
-"""The `helios` command: generate, run, convert, doctor, train. Each one's work is in commands/, imported when it runs.
+"""The `helios` command. Each subcommand's work is in commands/, imported when it runs.
 
 Exit codes: 0 done, 2 for something wrong in what was asked (one line says what), 1 for a failing disk, 130 for Ctrl-C.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib import import_module
 
 from . import boundary
 from .backends import BACKENDS
@@ -16,11 +17,13 @@ from .memory import OFFLOAD, TILING, VAE_DTYPES
 from .precision import WEIGHT_DTYPES
 from .variants import GUIDANCE, SOLVERS
 
+TRAINERS = {"tiny": "train", "ul": "train_ul", "ul-decoder": "train_ul_decoder", "ve": "train_ve"}
 DESCRIPTION = "Helios text to video, chunk by chunk. Start with: helios generate --prompt 'a red circle moving left'"
 MODEL_HELP = (
     "a checkpoint's folder or safetensors file, or the name of one that `helios doctor` lists (default: helios-tiny, "
     "which is built in)"
 )
+TRAIN_HELP = "tiny: what ships with the pack; ul: Unified Latents; ve: Variance Expansion"
 TEXT_ENCODER_HELP = (
     "take the text encoder from this file (its name in models/text_encoders will do) or checkpoint folder; a model "
     "file without one needs it"
@@ -36,8 +39,10 @@ def parser() -> argparse.ArgumentParser:
     _add_convert(commands.add_parser("convert", help="a checkpoint into another layout, quantised if asked for"))
     commands.add_parser("doctor", help="show backends, devices, memory, model folders and checkpoints")
     _add_bench(commands.add_parser("bench", help="how well a checkpoint of drawn shapes does what the prompt says"))
-    train = commands.add_parser("train", help="train a checkpoint: helios train tiny", add_help=False)
-    train.add_argument("what", choices=["tiny"], help="tiny: the checkpoint that ships with the pack")
+    _add_study(commands.add_parser("study", help="which variance, drift and boundary policies earn their place"))
+    _add_probe(commands.add_parser("probe-vae", help="how much noise the latents of a VAE bear, on your pictures"))
+    train = commands.add_parser("train", help="train a model: helios train tiny, ul, ve", add_help=False)
+    train.add_argument("what", choices=list(TRAINERS), help=TRAIN_HELP)
     return root
 
 
@@ -76,10 +81,22 @@ def _add_generate(sub: argparse.ArgumentParser) -> None:
     _add_machine(sub)
 
 
+def _add_probe(sub: argparse.ArgumentParser) -> None:
+    from .commands.probe import add_options
+
+    add_options(sub)
+
+
 def _add_convert(sub: argparse.ArgumentParser) -> None:
     from .commands.convert import add_options
 
     add_options(sub)
+
+
+def _add_study(sub: argparse.ArgumentParser) -> None:
+    from .commands.study import add_options
+
+    add_options(sub, MODEL_HELP)
 
 
 def _add_run(sub: argparse.ArgumentParser) -> None:
@@ -101,7 +118,10 @@ def _add_machine(sub: argparse.ArgumentParser) -> None:
 
 
 BACKEND_HELP = "what computes; auto: mlx on Apple silicon where it is installed, torch elsewhere"
-WEIGHT_DTYPE_HELP = "of the transformer; auto: as stored. fp8_e4m3fn, int8 and int4 quantise as it loads"
+WEIGHT_DTYPE_HELP = (
+    "of the transformer; auto: as stored. fp8_e4m3fn, int8 and int4 quantise as it loads, _g32 to _g128 with so many "
+    "columns to a factor"
+)
 OFFLOAD_HELP = (
     "none: all stays on the device; sequential: one component at a time; blocks: the transformer's blocks stream from "
     "host memory; auto: the first of these that fits (default: %(default)s)"
@@ -187,9 +207,15 @@ def _dispatch(args: argparse.Namespace, rest: list[str]) -> int:
         from .commands.bench import bench
 
         return bench(args)
-    from .commands.train import train
+    if args.command == "probe-vae":
+        from .commands.probe import probe
 
-    return train(rest)
+        return probe(args)
+    if args.command == "study":
+        from .commands.study import study
+
+        return study(args)
+    return import_module(f".commands.{TRAINERS[args.what]}", __package__).train(rest)
 
 
 if __name__ == "__main__":

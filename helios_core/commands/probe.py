@@ -1,0 +1,101 @@
+"""`helios probe-vae`: how much noise the latents of a VAE bear, on the user's pictures."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from .. import folders, load
+from ..backends import BACKENDS
+from . import set_threads
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+MOST_FRAMES = 257  # of a video, from its beginning: memory stays bounded
+MOST_PICTURES = 64  # evenly of a folder with more
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    sub.add_argument("pictures", nargs="+", metavar="FILE", help="pictures, videos, or folders of them")
+    sub.add_argument("--model", default="helios-tiny", help="whose VAE: a checkpoint (default: helios-tiny)")
+    sub.add_argument("--vae", metavar="FILE", help="a VAE of its own instead, such as wan_2.1_vae.safetensors")
+    sub.add_argument("-o", "--output", default="probe-vae", metavar="FOLDER", help="report, pictures and figures")
+    sub.add_argument("--probes", type=int, default=8, help="random directions; 4 times as many halve the stated error")
+    sub.add_argument("--weight", type=float, default=0.1, help="of the loss whose equilibrium is told (default: 0.1)")
+    sub.add_argument("--tile", type=int, default=16, metavar="LATENTS", help="smaller needs less memory (default: 16)")
+    sub.add_argument("--pieces", type=int, default=4, help="of each video, up to 17 frames (default: %(default)s)")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--backend", choices=BACKENDS, default="auto")
+    sub.add_argument("--threads", type=int, help="CPU threads to compute with (default: torch's choice)")
+
+
+def find_files(places: list[str | Path]) -> list[Path]:
+    """Pictures and videos named, or lying in folders named, sorted. ValueError for what is neither, or if none is."""
+    found = []
+    for place in map(Path, places):
+        if not place.exists():
+            raise ValueError(f"there is no {place}; name pictures, videos or folders of them")
+        inside = sorted(place.rglob("*")) if place.is_dir() else [place]
+        known = [p for p in inside if p.suffix.lower() in PICTURES + VIDEOS]
+        if not known:
+            raise ValueError(f"{place} is no picture or video; wanted {', '.join(PICTURES + VIDEOS)}")
+        found += known
+    return found
+
+
+def read_clip(file: Path) -> np.ndarray:
+    """uint8 [f h w 3] of a video's beginning, or of one picture. ValueError if it cannot be read."""
+    from PIL import Image
+
+    from ..video import read_frames
+
+    if file.suffix.lower() in VIDEOS:
+        return read_frames(file, count=MOST_FRAMES)
+    try:
+        with Image.open(file) as picture:
+            return np.asarray(picture.convert("RGB"))[None]
+    except OSError as error:
+        raise ValueError(f"{file} is not a picture that can be read: {error}") from error
+
+
+def probe(args: argparse.Namespace) -> int:
+    """Measures, prints the table, writes the report. ValueError for bad options or files, before any work."""
+    from tqdm import tqdm
+
+    from ..study import probe, probe_report
+    from ..study.codec import open_codec
+
+    settings = probe.Settings(args.probes, args.weight, args.seed, args.tile, args.pieces)
+    files = find_files(args.pictures)
+    if len(files) > MOST_PICTURES:
+        files = [files[i] for i in np.linspace(0, len(files) - 1, MOST_PICTURES).round().astype(int)]
+    set_threads(args.threads)
+    helios = load(folders.find_checkpoint(args.model), vae=folders.find_file("vae", args.vae), backend=args.backend)
+    steps = probe.measure(open_codec(helios), [read_clip(file) for file in files], settings)
+    with tqdm(unit="piece", disable=None) as bar:
+        for step in steps:
+            bar.total = step.total
+            bar.update(step.done - bar.n)
+    write(Path(args.output), step.findings, args.vae or args.model)
+    print(probe_report.table(step.findings, args.vae or args.model))
+    print(args.output)
+    return 0
+
+
+def write(folder: Path, found, name: str) -> None:
+    """probe.txt, probe.csv, probe.png and heat_map.png."""
+    from ..study import probe_report
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "probe.txt").write_text(probe_report.table(found, name) + "\n", encoding="utf-8")
+    rows = probe_report.rows(found)
+    with (folder / "probe.csv").open("w", newline="", encoding="utf-8") as file:
+        out = csv.DictWriter(file, rows[0])
+        out.writeheader()
+        out.writerows(rows)
+    probe_report.picture(found).save(folder / "probe.png")
+    probe_report.heat_map(found).save(folder / "heat_map.png")

@@ -1,0 +1,124 @@
+"""Experiments V1 to V4 on Variance Expansion, on small autoencoders of grey patches; three seeds.
+
+V1  does the posterior lie at (weight / T)^(1/4), and where does the law end
+V2  noise against an ordinary VAE of the same clean PSNR
+V3  the same with the term that latents cannot escape by growing
+V4  few-step sampling on both kinds of latents
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..training import ve, ve_toy
+from . import ve_law
+from .ve_text import LAW, NOISY, STEPS, picture, report
+
+TERMS = {
+    **{f"VE {w:g}": ve.VarianceExpansion(w) for w in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)},
+    **{f"scale-free {w:g}": ve.VarianceExpansion(w, free_of_scale=True) for w in (1e-5, 1e-4, 1e-3, 1e-2)},
+    **{f"KL {w:g}": ve.KL(w) for w in (1e-6, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)},
+}
+DRAWN = ("VE 0.001", "scale-free 0.0001")  # whose latents V4 samples, beside the KL VAE of the nearest PSNR
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """patches: to train on; steps, flow_steps: of a VAE and of a flow; samples: for a Frechet distance."""
+
+    seeds: int = 3
+    patches: int = 30000
+    steps: int = 4000
+    flow_steps: int = 4000
+    samples: int = 3000
+
+    def __post_init__(self):
+        if min(self.seeds, self.steps, self.flow_steps) < 1 or min(self.patches, self.samples) < 200:
+            raise ValueError("wanted at least 1 seed and step, and 200 patches and samples")
+
+
+QUICK = Sizes(seeds=2, patches=400, steps=3, flow_steps=2, samples=200)
+
+
+def run(train: np.ndarray, test: np.ndarray, folder: Path, sizes: Sizes = Sizes()) -> Iterator[str]:
+    """Yields a line per finished VAE and flow. Trainings stay in `folder`: a run goes on where it stopped."""
+    train, test = torch.from_numpy(train), torch.from_numpy(test)
+    rows, samples = [], []
+    for seed in range(sizes.seeds):
+        own = folder / f"seed{seed}"
+        vaes = {}
+        for name, term in TERMS.items():
+            file = own / f"{name.replace(' ', '-')}.pt"
+            vaes[name] = ve_toy.train_vae(train, term, file, steps=sizes.steps, seed=seed)
+            rows.append(measure(vaes[name], test, name, seed))
+            yield f"seed {seed}, {name}: {rows[-1]['psnr']:.2f} dB clean, {rows[-1][NOISY]:.2f} dB at 20 %"
+        for name, beside in pairs([row for row in rows if row["seed"] == seed]):
+            file = own / f"flow-{name.replace(' ', '-')}.pt"
+            flow = ve_toy.train_flow(vaes[name], train, file, steps=sizes.flow_steps, seed=seed)
+            samples.append({"seed": seed, "latents": name, "beside": beside})
+            samples[-1] |= distances(flow, vaes[name], train, test, sizes.samples, seed)
+            yield f"seed {seed}, flow on {name}: {samples[-1]['10 steps']:.4f} from photographs in 10 steps"
+    slopes = [ve_law.linear_law(seed) for seed in range(sizes.seeds)]
+    write(folder, rows, samples, slopes)
+
+
+def measure(vae, test: Tensor, name: str, seed: int) -> dict:
+    """A row: the VAE's quality, and of those with a law how well it holds."""
+    kind, _, weight = name.partition(" ")
+    row = {"seed": seed, "kind": kind, "weight": float(weight), **ve_law.quality(vae, test, seed)}
+    nothing = dict.fromkeys(LAW, float("nan"))
+    return row | (nothing if kind == "KL" else ve_law.law(vae, test, TERMS[name]))
+
+
+def pairs(rows: list[dict]) -> list[tuple[str, str]]:
+    """Of one seed: the latents that V4 samples, each with those that it is set beside: of the nearest clean PSNR."""
+    found = []
+    for name in DRAWN:
+        own = next(row for row in rows if _name(row) == name)
+        nearest = min((r for r in rows if r["kind"] == "KL"), key=lambda r: abs(r["psnr"] - own["psnr"]))
+        found += [(name, _name(nearest)), (_name(nearest), name)]
+    return list(dict(found).items())
+
+
+def _name(row: dict) -> str:
+    return f"{row['kind']} {row['weight']:g}"
+
+
+def distances(flow, vae, train: Tensor, test: Tensor, count: int, seed: int) -> dict[str, float]:
+    """Frechet distance to test patches by Euler steps; also of the VAE's reconstructions, below which none can come."""
+    with torch.no_grad():
+        best = frechet(vae.decode(vae.encode(test)[0]).numpy(), test.numpy())
+    found = {"reconstructed": best}
+    for steps in STEPS:
+        drawn = ve_toy.sample(flow, vae, train, count=count, steps=steps, seed=seed)
+        found[f"{steps} steps"] = frechet(drawn.numpy(), test.numpy())
+    return found
+
+
+def frechet(a: np.ndarray, b: np.ndarray, dims: int = 16) -> float:
+    """Between the Gaussians of two sets of patches [n p], in the first principal components of b."""
+    b = b.astype(np.float64)
+    axes = np.linalg.svd(b - b.mean(0), full_matrices=False)[2][:dims].T
+    (m, s), (n, t) = ((x.mean(0), np.cov(x, rowvar=False)) for x in (a.astype(np.float64) @ axes, b @ axes))
+    values, vectors = np.linalg.eigh(s)
+    root = vectors * np.sqrt(values.clip(0)) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ t @ root).clip(0)).sum()
+    return float(((m - n) ** 2).sum() + np.trace(s) + np.trace(t) - 2 * cross)
+
+
+def write(folder: Path, rows: list[dict], samples: list[dict], slopes: list[float]) -> None:
+    """report.md, plots.png, and the figures as vaes.csv and flows.csv."""
+    for name, table in (("vaes", rows), ("flows", samples)):
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            out = csv.DictWriter(file, table[0])
+            out.writeheader()
+            out.writerows(table)
+    (folder / "report.md").write_text(report(rows, samples, slopes), encoding="utf-8")
+    picture(rows, samples).save(folder / "plots.png")
