@@ -1,0 +1,88 @@
+"""`helios train ul`: Unified Latents of a folder of images or videos, stage 1 (the codec) or 2 (the base model)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from .settings import FromFile
+
+
+@dataclass(frozen=True)
+class Settings(FromFile):
+    """How a stage is trained; see HELPS. Stage 2 takes its sizes from the codec's file, not from `model`."""
+
+    signed: ClassVar[tuple[str, ...]] = ("bias", "base_bias")
+    model: str = "small"
+    size: int = 64
+    frames: int = 1
+    batch: int = 16
+    steps: int = 20000
+    lr: float = 3e-4
+    decay: float = 1.0
+    ema: float = 0.999
+    loss_factor: float = 1.5
+    bias: float = 2.0
+    even: float = 0.1
+    base_bias: float = 0.0
+    save_every: int = 500
+    log_every: int = 50
+
+
+HELPS = {
+    "model": "sizes: tiny, small, paper, each also with -video, or a .json file of them",
+    "size": "pixels to a side of the crops that are trained on",
+    "frames": "of a crop; above 1 the folder's videos are read",
+    "batch": "crops in a step of each process",
+    "steps": "optimiser steps",
+    "decay": "the share of the steps, at the end, over which the learning rate falls",
+    "ema": "of the weights that are kept",
+    "loss_factor": "what the decoder's loss counts beside the latents' bits: more of it, more bits and detail",
+    "bias": "log signal-to-noise ratio above which the decoder's detail is discounted",
+    "even": "weight of the decoder's loss that is spread over all noise levels, for decoding in one step; 0: the paper",
+    "base_bias": "of stage 2, as bias",
+    "save_every": "steps between checkpoints; what was trained since the last is lost when the run is killed",
+    "log_every": "steps between lines of the log",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's own options."""
+    made = argparse.ArgumentParser(
+        prog="helios train ul",
+        description="Trains Unified Latents (arXiv 2602.17270); goes on where a run was stopped or killed. Under "
+        "torchrun several GPUs train together: torchrun --nproc-per-node 4 -m helios_video.helios_core.cli train ul",
+    )
+    made.add_argument("--stage", type=int, choices=[1, 2], required=True, help="1: codec; 2: model of its latents")
+    made.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="images or videos, in any depth")
+    made.add_argument("--codec", type=Path, metavar="FILE", help="for stage 2: what stage 1 wrote")
+    made.add_argument("--config", type=Path, metavar="JSON", help="settings; options given here count more")
+    made.add_argument("--folder", type=Path, default=Path("ul-run"), help="checkpoints, logs, curves, sheets, figures")
+    made.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: ul-codec or ul-base.safetensors")
+    Settings.add_options(made, HELPS)
+    made.add_argument("--device", default="auto", help="auto: a GPU where there is one")
+    made.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    return made
+
+
+def train(argv: list[str]) -> int:
+    """Runs one stage. ValueError for what cannot be, before any training."""
+    from . import set_threads
+
+    args = parser().parse_args(argv)
+    settings = Settings.read(args.config, **Settings.given(args))
+    set_threads(args.threads)
+    output = args.output or Path(f"ul-{'codec' if args.stage == 1 else 'base'}.safetensors")
+    from ..training import ul_run
+
+    args.folder.mkdir(parents=True, exist_ok=True)
+    (args.folder / f"stage{args.stage}-config.json").write_text(json.dumps(asdict(settings), indent=1) + "\n")
+    given = {"codec": args.codec, "device": args.device}
+    figures = ul_run.run(settings, args.stage, args.data, args.folder, output, **given)
+    for name, value in figures.items():
+        print(f"{name} {value:.4f}")
+    print(output)
+    return 0

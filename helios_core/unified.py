@@ -1,0 +1,117 @@
+"""A trained Unified Latents codec, or a diffusion decoder of another codec's latents, ready to use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from . import backends
+from .ul_decode import Decoded, Plan, check_latents, decode, evaluations
+from .ul_files import ULFile, open_file
+
+ASSETS = Path(__file__).parent / "assets"
+SHIPPED = {"helios-tiny": ASSETS / "helios-tiny-ul.safetensors", "photos": ASSETS / "ul-photos.safetensors"}
+CLIP = 9  # latents of one chunk of Helios, which are encoded and decoded on their own
+
+
+def shipped() -> list[str]:
+    """Names of the models that came with the pack."""
+    return [name for name, file in SHIPPED.items() if file.is_file()]
+
+
+class Unified:
+    """Encoder and decoder load when they are first used. device: where torch computes; None: the backend's choice."""
+
+    def __init__(self, file: ULFile, backend_name: str, device=None):
+        self.file, self.backend_name, self._device = file, backend_name, device
+
+    @classmethod
+    def load(cls, path, *, backend: str = "auto", device=None) -> Unified:
+        """A file, or the name of one that ships. ValueError for one that is missing, broken or untrained."""
+        name = backends.choose(backend)
+        place = SHIPPED.get(str(path), Path(path))
+        if str(path) in SHIPPED and not place.is_file():
+            raise ValueError(
+                f"the trained decoder {str(path)!r} is not in this installation, and an untrained one gives noise; "
+                "train one with helios train ul or ul-decoder, or choose a file"
+            )
+        return cls(open_file(place), name, device)
+
+    @property
+    def config(self):
+        return self.file.config
+
+    @cached_property
+    def backend(self):
+        return backends.open_backend(self.backend_name)
+
+    def _part(self, name: str):
+        load = import_module(f".backends.{self.backend_name}.ul_load", __package__).load_ul
+        return load(self.file, (name,), device=self._device or self.backend.find_device())
+
+    @cached_property
+    def encoder(self):
+        return self._part("encoder")
+
+    @cached_property
+    def decoder(self):
+        return self._part("decoder")
+
+    def encode(self, frames: np.ndarray) -> np.ndarray:
+        """Frames [b 3 f h w] in [-1, 1] -> raw latents [b c t h w]. ValueError where they do not fill whole latents."""
+        config, space = self.config, self.config.stride[1]
+        config.latents(frames.shape[2])
+        if any(size % space for size in frames.shape[3:]):
+            raise ValueError(f"frames of {frames.shape[4]}x{frames.shape[3]}: wanted multiples of {space} pixels")
+        held = np.concatenate([frames[:, :, :1]] * config.hidden + [frames], axis=2)
+        with self.backend.inference():
+            model = self.encoder
+            return self.raw(np.asarray(self.backend.to_cpu(model.encoder(self.backend.array(held, model.like)))))
+
+    def normalised(self, z: np.ndarray) -> np.ndarray:
+        """Raw latents -> about unit variance, as the decoder was trained on them."""
+        return (z - self._stat("latents_mean", 0.0)) / self._stat("latents_std", 1.0)
+
+    def raw(self, z: np.ndarray) -> np.ndarray:
+        return z * self._stat("latents_std", 1.0) + self._stat("latents_mean", 0.0)
+
+    def _stat(self, name: str, default: float) -> np.ndarray:
+        values = getattr(self.config, name) or [default] * self.config.latent_channels
+        return np.asarray(values, dtype=np.float32).reshape(1, -1, 1, 1, 1)
+
+    def stream(
+        self, z: np.ndarray, plan: Plan, *, seed: int = 0, pixels: np.ndarray | None = None, clip: int = CLIP,
+        first: int = 0,
+    ) -> Iterator[Decoded]:  # fmt: skip
+        """Raw latents [b c t h w], after every step. clip: latents that belong together, 0 for all; a codec that is not
+        causal takes all. pixels: another decoder's frames of all of them, [b 3 f h w] in [-1, 1]. first: the number of
+        the first latent in the whole video, which the noise is drawn by."""
+        check_latents(z.shape, self.config)
+        z, clip = self.normalised(z), clip if clip and self.config.causal else z.shape[2]
+        clips = [z[:, :, i : i + clip] for i in range(0, z.shape[2], clip)]
+        totals = [evaluations(self.config, part.shape, plan) for part in clips]
+        model, frame = self.decoder, 0
+        for number, part in enumerate(clips):
+            shown = None
+            if pixels is not None:
+                count = self.config.frames(part.shape[2])
+                shown, frame = pixels[:, :, frame : frame + count], frame + count
+            given = {"backend": self.backend, "seed": seed, "pixels": shown, "first": first + number * clip}
+            steps = decode(model, part, plan, **given)
+            while step := self._next(steps):
+                yield step._replace(done=sum(totals[:number]) + step.done, total=sum(totals))
+
+    def _next(self, steps: Iterator[Decoded]) -> Decoded | None:
+        """One step for inference; what the caller does between two is its own."""
+        with self.backend.inference():
+            return next(steps, None)
+
+    def decode(self, z: np.ndarray, plan: Plan | None = None, **given) -> np.ndarray:
+        """`stream`, to its end: float32 frames [b 3 f h w] in [-1, 1]."""
+        steps = self.stream(z, plan or Plan(), **given)
+        made = [np.asarray(self.backend.to_cpu(step.frames)) for step in steps if step.frames is not None]
+        return np.concatenate(made, axis=2)
