@@ -1,0 +1,58 @@
+"""Thumbnails of the workflows that make a video, from real runs of helios-tiny: four frames each.
+
+    python tests/thumbnails.py [NAME ...]
+
+Pictures and videos to start from are drawn. A long video is cut to eight chunks.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from helios_video.helios_core import video
+from helios_video.helios_core.cli import main
+from helios_video.helios_core.training import shapes
+from PIL import Image
+
+FOLDER = Path(__file__).parents[1] / "workflows"
+START = shapes.scene("yellow", "circle", "down", "striped", starts=((30, 16),), radius=11)
+STARTED = ("image_to_video", "video_to_video")
+VIDEOS = ("text_to_video", "composed_chunk", "prompt_schedule", "continue_video", "long_video", *STARTED)
+CHANGES = {
+    "long_video": ["HeliosLoopStart.chunks=8"],
+    **{name: [f"T5Encode.text={START.caption()}"] for name in STARTED},
+}
+SIDE = 256
+
+
+def draw_inputs(folder: Path) -> None:
+    """What Load Image and Load Video of the workflows name."""
+    frames = shapes.draw(START, 40)
+    Image.fromarray(frames[0]).save(folder / "example.png")
+    video.write_video(folder / "example.mp4", frames, fps=24)
+
+
+def render(name: str, folder: Path) -> np.ndarray:
+    """The frames of the video that a workflow saves; of several the longest."""
+    changes = [part for change in CHANGES.get(name, ()) for part in ("--set", change)]
+    places = ["--input-dir", str(folder), "--output-dir", str(folder / name)]
+    if code := main(["run", str(FOLDER / f"{name}.json"), *places, *changes]):
+        raise SystemExit(code)
+    return max((video.read_frames(path) for path in (folder / name).rglob("*.mp4")), key=len)
+
+
+def sheet(frames: np.ndarray) -> Image.Image:
+    """Four frames, evenly over the video, two by two."""
+    page = Image.new("RGB", (2 * SIDE, 2 * SIDE))
+    for i, k in enumerate(np.linspace(0.06, 0.94, 4) * (len(frames) - 1)):
+        frame = Image.fromarray(frames[int(k)]).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        page.paste(frame, (i % 2 * SIDE, i // 2 * SIDE))
+    return page
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as place:
+        draw_inputs(Path(place))
+        for chosen in sys.argv[1:] or VIDEOS:
+            sheet(render(chosen, Path(place))).save(FOLDER / f"{chosen}.jpg", quality=85)
