@@ -56,24 +56,16 @@ def find_model(name: str, folders) -> Path | str:
     return models[name]
 
 
-def lora_folders() -> list[Path]:
-    """Where LoRAs are looked for by name without ComfyUI."""
-    return [Path.cwd() / "models" / "loras"]
+def kind_folder(kind: str) -> Path:
+    """Where files of a kind (diffusion_models, text_encoders, vae, loras) are looked for by name without ComfyUI."""
+    return Path.cwd() / "models" / kind
 
 
-def list_loras(folders, endings=(".safetensors", ".sft")) -> dict[str, Path]:
-    """Name, with its folder below `folders` -> file, of files with one of the endings; the first of a name wins."""
-    found: dict[str, Path] = {}
-    for root in map(Path, folders):
-        for file in sorted(root.rglob("*")):
-            if file.name.lower().endswith(endings):
-                found.setdefault(file.relative_to(root).as_posix(), file)
-    return dict(sorted(found.items()))
-
-
-def list_files(kind: str) -> dict[str, Path]:
-    """Name -> file of the weights in models/diffusion_models, models/text_encoders or models/vae, without ComfyUI."""
-    return list_loras([Path.cwd() / "models" / kind])
+def list_files(kind: str, endings: tuple[str, ...] = WEIGHTS) -> dict[str, Path]:
+    """Name, with its folder below models/KIND -> file, of files with one of the endings, without ComfyUI."""
+    root = kind_folder(kind)
+    files = (file for file in sorted(root.rglob("*")) if file.name.lower().endswith(endings))
+    return {file.relative_to(root).as_posix(): file for file in files}
 
 
 def find_checkpoint(name: str) -> Path | str:

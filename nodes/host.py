@@ -60,16 +60,16 @@ def model_path(name: str) -> Path | str:
     return file or folders.find_model(name, model_folders())
 
 
-def file_names(kind: str) -> list[str]:
-    """Safetensors files of ComfyUI's diffusion_models, text_encoders or vae folders, or of those in models/ here."""
+def file_names(kind: str, endings: tuple[str, ...] = folders.WEIGHTS) -> list[str]:
+    """Files of ComfyUI's folders of a kind (diffusion_models, text_encoders, vae, loras), or of models/KIND here."""
     paths = comfy("folder_paths")
-    names = paths.get_filename_list(kind) if paths else folders.list_files(kind)
-    return [name for name in names if name.lower().endswith(folders.WEIGHTS)]
+    names = paths.get_filename_list(kind) if paths else folders.list_files(kind, endings)
+    return [name for name in names if name.lower().endswith(endings)]
 
 
-def _file(kind: str, name: str) -> Path | None:
+def _file(kind: str, name: str, endings: tuple[str, ...] = folders.WEIGHTS) -> Path | None:
     paths = comfy("folder_paths")
-    found = paths.get_full_path(kind, name) if paths else folders.list_files(kind).get(name)
+    found = paths.get_full_path(kind, name) if paths else folders.list_files(kind, endings).get(name)
     return found and Path(found)
 
 
@@ -93,31 +93,21 @@ def fingerprint(model: str, text_encoder: str, vae: str) -> str:
 
 def lora_names() -> list[str]:
     """LoRAs of ComfyUI's loras folder, or of models/loras here."""
-    return _loras(".safetensors", ".sft")
+    return file_names("loras")
 
 
 def companion_names() -> list[str]:
     """Companion files of official LoRAs in the same folder; the only pickles that are read."""
-    return _loras(".pth")
-
-
-def _loras(*endings: str) -> list[str]:
-    paths = comfy("folder_paths")
-    if paths is None:
-        return list(folders.list_loras(folders.lora_folders(), endings))
-    return [name for name in paths.get_filename_list("loras") if name.lower().endswith(endings)]
+    return file_names("loras", (".pth",))
 
 
 def lora_path(name: str) -> Path:
     """The file of a listed LoRA or companion. ValueError names the folders searched."""
-    paths = comfy("folder_paths")
-    found = paths.get_full_path("loras", name) if paths else None
-    if paths is None:
-        found = folders.list_loras(folders.lora_folders(), (".safetensors", ".sft", ".pth")).get(name)
+    found, paths = _file("loras", name, (*folders.WEIGHTS, ".pth")), comfy("folder_paths")
     if found is None:
-        places = paths.get_folder_paths("loras") if paths else folders.lora_folders()
+        places = paths.get_folder_paths("loras") if paths else [folders.kind_folder("loras")]
         raise ValueError(f"no LoRA file named {name!r} in {', '.join(map(str, places))}; put it there and press R")
-    return Path(found)
+    return found
 
 
 def file_stamp(path: Path) -> str:

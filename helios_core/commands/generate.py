@@ -16,7 +16,7 @@ from ..boundary import Boundary
 from ..chunks import Clip, join
 from ..config import parse_steps, published_length
 from ..drift import parse_policy
-from ..folders import find_checkpoint, find_file, list_loras, lora_folders
+from ..folders import find_checkpoint, find_file, list_files
 from ..lora import split_strength
 from ..prompts import PromptSchedule
 from ..video import check_writable, frame_rate
@@ -76,7 +76,7 @@ def with_loras(model, args: argparse.Namespace):
     """The model with the LoRAs that were asked for; says on stderr what they change."""
     if not args.lora and args.lora_companion is None:
         return model
-    known = list_loras(lora_folders())
+    known = list_files("loras")
     named = [split_strength(text, known) for text in args.lora]
     files = [(known.get(name, name), strength) for name, strength in named]
     model = model.with_loras(files, mode=args.lora_mode, companion=args.lora_companion)
