@@ -183,6 +183,7 @@ def _add_bench(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--chunks", type=int, default=4, help="33 frames each; 44 are a minute (default: %(default)s)")
     sub.add_argument("--batch", type=int, default=16, help="videos that grow together (default: %(default)s)")
     sub.add_argument("--setting", action="append", metavar="TEXT", help=SETTING_HELP)
+    sub.add_argument("--anti-drift", metavar="POLICY", help=DRIFT_HELP)
     sub.add_argument("--threads", type=int, help="CPU threads to compute with (default: torch's choice)")
 
 

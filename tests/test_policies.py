@@ -23,6 +23,7 @@ from helios_video.helios_core.study import (
     policy_latents,
     policy_renders,
 )
+from helios_video.helios_core.study import memory as remembering
 from helios_video.helios_core.study.experiment import Sizes
 from helios_video.helios_core.training import shapes
 from helios_video.helios_core.training.tiny import SCHEDULE, flow_pair
@@ -104,7 +105,7 @@ FAST = dict(steps=(1, 1, 1), cfg=1.0, boost_first_chunk=False)
 def test_videos_of_a_batch_are_corrected_each_on_its_own(tiny):
     """As generated alone, with its own verdicts, to what rounding in a batch leaves."""
     scenes, policy = bench.held_out_scenes(2), DriftPolicy("anchor", 1.0, 0.05, 0.05)
-    memory = policy_renders.Memory(tiny, policy, 5)
+    memory = remembering.Memory(tiny, policy, 5)
     batch = [z for _, _, z in bench.render(tiny, scenes, 5, 3, looks=(), remember=memory, **FAST)]
     for i, scene in enumerate(scenes):
         events = tiny.generate(scene.caption(), frames=99, seed=5 + i, drift=policy, width=64, height=64, **FAST)
@@ -117,8 +118,8 @@ def test_videos_of_a_batch_are_corrected_each_on_its_own(tiny):
 
 def test_a_batch_comes_apart_and_together_again(tiny):
     history = tiny.history(64, 64, batch=2).append(torch.randn(2, 16, 9, 8, 8))
-    rows = [policy_renders.one(history, i) for i in range(2)]
-    back = policy_renders.together(rows)
+    rows = [remembering.one(history, i) for i in range(2)]
+    back = remembering.together(rows)
     assert torch.equal(back.window, history.window) and torch.equal(back.anchor, history.anchor)
     assert back.chunk == 1 and all(getattr(back, name) is None for name in MOMENTS)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .. import load
 from ..config import parse_steps
+from ..drift import parse_policy
 from . import set_threads
 
 NUMBERS = {"cfg": float, "zero_steps": int}
@@ -39,6 +40,7 @@ def bench(args: argparse.Namespace) -> int:
 
     if min(args.prompts, args.seeds, args.chunks, args.batch) < 1:
         raise ValueError("--prompts, --seeds, --chunks and --batch must be at least 1")
+    drift = None if args.anti_drift is None else parse_policy(args.anti_drift)
     set_threads(args.threads)
     helios = load(args.model)
     names = args.setting or ["default"]
@@ -47,7 +49,9 @@ def bench(args: argparse.Namespace) -> int:
         helios.plan(helios.history(64, 64), **options)
     scenes, results = study.held_out_scenes(args.prompts), {}
     for name, options in settings.items():
-        videos, fps = study.run(helios, scenes, range(args.seeds), args.chunks, batch=args.batch, **options)
+        videos, fps = study.run(
+            helios, scenes, range(args.seeds), args.chunks, batch=args.batch, drift=drift, **options
+        )
         summary = study.summarise(videos, fps)
         results[name] = (videos, summary)
         show(name, summary)

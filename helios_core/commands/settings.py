@@ -8,6 +8,8 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
+from . import set_threads
+
 KINDS = {"int": int, "float": float, "str": str}
 
 
@@ -27,6 +29,27 @@ class FromFile:
         for name, value in values.items():
             _check(name, value, kinds[name], name in cls.signed)
         return replace(cls(), **values)
+
+    @classmethod
+    def parser(cls, prog: str, description: str, *, folder: str, output: str | None, helps=None):
+        """A training command's options. folder, output: where it works and what it writes if nothing else is said."""
+        made = argparse.ArgumentParser(prog=prog, description=description)
+        made.add_argument("--config", type=Path, metavar="JSON", help="settings; options given here count more")
+        made.add_argument("--folder", type=Path, default=Path(folder), help=f"checkpoints, logs, curves ({folder})")
+        made.add_argument("-o", "--output", type=Path, default=output and Path(output), help=f"to write ({output})")
+        cls.add_options(made, helps)
+        made.add_argument("--device", default="auto", help="auto: a GPU where there is one")
+        made.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+        return made
+
+    @classmethod
+    def begin(cls, args: argparse.Namespace, name: str = "config.json"):
+        """The settings of a run, written into its folder as `name`, which is made. ValueError before that."""
+        settings = cls.read(args.config, **cls.given(args))
+        set_threads(args.threads)
+        args.folder.mkdir(parents=True, exist_ok=True)
+        (args.folder / name).write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
+        return settings
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser, helps: dict[str, str] | None = None) -> None:

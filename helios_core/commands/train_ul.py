@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -49,37 +48,28 @@ HELPS = {
 }
 
 
+ABOUT = (
+    "Trains Unified Latents (arXiv 2602.17270); goes on where a run was stopped or killed. Under torchrun several GPUs "
+    "train together: torchrun --nproc-per-node 4 -m helios_video.helios_core.cli train ul"
+)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's own options."""
-    made = argparse.ArgumentParser(
-        prog="helios train ul",
-        description="Trains Unified Latents (arXiv 2602.17270); goes on where a run was stopped or killed. Under "
-        "torchrun several GPUs train together: torchrun --nproc-per-node 4 -m helios_video.helios_core.cli train ul",
-    )
+    made = Settings.parser("helios train ul", ABOUT, folder="ul-run", output=None, helps=HELPS)
     made.add_argument("--stage", type=int, choices=[1, 2], required=True, help="1: codec; 2: model of its latents")
     made.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="images or videos, in any depth")
     made.add_argument("--codec", type=Path, metavar="FILE", help="for stage 2: what stage 1 wrote")
-    made.add_argument("--config", type=Path, metavar="JSON", help="settings; options given here count more")
-    made.add_argument("--folder", type=Path, default=Path("ul-run"), help="checkpoints, logs, curves, sheets, figures")
-    made.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: ul-codec or ul-base.safetensors")
-    Settings.add_options(made, HELPS)
-    made.add_argument("--device", default="auto", help="auto: a GPU where there is one")
-    made.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     return made
 
 
 def train(argv: list[str]) -> int:
     """Runs one stage. ValueError for what cannot be, before any training."""
-    from . import set_threads
-
     args = parser().parse_args(argv)
-    settings = Settings.read(args.config, **Settings.given(args))
-    set_threads(args.threads)
+    settings = Settings.begin(args, f"stage{args.stage}-config.json")
     output = args.output or Path(f"ul-{'codec' if args.stage == 1 else 'base'}.safetensors")
     from ..training import ul_run
 
-    args.folder.mkdir(parents=True, exist_ok=True)
-    (args.folder / f"stage{args.stage}-config.json").write_text(json.dumps(asdict(settings), indent=1) + "\n")
     given = {"codec": args.codec, "device": args.device}
     figures = ul_run.run(settings, args.stage, args.data, args.folder, output, **given)
     for name, value in figures.items():

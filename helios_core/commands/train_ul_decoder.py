@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 from .settings import FromFile
 
@@ -47,35 +45,24 @@ HELPS = {
 }
 
 
+ABOUT = (
+    "Trains a diffusion decoder for a VAE's latents (Unified Latents, the decoder alone) and sets it beside that VAE. "
+    "Goes on where a run was stopped."
+)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's own options."""
-    made = argparse.ArgumentParser(
-        prog="helios train ul-decoder",
-        description="Trains a diffusion decoder for a VAE's latents (Unified Latents, the decoder alone) and sets it "
-        "beside that VAE. Goes on where a run was stopped.",
-    )
-    made.add_argument("--config", type=Path, metavar="JSON", help="settings; options given here count more")
-    made.add_argument(
-        "--folder", type=Path, default=Path("ul-decoder-run"), help="clips, checkpoint, log, table, sheet"
-    )
-    made.add_argument("-o", "--output", type=Path, default=Path("ul-decoder.safetensors"), metavar="FILE")
-    Settings.add_options(made, HELPS)
-    made.add_argument("--device", default="auto", help="auto: a GPU where there is one")
-    made.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    return made
+    places = {"folder": "ul-decoder-run", "output": "ul-decoder.safetensors"}
+    return Settings.parser("helios train ul-decoder", ABOUT, helps=HELPS, **places)
 
 
 def train(argv: list[str]) -> int:
     """Runs every part that is not finished yet. ValueError for settings that cannot be, before any training."""
-    from . import set_threads
-
     args = parser().parse_args(argv)
-    settings = Settings.read(args.config, **Settings.given(args))
-    set_threads(args.threads)
+    settings = Settings.begin(args, "decoder-config.json")
     from ..training import ul_decoder_run
 
-    args.folder.mkdir(parents=True, exist_ok=True)
-    (args.folder / "decoder-config.json").write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
     rows = ul_decoder_run.run(settings, args.folder, args.output, device=args.device)
     if rows:
         print(ul_decoder_run.table(rows), end="")

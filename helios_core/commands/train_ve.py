@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import folders
@@ -62,22 +61,17 @@ HELPS = {
 DATA_HELP = "images or videos, in any depth; drawn: videos of helios-tiny's vocabulary"
 
 
+ABOUT = (
+    "Trains a VAE with the Variance Expansion loss (arXiv 2603.21085); goes on where a run was stopped or killed. "
+    "Under torchrun several GPUs train together: torchrun --nproc-per-node 4 -m helios_video.helios_core.cli train ve"
+)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's own options."""
-    made = argparse.ArgumentParser(
-        prog="helios train ve",
-        description="Trains a VAE with the Variance Expansion loss (arXiv 2603.21085); goes on where a run was stopped "
-        "or killed. Under torchrun several GPUs train together: torchrun --nproc-per-node 4 -m "
-        "helios_video.helios_core.cli train ve",
-    )
+    made = Settings.parser("helios train ve", ABOUT, folder="ve-run", output="ve-vae.safetensors", helps=HELPS)
     made.add_argument("--data", type=Path, required=True, metavar="FOLDER", help=DATA_HELP)
     made.add_argument("--vae", metavar="FILE", help="the VAE to fine-tune, or a checkpoint's folder; else a new one")
-    made.add_argument("--config", type=Path, metavar="JSON", help="settings; options given here count more")
-    made.add_argument("--folder", type=Path, default=Path("ve-run"), help="checkpoint, log, curves, reports")
-    made.add_argument("-o", "--output", type=Path, default=Path("ve-vae.safetensors"), metavar="FILE")
-    Settings.add_options(made, HELPS)
-    made.add_argument("--device", default="auto", help="auto: a GPU where there is one")
-    made.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     return made
 
 
@@ -90,14 +84,9 @@ def find_vae(name: str | None) -> Path | None:
 
 def train(argv: list[str]) -> int:
     """Trains and reports. ValueError for what cannot be, before any training."""
-    from . import set_threads
-
     args = parser().parse_args(argv)
-    settings = Settings.read(args.config, **Settings.given(args))
     vae = find_vae(args.vae)
-    set_threads(args.threads)
-    args.folder.mkdir(parents=True, exist_ok=True)
-    (args.folder / "config.json").write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
+    settings = Settings.begin(args)
     from ..training import ve_run
 
     found = ve_run.run(settings, vae, args.data, args.folder, args.output, device=args.device)

@@ -19,6 +19,7 @@ from ..training import shapes
 from . import plots
 from .drift import ChunkReading, read_chunk
 from .joints import frame_statistics, joints
+from .memory import Memory
 
 ATTRIBUTES = ("colour", "shape", "motion", "background", "count")
 DRIFTS = ("colour_error", "size", "contrast", "sharpness")
@@ -74,13 +75,18 @@ def render(
         yield chunk, [helios.decode(z[None]) for z in shown], last.latent
 
 
-def run(helios, scenes, seeds, chunks: int, *, batch: int = 16, **options) -> tuple[list[Video], float]:
-    """The measured videos of every scene with every seed, and frames per second over all of it."""
+def run(helios, scenes, seeds, chunks: int, *, batch: int = 16, drift=None, **options) -> tuple[list[Video], float]:
+    """The measured videos of every scene with every seed, and frames per second over all of it.
+
+    drift: the DriftPolicy of their histories; options: of `sample`.
+    """
     videos, start, made = [], time.perf_counter(), 0
     for seed in seeds:
         for i in range(0, len(scenes), batch):
             part = [Video(scene, seed) for scene in scenes[i : i + batch]]
-            for chunk, frames, latents in render(helios, [v.scene for v in part], seed + i, chunks, **options):
+            memory = drift and Memory(helios, drift, seed + i)
+            rendered = render(helios, [v.scene for v in part], seed + i, chunks, remember=memory, **options)
+            for chunk, frames, latents in rendered:
                 for n, (video, shown, latent) in enumerate(zip(part, frames, latents)):
                     video.add(chunk, shown, latent, keep=len(videos) + n < STRIPS)
                     made += len(shown)
