@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from helios_video.helios_core.cli import main
 from helios_video.helios_core.commands.bench import parse_setting
 from helios_video.helios_core.study import bench, drift, plots
 from helios_video.helios_core.study.joints import frame_statistics, joints
@@ -191,3 +192,18 @@ def test_plots_show_their_lines():
     with pytest.raises(ValueError, match="no finite"):
         plots.line_plot({"a": [float("nan")]}, "empty")
     assert plots.ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+
+
+def test_the_command_hands_settings_and_drift_policy_on(monkeypatch, tmp_path, results):
+    seen = []
+
+    def run(helios, scenes, seeds, chunks, *, batch, drift, **options):
+        seen.append((helios.plan(helios.history(64, 64), **options), drift))
+        return results["true"][0], 1.0
+
+    monkeypatch.setattr(bench, "run", run)
+    settings = ["--setting", "default", "--setting", "boost_first_chunk=true", "--setting", "steps=4,4,4"]
+    assert main(["bench", "tiny", "-o", str(tmp_path), "--anti-drift", "anchor:1", *settings]) == 0
+    assert [plan.total for plan, _ in seen] == [6, 12, 12]
+    assert [plan.boost for plan, _ in seen] == [False, True, False]
+    assert all((drift.name, drift.strength) == ("anchor", 1.0) for _, drift in seen)

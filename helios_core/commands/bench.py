@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from .. import load
@@ -47,8 +48,11 @@ def bench(args: argparse.Namespace) -> int:
     settings = {name: parse_setting(name, helios.config.schedule.stages) for name in names}
     for options in settings.values():
         helios.plan(helios.history(64, 64), **options)
-    scenes, results = study.held_out_scenes(args.prompts), {}
+    scenes, results, own = study.held_out_scenes(args.prompts), {}, helios.config.defaults
     for name, options in settings.items():
+        # On a checkpoint that does not record it the option alone changes nothing: here it stands for the record.
+        boost = options.get("boost_first_chunk", own.boost_first_chunk)
+        helios.config = replace(helios.config, defaults=replace(own, boost_first_chunk=boost))
         videos, fps = study.run(
             helios, scenes, range(args.seeds), args.chunks, batch=args.batch, drift=drift, **options
         )
