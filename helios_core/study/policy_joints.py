@@ -81,7 +81,8 @@ JOINTS = Part(
     "frame before, pixels in percent of white. `edges kept` is the sharpness (root mean square gradient over "
     f"contrast) of the first {REACH} frames after a joint against the same frames untouched, "
     f"{100 * LEAST_EDGES:g} % less or more being none; `changed` is what was "
-    "done to them, in levels of 255. Doing nothing is `none`.",
+    "done to them, in levels of 255. Doing nothing is `none`, as the reference joins, and nodes and commands do so "
+    "unless told otherwise: what helps a toy is advice for a large model, not yet its default.",
     arms=ARMS,
     baseline="none",
     default=Boundary().policy,
