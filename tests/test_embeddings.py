@@ -214,7 +214,7 @@ def large(monkeypatch, tmp_path):
 
 
 def film(model, prompt="a red circle", **options):
-    *_, done = model.generate(prompt, **{"frames": 33, "seed": 1, "steps": (1, 1, 1), **options})
+    *_, done = model.generate(prompt, **{"frames": 33, "seed": 1, "steps": (1, 1, 1), "cfg": 2.0, **options})
     return done.latent
 
 
