@@ -80,6 +80,7 @@ class Browser:
         self.page.mouse.move(x + chunks * cell / 2, y, steps=2)
         self.page.mouse.move(x + chunks * cell, y, steps=2)
         self.page.mouse.up()
+        self.page.wait_for_timeout(250)  # the frontend joins edits that follow faster into one step of its undo
 
     def cells(self):
         return self.page.locator(".helios-cell").count()

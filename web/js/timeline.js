@@ -152,6 +152,7 @@ class Timeline {
     if (!this.drag) return
     const { i, kind, from, cues, text } = this.drag
     const steps = Math.round(this.at(event) - from)
+    if (steps) this.pressed = -TWICE // the press was a drag's, not the first of a double click
     const limit = limits(cues, i)
     const end = this.cells - 1 // no further than what is on screen; the next drag sees more
     if (kind === "helios-blend") {
