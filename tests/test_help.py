@@ -34,9 +34,12 @@ def test_a_page_says_what_there_is_to_know(name):
     assert not re.search(r"<(?!br>)[a-z]+[ >]", page), "ComfyUI drops most HTML"
 
 
+STUDIES = ("policies",)  # pages that a study writes
+
+
 def test_pages_are_of_nodes_and_show_pictures_that_exist():
-    pictures = {path for path in DOCS.iterdir() if path.suffix != ".md"}
-    assert {path.stem for path in DOCS.glob("*.md")} == set(NODES)
+    pictures = {path for path in DOCS.rglob("*.*") if path.suffix != ".md"}
+    assert {path.stem for path in DOCS.glob("*.md")} == {*NODES, *STUDIES}
     for page in DOCS.glob("*.md"):
         for alt, target in re.findall(r"!\[(.*?)\]\((.*?)\)", page.read_text(encoding="utf-8")):
             assert alt and (DOCS / target).is_file(), f"{page.name}: {target}"

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -68,27 +67,6 @@ def python(code, *arguments, cwd):
 @pytest.mark.parametrize("module", ["helios_video", "helios_video.helios_core", "helios_video.nodes"])
 def test_imports_are_light(module, tmp_path):
     python(LIGHT, module, cwd=tmp_path)
-
-
-PACED = """
-import asyncio, dataclasses, einops, fractions, hashlib, importlib.metadata, inspect, json, logging, numpy, pathlib
-import PIL.Image, tempfile, time, typing, urllib.request, uuid
-then = time.process_time()
-import helios_video
-print(time.process_time() - then)
-"""
-
-
-def test_the_nodes_import_in_a_moment(tmp_path):
-    """Beside what ComfyUI has loaded by then. In processor time, since other programs run too; bytecode is written."""
-    environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    environ["PYTHONPYCACHEPREFIX"] = str(tmp_path)
-    times = []
-    for _ in range(6):
-        run = subprocess.run([sys.executable, "-c", PACED], capture_output=True, text=True, env=environ, timeout=60)
-        times.append(float(run.stdout))
-    print("ms:", [round(1000 * t) for t in times])
-    assert min(times[1:]) < 0.05
 
 
 def test_the_command_line_and_the_core_modules_import_light(tmp_path):
