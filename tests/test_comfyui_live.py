@@ -74,7 +74,7 @@ def test_the_first_step_comes_soon_after_the_first_run(server):
 
 
 def test_one_bar_goes_over_all_chunks_and_says_how_long(server):
-    events, entry = listen(server, prompt := seeded(4))
+    events, entry = listen(server, prompt := seeded(4, steps="8,8,8"))
     assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
     bar = [(p["value"], p["max"]) for p in events.of("progress") if p["node"] in nodes(prompt, "DMDPyramidSample")]
     bar += [(p["value"], p["max"]) for p in events.of("progress") if p["node"] in nodes(prompt, "ChunkConcat")][-1:]
@@ -86,7 +86,7 @@ def test_one_bar_goes_over_all_chunks_and_says_how_long(server):
 
 
 def test_previews_show_every_step_and_every_chunk_is_played_when_it_is_done(server):
-    events, _ = listen(server, prompt := seeded(5))
+    events, _ = listen(server, prompt := seeded(5, steps="8,8,8"))
     counts = events.counts()
     samplers, joiners = nodes(prompt, "DMDPyramidSample"), nodes(prompt, "ChunkConcat")
     print("events of a run of 4 chunks:", dict(counts))
@@ -104,7 +104,7 @@ def test_previews_show_every_step_and_every_chunk_is_played_when_it_is_done(serv
 
 
 def test_stop_ends_a_long_chunk_within_a_second_and_what_was_finished_is_kept(server):
-    prompt = seeded(6)
+    prompt = seeded(6, steps="60,60,60")
     third = nodes(prompt, "DMDPyramidSample")[2]
     events, entry = listen(
         server, prompt, until=lambda e: any(p["node"] == third and p["value"] > 205 for p in e.of("progress"))
@@ -119,7 +119,7 @@ def test_stop_ends_a_long_chunk_within_a_second_and_what_was_finished_is_kept(se
     done = nodes(prompt, "DMDPyramidSample")[:2] + nodes(prompt, "ChunkConcat")[:2]
     assert set(done) <= cached and third not in cached
     bar = [p["value"] for p in again.of("progress")]
-    assert bar[0] > 200, "it goes on where it was"
+    assert bar[0] >= 200, "it goes on where it was"
 
 
 def test_stop_inside_a_step_of_many(server):
