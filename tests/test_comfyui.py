@@ -250,7 +250,9 @@ def test_comfyuis_own_vae_nodes_take_our_vae(server):
 
 
 def test_stop_ends_a_run_and_the_next_one_works(server):
-    slow = with_value(with_value(twin("text_to_video"), "PrimitiveInt", value=99), "DMDPyramidSample", steps="200,200,200")
+    slow = with_value(
+        with_value(twin("text_to_video"), "PrimitiveInt", value=99), "DMDPyramidSample", steps="200,200,200"
+    )
     number = server.queue(slow)
     server.wait(lambda: json.loads(server.get("/queue"))["queue_running"], "the start of the prompt")
     time.sleep(2)
