@@ -104,11 +104,6 @@ def test_bits_are_per_pixel_of_the_image_and_per_number_of_the_latent():
     assert float(ul_loss.bits(nats, 32 * 32)) == pytest.approx(1.0)
 
 
-def test_cut_off_of_the_loss_factor():
-    assert [round(ul_loss.cut_off(0.0, f), 2) for f in (1.5, 1.7, 2.1)] == [-0.69, -0.36, 0.1]
-    assert ul_loss.cut_off(2.0, 1.0) == -math.inf
-
-
 class Gaussian:
     """The best network for x of N(mean, tau^2): what a sampler must turn noise into is known."""
 

@@ -22,7 +22,7 @@ from .. import pyramid, schedule
 from ..backends.torch.transformer import HeliosTransformer
 from ..config import ScheduleConfig, TransformerConfig
 from ..history import History
-from . import shapes, tiny_files, tiny_vae
+from . import files, shapes, tiny_files, tiny_vae
 from .loop import Recipe, fit
 
 TRANSFORMER = TransformerConfig(
@@ -122,16 +122,7 @@ def encode_shard(vae, tokenizer, index: int, clips: int = 50) -> dict[str, Tenso
 
 def load_clips(folder: Path, vae, tokenizer, shards: int, stats) -> Clips:
     """All shards; the missing ones are made and kept in `folder`."""
-    from safetensors.torch import load_file, save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = []
-    for index in range(shards):
-        file = folder / f"clips_{index:03d}.safetensors"
-        if not file.is_file():
-            save_file(encode_shard(vae, tokenizer, index), file.with_suffix(".partial"))
-            file.with_suffix(".partial").replace(file)
-        parts.append(load_file(file))
+    parts = list(files.shards(folder, "clips", shards, lambda index: encode_shard(vae, tokenizer, index)))
     mean, std = (torch.tensor(s).view(1, -1, 1, 1, 1) for s in stats)
     latents, stills = ((torch.cat([p[name] for p in parts]).float() - mean) / std for name in ("latents", "stills"))
     return Clips(latents, stills, torch.cat([p["ids"] for p in parts]), tokenise(tokenizer, [""]))

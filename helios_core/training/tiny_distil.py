@@ -24,7 +24,7 @@ from .. import pyramid, sampler
 from ..guidance import CFG
 from ..history import History
 from ..noise import Noise
-from . import tiny
+from . import files, tiny
 from .loop import Recipe, fit
 
 TEACHER = sampler.Plan(tiny.SCHEDULE, (8, 8, 8), "euler")
@@ -73,17 +73,7 @@ def teach(model: tiny.Tiny, ids: Tensor, empty: Tensor, seed: int, history: Hist
 
 def make_lessons(model: tiny.Tiny, clips: tiny.Clips, folder: Path, rounds: int) -> Lessons:
     """The teacher's videos to the captions of clips, a batch per file in `folder`; the missing ones are made."""
-    from safetensors.torch import load_file, save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = []
-    for index in range(rounds):
-        file = folder / f"lessons_{index:03d}.safetensors"
-        if not file.is_file():
-            save_file(make_round(model, clips, index), file.with_suffix(".partial"))
-            file.with_suffix(".partial").replace(file)
-            print(f"lessons {index + 1} of {rounds}", flush=True)
-        parts.append(load_file(file))
+    parts = list(files.shards(folder, "lessons", rounds, lambda index: make_round(model, clips, index)))
     joined = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
     starts, ends = (tuple(joined[f"{kind}{i}"] for i in range(tiny.SCHEDULE.stages)) for kind in ("start", "end"))
     return Lessons(starts, ends, joined["window"], joined["anchor"], joined["ids"])

@@ -8,11 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from ..backends.torch.transformer import FLOAT32
 from ..config import ScheduleConfig, TransformerConfig, VAEConfig
 from . import shapes
+from .files import save
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
@@ -93,8 +93,7 @@ def _cast(name: str, value, dtype):
 def save_part(folder: Path, stem: str, state: dict, config: dict, class_name: str | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{stem}.safetensors"
-    save_file({k: v.detach().cpu() for k, v in state.items()}, file, {"format": "pt"})
-    file.chmod(0o644)  # safetensors writes for the owner only
+    save(state, file)
     write_json(folder / "config.json", {"_class_name": class_name, **config} if class_name else config)
 
 

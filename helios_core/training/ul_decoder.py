@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
-from safetensors.torch import load_file, save_file
 
 from ..backends.torch.ul import UL
 from ..ul_config import ULConfig
-from . import shapes, ul_loss
+from . import files, shapes, ul_loss
 from .loop import Recipe, fit
 from .tiny_vae import sample_clip
 from .ul import Draws, hold_first, initialise, mixed
@@ -59,17 +58,15 @@ def make_clips(folder: Path, helios, data: str, *, count: int, size: int, latent
     """Encodes and decodes once; what lies in `folder` is not made again. data: a folder of videos, or drawn."""
     frames = helios.config.vae.scale_factor_temporal * (latents - 1) + 1
     source = None if data == DRAWN else Crops(Path(data), size=size, frames=frames)
-    shards = []
-    for number in range(0, count, SHARD):
-        file = folder / f"clips-{number // SHARD:03d}.safetensors"
-        if not file.is_file():
-            made = range(number, min(count, number + SHARD))
-            rng = np.random.default_rng((number, 78))
-            pictures = (drawn(i, frames) if source is None else source.draw(rng) for i in made)
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file(run_vae(helios, pictures), file)
-        shards.append(load_file(file))
-    return Clips(*(torch.cat([shard[name] for shard in shards]) for name in ("frames", "seen", "latents")))
+
+    def make(index: int) -> dict[str, torch.Tensor]:
+        first = index * SHARD
+        rng = np.random.default_rng((first, 78))
+        numbers = range(first, min(count, first + SHARD))
+        return run_vae(helios, (drawn(i, frames) if source is None else source.draw(rng) for i in numbers))
+
+    parts = list(files.shards(folder, "clips", -(-count // SHARD), make))
+    return Clips(*(torch.cat([part[name] for part in parts]) for name in ("frames", "seen", "latents")))
 
 
 @torch.inference_mode()

@@ -76,8 +76,3 @@ def bits(nats: Tensor, count: int) -> Tensor:
 def gaussian_bits(variance: Tensor, level: float) -> Tensor:
     """Bits per number of a Gaussian of that variance seen at that level: the most that any latent of it can cost."""
     return 0.5 * torch.log2(1 + variance * math.exp(level))
-
-
-def cut_off(bias: float, factor: float) -> float:
-    """The level below which detail is worth its price, when both networks are perfect: b + log(factor - 1)."""
-    return bias + math.log(factor - 1) if factor > 1 else -math.inf

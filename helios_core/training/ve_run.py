@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
-from safetensors.torch import save_file
 from torch import distributed, nn
 
 from ..backends.torch import load as backend
@@ -28,7 +27,7 @@ from ..config import ModelConfig, VAEConfig
 from ..sources import DOCUMENTS, open_part
 from ..study import probe, probe_report
 from ..study.codec import codec_of
-from . import drawn, tiny_vae, ve
+from . import drawn, files, tiny_vae, ve
 from .loop import Recipe, fit, join, rank
 from .ul_data import Crops
 
@@ -177,12 +176,8 @@ def save(vae: WanVAE, file: Path, *, stats=None) -> Path:
     """One safetensors file for HeliosLoader's vae, configuration inside; `file` appears whole or not at all."""
     config = vae.config if stats is None else replace(vae.config, latents_mean=stats[0], latents_std=stats[1])
     document = json.dumps({"_class_name": "AutoencoderKLWan", **asdict(config)})
-    tensors = {name: value.detach().float().cpu().contiguous() for name, value in vae.state_dict().items()}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    save_file(tensors, partial, {"format": "pt", DOCUMENTS: json.dumps({"vae/config.json": document})})
-    partial.chmod(0o644)  # safetensors writes for the owner only
-    return partial.replace(file)
+    tensors = {name: value.float() for name, value in vae.state_dict().items()}
+    return files.save(tensors, file, {DOCUMENTS: json.dumps({"vae/config.json": document})})
 
 
 def figures(found: probe.Findings) -> dict[str, float]:

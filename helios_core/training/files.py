@@ -1,0 +1,29 @@
+"""Safetensors that training writes: whole or not at all, and shards that are made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+def save(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> Path:
+    """`file` with its folder, in one step; metadata: beside the format."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    save_file(tensors, partial, {"format": "pt", **(metadata or {})})
+    partial.chmod(0o644)  # safetensors writes for the owner only
+    return partial.replace(file)
+
+
+def shards(folder: Path, name: str, count: int, make: Callable[[int], dict]) -> Iterator[dict[str, Tensor]]:
+    """The tensors of NAME_000 to NAME_count in `folder`; those that are missing are made, and kept."""
+    for index in range(count):
+        file = folder / f"{name}_{index:03d}.safetensors"
+        if not file.is_file():
+            save(make(index), file)
+            print(f"{name} {index + 1} of {count}", flush=True)
+        yield load_file(file)
