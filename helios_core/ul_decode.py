@@ -18,6 +18,7 @@ from .noise import batch_noise
 from .ul_config import ULConfig
 
 BLOCK_SIZE = 6_000_000  # numbers in the largest activation of a block of frames
+COPIES = 16  # activations of the finest level that live at once, as measured (13 to 16)
 MAX_STEPS = 20
 
 
@@ -120,11 +121,20 @@ def with_hidden(pixels: np.ndarray | None, shape, config: ULConfig) -> np.ndarra
     return np.concatenate([pixels[:, :, :1]] * config.hidden + [pixels], axis=2)
 
 
+def finest(config: ULConfig, shape) -> int:
+    """Numbers in the largest activation, per latent frame."""
+    b, _, _, h, w = shape
+    return b * config.stride[0] * h * w * (config.stride[1] // config.patch) ** 2 * config.decoder_channels[0]
+
+
 def block_size(config: ULConfig, shape) -> int:
     """Latents at a time that keep the finest activations below BLOCK_SIZE."""
-    b, _, _, h, w = shape
-    size = b * config.stride[0] * h * w * (config.stride[1] // config.patch) ** 2 * config.decoder_channels[0]
-    return max(1, BLOCK_SIZE // size)
+    return max(1, BLOCK_SIZE // finest(config, shape))
+
+
+def working_memory(config: ULConfig, shape, block: int = 0) -> int:
+    """Bytes in which so many latents are computed at a time, in float32; 0: as many as a block has."""
+    return COPIES * 4 * finest(config, shape) * min(block or block_size(config, shape), shape[2])
 
 
 def evaluations(config: ULConfig, shape, plan: Plan) -> int:

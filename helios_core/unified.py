@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from . import backends
-from .ul_decode import Decoded, Plan, check_latents, decode, evaluations
+from .ul_decode import Decoded, Plan, check_latents, decode, evaluations, working_memory
 from .ul_files import ULFile, open_file
 
 ASSETS = Path(__file__).parent / "assets"
@@ -24,10 +24,14 @@ def shipped() -> list[str]:
 
 
 class Unified:
-    """Encoder and decoder load when they are first used. device: where torch computes; None: the backend's choice."""
+    """Encoder and decoder load when they are first used. device: where torch computes; None: the backend's choice.
+
+    on_use: told before one of them computes, as a pipeline's: "vae", the network, bytes that it works in.
+    """
 
     def __init__(self, file: ULFile, backend_name: str, device=None):
-        self.file, self.backend_name, self._device = file, backend_name, device
+        self.file, self.backend_name, self.device = file, backend_name, device
+        self.on_use: Callable[..., None] | None = None
 
     @classmethod
     def load(cls, path, *, backend: str = "auto", device=None) -> Unified:
@@ -51,7 +55,7 @@ class Unified:
 
     def _part(self, name: str):
         load = import_module(f".backends.{self.backend_name}.ul_load", __package__).load_ul
-        return load(self.file, (name,), device=self._device or self.backend.find_device())
+        return load(self.file, (name,), device=self.device or self.backend.find_device())
 
     @cached_property
     def encoder(self):
@@ -61,15 +65,23 @@ class Unified:
     def decoder(self):
         return self._part("decoder")
 
+    def _ready(self, name: str, shape, block: int = 0):
+        """A part about to compute latents of that shape: a host that manages memory may have moved it away."""
+        part = getattr(self, name)
+        if self.on_use is not None:
+            self.on_use("vae", part, working_memory(self.config, shape, block))
+        return part
+
     def encode(self, frames: np.ndarray) -> np.ndarray:
         """Frames [b 3 f h w] in [-1, 1] -> raw latents [b c t h w]. ValueError where they do not fill whole latents."""
         config, space = self.config, self.config.stride[1]
-        config.latents(frames.shape[2])
-        if any(size % space for size in frames.shape[3:]):
-            raise ValueError(f"frames of {frames.shape[4]}x{frames.shape[3]}: wanted multiples of {space} pixels")
+        b, _, f, h, w = frames.shape
+        time = config.latents(f)
+        if h % space or w % space:
+            raise ValueError(f"frames of {w}x{h}: wanted multiples of {space} pixels")
         held = np.concatenate([frames[:, :, :1]] * config.hidden + [frames], axis=2)
         with self.backend.inference():
-            model = self.encoder
+            model = self._ready("encoder", (b, config.latent_channels, time, h // space, w // space), block=time)
             return self.raw(np.asarray(self.backend.to_cpu(model.encoder(self.backend.array(held, model.like)))))
 
     def normalised(self, z: np.ndarray) -> np.ndarray:
@@ -94,7 +106,7 @@ class Unified:
         z, clip = self.normalised(z), clip if clip and self.config.causal else z.shape[2]
         clips = [z[:, :, i : i + clip] for i in range(0, z.shape[2], clip)]
         totals = [evaluations(self.config, part.shape, plan) for part in clips]
-        model, frame = self.decoder, 0
+        model, frame = self._ready("decoder", clips[0].shape), 0
         for number, part in enumerate(clips):
             shown = None
             if pixels is not None:

@@ -30,6 +30,13 @@ def adopt(helios) -> None:
         logger.log(logging.WARNING if line.startswith("warning") else logging.INFO, "%s", line)
 
 
+def adopt_codec(codec) -> None:
+    """The same for a diffusion decoder and its encoder, which are managed as a VAE is."""
+    management = host.comfy("comfy.model_management")
+    if management is not None and codec.backend_name == "torch":
+        codec.device, codec.on_use = management.vae_device(), Keeper(management)
+
+
 def free(management, nbytes: int) -> None:
     """Has so many bytes of the device freed."""
     management.free_memory(nbytes, management.get_torch_device())
@@ -48,7 +55,7 @@ class Keeper:
     streamed: the video model's blocks stream even where the whole would fit, for the user chose so.
     """
 
-    def __init__(self, management, *, streamed: bool):
+    def __init__(self, management, *, streamed: bool = False):
         self.management, self.streamed = management, streamed
         self.patchers: WeakKeyDictionary = WeakKeyDictionary()
 

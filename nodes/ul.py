@@ -7,7 +7,7 @@ import numpy as np
 from ..helios_core.backends import BACKENDS
 from ..helios_core.ul_decode import MAX_STEPS, Plan
 from ..helios_core.unified import CLIP, SHIPPED, Unified, shipped
-from . import host, live, sockets
+from . import host, live, managed, sockets
 
 DECODER = "UL_DECODER"
 
@@ -56,9 +56,7 @@ class HeliosULLoader:
     def load(self, file, backend="auto"):
         place = file if file in SHIPPED else host.part_path("vae", file)
         model = Unified.load(place, backend=backend)
-        management = host.comfy("comfy.model_management")
-        if management and model.backend_name == "torch":
-            model = Unified(model.file, "torch", management.get_torch_device())
+        managed.adopt_codec(model)
         return (Codec(model),)
 
 

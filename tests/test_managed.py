@@ -10,11 +10,15 @@ from pathlib import Path
 from types import ModuleType
 
 import helios_video as pack
+import numpy as np
 import pytest
 import torch
 from helios_video.helios_core import load
 from helios_video.helios_core.backends.torch import offload
+from helios_video.helios_core.training import ul_save
+from helios_video.helios_core.unified import Unified
 from helios_video.nodes import managed
+from test_ul import VIDEO, build
 
 CPU, AWAY = torch.device("cpu"), torch.device("meta")
 
@@ -111,6 +115,21 @@ def test_components_are_registered_as_they_compute(comfyui):
         assert patcher.loaded_size() == patcher.model_size() > 0 and patcher.current_loaded_device() == CPU
     helios.decode(sample(helios))
     assert len(management.loaded) == 3, "the same patchers again"
+
+
+def test_a_diffusion_decoder_is_registered_as_it_computes(comfyui, tmp_path):
+    management, file = comfyui(), tmp_path / "ul.safetensors"
+    ul_save.save(build(VIDEO, ("encoder", "decoder")), file, steps=1)
+    codec = Unified.load(file, backend="torch")
+    managed.adopt_codec(codec)
+    codec.decode(codec.encode(np.zeros((1, 3, 9, 32, 32), dtype=np.float32)))
+    assert [name for name, _ in management.asked] == ["UL", "UL"] and len(management.loaded) == 2
+    assert all(work > 0 for _, work in management.asked)
+    patchers = list(management.loaded)
+    management.evict()
+    assert all(patcher.current_loaded_device() == AWAY for patcher in patchers)
+    codec.decode(np.zeros((1, 4, 3, 4, 4), dtype=np.float32))
+    assert [patcher.current_loaded_device() for patcher in management.loaded] == [CPU]
 
 
 def test_sizes_count_tied_tensors_once(comfyui):

@@ -207,22 +207,35 @@ def test_lessons_hold_every_stage_and_the_history_before_it(lessons):
     assert torch.equal(made.ids[:3], made.ids[3:6])
 
 
+def test_a_lesson_behind_another_video_keeps_its_own_past():
+    window = torch.zeros(4, 1, 19, 1, 1)
+    for row, (known, value) in enumerate([(18, 1.0), (0, 0.0), (9, 3.0), (10, 4.0)]):  # the last began with an image
+        window[row, :, 19 - known :] = value
+    anchor = torch.tensor([1.0, 0.0, 3.0, 4.0]).view(4, 1, 1, 1, 1)
+    cut = tiny_distil.after_another(History(window, anchor), torch.ones(4, dtype=torch.bool))
+    assert cut.window.flatten(1).tolist() == [[4.0] + [1.0] * 18, [0.0] + [1.0] * 18, [0.0] * 10 + [3.0] * 9,
+                                              [0.0] * 9 + [4.0] * 10]  # fmt: skip
+    assert cut.anchor.flatten().tolist() == [4.0, 1.0, 3.0, 4.0]
+    same = tiny_distil.after_another(History(window, anchor), torch.zeros(4, dtype=torch.bool))
+    assert torch.equal(same.window, window) and torch.equal(same.anchor, anchor)
+
+
 def test_a_student_that_knows_the_answer_has_no_loss(lessons):
     """With an end point that the network's own first step gives, the first step's share of the loss is zero."""
     teacher, made = lessons
     pick = torch.arange(4)
     with torch.no_grad():
-        lost = [float(tiny_distil.stage_loss(teacher, made, i, pick)) for i in range(3)]
+        past = History(made.windows[pick].float(), made.anchors[pick].float())
+        lost = [float(tiny_distil.stage_loss(teacher, made, i, pick, past)) for i in range(3)]
     assert all(0 < value < 10 for value in lost)
     step = tiny_distil.STUDENT.stage_steps(0, made.starts[0].shape)[0]
     start = made.starts[0][pick].float()
     with torch.no_grad():
         text = teacher.transformer.text_context(teacher.encode(made.ids[pick]))
-        history = History(made.windows[pick].float(), made.anchors[pick].float())
-        context = teacher.transformer.history_context(history.parts(9))
+        context = teacher.transformer.history_context(past.parts(9))
         end = start - step.sigma * teacher.transformer(start, torch.tensor([float(int(step.t))]), text, context)
         known = replace(made, ends=(end, *made.ends[1:]), starts=(start, *made.starts[1:]))
-        assert float(tiny_distil.stage_loss(teacher, known, 0, pick)) < lost[0]
+        assert float(tiny_distil.stage_loss(teacher, known, 0, pick, past)) < lost[0]
 
 
 def test_distilling_lowers_the_loss(lessons, tmp_path):

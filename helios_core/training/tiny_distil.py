@@ -6,7 +6,9 @@ start point, its second one from the start point mixed with its own first estima
 teacher arrived. A regression is enough, for each start point has one answer: nothing is averaged, so nothing blurs.
 The stages are taught one by one, from the teacher's own start points, and on the teacher's own videos, so that the
 history is one that inference meets; it is noised as in the teacher's training, so that the student, too, lives with
-small errors in its past. The second step's sigma follows the dynamic shift of the published Distilled schedule, with
+small errors in its past. Some lessons get another video's end as the past before their own beginning: what the teacher
+made from nothing is the answer there too, so where prompt and past disagree the student follows the prompt, with a cut.
+The second step's sigma follows the dynamic shift of the published Distilled schedule, with
 limits that fit this model's 9 to 144 tokens.
 
 Sources of the idea: stage-wise ODE initialisation before distribution matching (Helios; CausVid, arXiv 2412.07772).
@@ -35,6 +37,7 @@ STUDENT = sampler.Plan(SCHEDULE, (2, 2, 2), "dmd")
 FEW_STEPS = tiny.Sampling(SCHEDULE, {"solver": "dmd", "steps": [2, 2, 2], "cfg": 1.0})
 BATCH, IMAGES, CHUNKS = 24, 4, 3  # videos that the teacher makes at a time, those of them from an image, their length
 IMAGE_SIGMA = 0.12  # noise on the past of an image start, as at inference
+CUTS = 0.25  # share of the lessons that are put behind another video, where both allow it
 RECIPE = Recipe(500, lr=3e-4, muon=1e-3, warmup=50, decay=0.8, ema=0.995)
 
 
@@ -98,13 +101,41 @@ def make_round(model: tiny.Tiny, clips: tiny.Clips, index: int) -> dict[str, Ten
     return {name: torch.cat([row[name] for row in rows]).clone() for name in rows[0]}
 
 
-def stage_loss(model: tiny.Tiny, lessons: Lessons, stage: int, pick: Tensor, corrupt=lambda frames: frames) -> Tensor:
+def after_another(history: History, cut: Tensor) -> History:
+    """Where cut [n] says so, the video before (the last one before the first) fills what a history has not yet seen.
+
+    Its anchor goes with it, as in a run whose prompt changed. Left as they are: videos that began with an image, and
+    those whose neighbour has no past either.
+    """
+    window, (before, anchor) = history.window, (part.roll(1, 0) for part in (history.window, history.anchor))
+    known = (window != 0).flatten(3).any(-1).any(1).sum(1)
+    cut = cut & (known % tiny.CHUNK == 0) & (anchor != 0).flatten(1).any(1)
+    frames = torch.arange(window.shape[2], device=window.device)
+    shifted = before.gather(2, _like((frames + known[:, None]) % len(frames), before))
+    unseen = frames < len(frames) - known[:, None]
+    window = torch.where(_like(unseen & cut[:, None], window), shifted, window)
+    return History(window, torch.where(_like(cut[:, None], anchor), anchor, history.anchor))
+
+
+def _like(frames: Tensor, latents: Tensor) -> Tensor:
+    """[n t] as [n c t h w]."""
+    return frames[:, None, :, None, None].expand(-1, latents.shape[1], -1, *latents.shape[3:])
+
+
+def pasts(lessons: Lessons, pick: Tensor, batches: tiny.Batches) -> History:
+    """The histories of a batch: some behind another video, all with noise."""
+    history = History(lessons.windows[pick].float(), lessons.anchors[pick].float())
+    history = after_another(history, batches.rand(len(pick)) < CUTS)
+    return replace(history, window=batches.corrupt(history.window), anchor=batches.corrupt(history.anchor))
+
+
+def stage_loss(model: tiny.Tiny, lessons: Lessons, stage: int, pick: Tensor, past: History) -> Tensor:
     """Squared error of both steps' estimates of the end point, relative to how far it is from the start point."""
     net = model.transformer
     start, end = (points[stage][pick].float().to(net.device) for points in (lessons.starts, lessons.ends))
-    window, anchor = (corrupt(part[pick].float()).to(net.device) for part in (lessons.windows, lessons.anchors))
+    past = replace(past, window=past.window.to(net.device), anchor=past.anchor.to(net.device))
     text = net.text_context(model.encode(lessons.ids[pick].to(net.device)))
-    context = net.history_context(History(window, anchor).parts(tiny.CHUNK))
+    context = net.history_context(past.parts(tiny.CHUNK))
     x, loss = start, 0.0
     for step in STUDENT.stage_steps(stage, start.shape):
         t = torch.full((1,), float(int(step.t)), device=net.device)
@@ -123,10 +154,8 @@ def distil(
     def loss(step: int) -> dict:
         batches = tiny.Batches(None, seed=step)
         with tiny.mixed_precision(device):
-            losses = [
-                stage_loss(model, lessons, i, batches.pick(len(lessons.ids), n), batches.corrupt)
-                for i, n in enumerate(tiny.BATCHES)
-            ]
+            picks = [batches.pick(len(lessons.ids), n) for n in tiny.BATCHES]
+            losses = [stage_loss(model, lessons, i, p, pasts(lessons, p, batches)) for i, p in enumerate(picks)]
         return {"loss": sum(losses), **{f"stage{i}": value for i, value in enumerate(losses)}}
 
     return tiny.finished(fit(model, loss, recipe, folder / "tiny_distilled.pt"))
