@@ -31,8 +31,8 @@ def images(frames: np.ndarray):
 class HeliosULLoader:
     CATEGORY = "Helios"
     DESCRIPTION = (
-        "Loads a diffusion decoder: of Unified Latents, or of another VAE's latents that it was trained for. Such "
-        "files come from helios train ul and ul-decoder; this version of the pack brings none."
+        "Loads a diffusion decoder: of Unified Latents, or of another VAE's latents that it was trained for. Two "
+        "come with the pack; helios train ul and ul-decoder make others."
     )
     SEARCH_ALIASES = ["unified latents", "diffusion decoder", "load ul", "ul model", "load decoder"]
     FUNCTION = "load"
@@ -172,7 +172,10 @@ def same_space(ours, theirs) -> bool:
     return len(ours) == len(theirs) and all(abs(a - b) < 1e-3 for a, b in zip(ours, theirs))
 
 
-FILE_TIP = "A file in models/vae that helios train ul or ul-decoder wrote. helios-tiny: one to come with the pack."
+FILE_TIP = (
+    "helios-tiny decodes its latents; photos encodes and decodes pictures. Or a file in models/vae that helios train "
+    "ul or ul-decoder wrote."
+)
 BACKEND_TIP = "What computes: torch, or MLX on a Mac with Apple silicon. The same seed gives the same noise on both."
 ENCODE_TIP = "Cropped about the centre to whole latents; of a video the last frames that fill none are left out."
 SEED_TIP = "Of the noise that the frames grow from; keyed by frame, so that chunks and tiles do not change it."

@@ -9,8 +9,8 @@ import pytest
 import torch
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.study import ve_experiment, ve_law, ve_patches, ve_text
-from helios_video.helios_core.study.photos import find_photos
 from helios_video.helios_core.training import ve, ve_toy
+from helios_video.helios_core.training.photos import find_photos
 from PIL import Image
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from helios_video.helios_core import cli
-from helios_video.helios_core.study import photos, ul, ul_arms
+from helios_video.helios_core.study import ul, ul_arms
 from helios_video.helios_core.study.ul_arms import Arm
+from helios_video.helios_core.training import data, photos
 from PIL import Image
 
 SIZES = ul.Sizes(steps=1, seeds=3)
@@ -48,6 +51,15 @@ def test_photographs_are_split_by_place(folder):
     seen, unseen = (photos.Photos(files, 12, test=test).batch(np.random.default_rng(0), 30) for test in (False, True))
     assert seen.shape == (30, 3, 1, 12, 12) and seen.max() < 0.9
     assert (unseen == 1).all()
+
+
+def test_photographs_by_name_are_the_parts_for_training(folder, monkeypatch):
+    files = photos.find_photos(folder)
+    monkeypatch.setattr(photos, "find_photos", lambda: files)
+    crops = data.open_data(Path("photos"), size=12).batch(np.random.default_rng(0), 30)
+    assert crops.shape == (30, 3, 1, 12, 12) and crops.max() < 0.9
+    with pytest.raises(ValueError, match="still pictures"):
+        data.open_data(Path("photos"), size=12, frames=5)
 
 
 def test_a_place_without_photographs_is_named(tmp_path, monkeypatch):

@@ -136,7 +136,7 @@ def test_base_samples_carry_the_noise_of_z0():
 def test_crops_come_from_every_readable_file(photos, capsys):
     (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     (photos / "text.txt").write_text("not looked at")
-    crops = Crops(photos, size=16)
+    crops = Crops.below(photos, size=16)
     batch = crops.batch(np.random.default_rng(0), 40)
     assert batch.shape == (40, 3, 1, 16, 16) and -1 <= batch.min() < batch.max() <= 1
     said = capsys.readouterr().err
@@ -149,7 +149,7 @@ def test_videos_are_cropped_in_time_too(tmp_path, capsys):
     frames = np.arange(12, dtype=np.uint8)[:, None, None, None].repeat(32, 1).repeat(32, 2).repeat(3, 3) * 20
     video.write_video(tmp_path / "long.mp4", frames)
     video.write_video(tmp_path / "short.mp4", frames[:3])
-    crops = Crops(tmp_path, size=16, frames=5)
+    crops = Crops.below(tmp_path, size=16, frames=5)
     batch = crops.batch(np.random.default_rng(0), 12)
     assert batch.shape == (12, 3, 5, 16, 16)
     assert "short.mp4: it has 3 frames" in capsys.readouterr().err
@@ -161,13 +161,13 @@ def test_videos_are_cropped_in_time_too(tmp_path, capsys):
 def test_a_folder_without_pictures_is_named(tmp_path, name, said):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=said):
-        Crops(tmp_path / name, size=16)
+        Crops.below(tmp_path / name, size=16)
 
 
 def test_nothing_but_broken_files_is_an_error(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match="none of the 1 files can be read"):
-        Crops(tmp_path, size=16).draw(np.random.default_rng(0))
+        Crops.below(tmp_path, size=16).draw(np.random.default_rng(0))
 
 
 def train(*options):

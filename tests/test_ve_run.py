@@ -48,7 +48,7 @@ def log_of(folder):
 
 
 def test_a_collapsed_posterior_goes_to_its_balance_and_stays(data, tmp_path):
-    vae, crops = collapsed(SMALL), Crops(data, size=16)
+    vae, crops = collapsed(SMALL), Crops.below(data, size=16)
     before = ve_run.look(vae, crops, SMALL)
     assert float(before.sigma.max()) == pytest.approx(1e-4, rel=1e-3)
     ve_run.to_balance(vae, crops, before, ve_run.make_term(SMALL))
@@ -62,7 +62,7 @@ def test_a_collapsed_posterior_goes_to_its_balance_and_stays(data, tmp_path):
 
 def test_a_collapsed_posterior_rises_without_a_swing(data, tmp_path):
     settings = replace(SMALL, start="own", steps=30, log_every=5)
-    vae, crops = collapsed(settings), Crops(data, size=16)
+    vae, crops = collapsed(settings), Crops.below(data, size=16)
     before = ve_run.look(vae, crops, settings)
     ve_run.train(vae, crops, settings, tmp_path, tuning=True)
     found = [row["log_variance"] for row in log_of(tmp_path)]
@@ -71,7 +71,7 @@ def test_a_collapsed_posterior_rises_without_a_swing(data, tmp_path):
 
 
 def test_the_bare_term_on_a_collapsed_posterior_is_refused(data):
-    found = ve_run.look(collapsed(SMALL), Crops(data, size=16), SMALL)
+    found = ve_run.look(collapsed(SMALL), Crops.below(data, size=16), SMALL)
     with pytest.raises(ValueError, match="down to 0.0001; with --delta 0"):
         ve_run.check_pull(found, replace(SMALL, start="own", delta=0.0))
     for other in ({"start": "balance"}, {"delta": 1e-4}, {"term": "kl"}):
@@ -96,7 +96,7 @@ def test_what_learns_is_what_was_asked_for_and_takes_part():
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not(data, tmp_path):
-    crops, settings = Crops(data, size=16), replace(SMALL, steps=6, save_every=3)
+    crops, settings = Crops.below(data, size=16), replace(SMALL, steps=6, save_every=3)
 
     def run(folder, stops):
         vae = ve_run.open_vae(None, settings)
@@ -168,7 +168,7 @@ def test_videos_train_the_layers_along_time(tmp_path):
     vae = ve_run.open_vae(None, settings)
     conv = next(m for name, m in vae.encoder.named_modules() if name.endswith("time_conv"))
     before = conv.weight.detach().clone()
-    ve_run.train(vae, Crops(tmp_path / "data", size=16, frames=5), settings, tmp_path, tuning=False)
+    ve_run.train(vae, Crops.below(tmp_path / "data", size=16, frames=5), settings, tmp_path, tuning=False)
     assert not torch.equal(conv.weight, before)
 
 

@@ -11,6 +11,10 @@ from typing import ClassVar
 from . import set_threads
 
 KINDS = {"int": int, "float": float, "str": str}
+DATA_HELP = (
+    "images or videos, in any depth; or drawn: videos of helios-tiny's vocabulary; or photos: the photographs that "
+    "scikit-image and scikit-learn bring, without a fifth to test on"
+)
 
 
 class FromFile:

@@ -9,7 +9,7 @@ from pathlib import Path
 def study(args: argparse.Namespace) -> int:
     """Trains, measures and writes the page. ValueError for what cannot be, before any work."""
     from ..study import ul
-    from ..study.photos import find_photos
+    from ..training.photos import find_photos
 
     files = find_photos(Path(args.data) if args.data else None)
     steps = args.steps or (4 if args.quick else ul.Sizes.steps)

@@ -12,7 +12,7 @@ from . import set_threads
 def study(args: argparse.Namespace) -> int:
     """Trains what is not trained yet, and writes report.md, plots.png and the figures."""
     from ..study import ve_experiment, ve_patches
-    from ..study.photos import find_photos
+    from ..training.photos import find_photos
 
     sizes = ve_experiment.QUICK if args.quick else ve_experiment.Sizes()
     if args.steps:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from .settings import FromFile
+from .settings import DATA_HELP, FromFile
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's own options."""
     made = Settings.parser("helios train ul", ABOUT, folder="ul-run", output=None, helps=HELPS)
     made.add_argument("--stage", type=int, choices=[1, 2], required=True, help="1: codec; 2: model of its latents")
-    made.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="images or videos, in any depth")
+    made.add_argument("--data", type=Path, required=True, metavar="FOLDER", help=DATA_HELP)
     made.add_argument("--codec", type=Path, metavar="FILE", help="for stage 2: what stage 1 wrote")
     return made
 

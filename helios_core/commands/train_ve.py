@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import folders
-from .settings import FromFile
+from .settings import DATA_HELP, FromFile
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,6 @@ HELPS = {
     "save_every": "steps between checkpoints; what was trained since the last is lost when the run is killed",
     "log_every": "steps between lines of the log",
 }
-
-DATA_HELP = "images or videos, in any depth; drawn: videos of helios-tiny's vocabulary"
 
 
 ABOUT = (

@@ -15,7 +15,7 @@ from ..backends.torch.ul import UL, ViT
 from ..logsnr import add_noise
 from ..training import ul, ul_loss, ul_presets, ul_report
 from ..training.loop import Recipe, fit
-from .photos import Photos
+from ..training.photos import Photos
 
 SIZE = 16  # pixels to a side of a crop
 BATCH, TESTED = 32, 128

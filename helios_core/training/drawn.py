@@ -8,8 +8,6 @@ import torch
 from . import shapes, tiny_vae
 from .ul_data import to_frames
 
-NAME = "drawn"  # in place of a folder
-
 
 class Drawn:
     """uint8 [t h w 3] squares of `size` pixels and `frames` frames. ValueError for more pixels than drawings have."""

@@ -20,21 +20,23 @@ UNREADABLE = (OSError, ValueError, SyntaxError, EOFError)  # Pillow and PyAV rai
 
 
 class Crops:
-    """uint8 [t h w 3] squares of `size` pixels and `frames` frames, from every file below `root`.
+    """uint8 [t h w 3] squares of `size` pixels and `frames` frames, from every one of the files."""
 
-    frames: of more than one only videos are read. ValueError if there is nothing to read.
-    """
-
-    def __init__(self, root: Path, *, size: int, frames: int = 1):
-        self.size, self.frames, self.bad = size, frames, set()
+    def __init__(self, files: list[Path], *, size: int, frames: int = 1):
+        self.files, self.size, self.frames, self.bad = files, size, frames, set()
         self.kept: OrderedDict[Path, np.ndarray] = OrderedDict()
+
+    @classmethod
+    def below(cls, root: Path, *, size: int, frames: int = 1) -> Crops:
+        """Of every file below a folder; with more than one frame of its videos only. ValueError if there is none."""
         if not root.is_dir():
             raise ValueError(f"--data {root}: not a folder; wanted one of images or videos")
         endings = VIDEOS if frames > 1 else IMAGES + VIDEOS
-        self.files = sorted(path for path in root.rglob("*") if path.suffix.lower() in endings)
-        if not self.files:
+        files = sorted(path for path in root.rglob("*") if path.suffix.lower() in endings)
+        if not files:
             kind = f"videos of {frames} frames" if frames > 1 else "images or videos"
             raise ValueError(f"--data {root}: holds no {kind} ({', '.join(endings)})")
+        return cls(files, size=size, frames=frames)
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """One crop, turned left to right every other time. ValueError when no file can be read."""

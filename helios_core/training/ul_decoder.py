@@ -19,7 +19,7 @@ from ..ul_config import ULConfig
 from . import files, shapes, ul_loss
 from .loop import Recipe, fit
 from .tiny_vae import sample_clip
-from .ul import Draws, hold_first, initialise, mixed
+from .ul import Draws, hold_first, initialise
 from .ul_data import Crops, to_frames
 
 DRAWN = "drawn"
@@ -57,7 +57,7 @@ def held_out(count: int, frames: int) -> Iterable[np.ndarray]:
 def make_clips(folder: Path, helios, data: str, *, count: int, size: int, latents: int) -> Clips:
     """Encodes and decodes once; what lies in `folder` is not made again. data: a folder of videos, or drawn."""
     frames = helios.config.vae.scale_factor_temporal * (latents - 1) + 1
-    source = None if data == DRAWN else Crops(Path(data), size=size, frames=frames)
+    source = None if data == DRAWN else Crops.below(Path(data), size=size, frames=frames)
 
     def make(index: int) -> dict[str, torch.Tensor]:
         first = index * SHARD
@@ -109,7 +109,7 @@ def loss_of(model: UL, clips: Clips, batch: int):
         level = torch.where(first, config.logsnr_x[0], level)
         z0 = ul_loss.diffuse(z, draws.like(z), level_z)[0]
         noisy, v = ul_loss.diffuse(x, draws.like(x), level)
-        with mixed(device):
+        with torch.autocast(torch.device(device).type, torch.bfloat16):  # on a CPU too: half the time
             answer = model.decoder(noisy, z0, level, level_z, pixels)
         scale = model.decoder.around(noisy, level, pixels)[1]
         error = rearrange(((v - answer) / scale) ** 2, "b c t h w -> b (c t h w)").mean(1)

@@ -14,6 +14,7 @@ from ..backends.torch.ul_load import load_ul
 from ..ul_decode import Plan
 from ..ul_files import ULFile, open_file
 from . import ul, ul_presets, ul_report, ul_save
+from .data import open_data
 from .loop import Recipe, join, rank
 from .ul_data import Crops
 
@@ -45,7 +46,7 @@ def run(settings, stage: int, data: Path, folder: Path, output: Path, *, codec: 
     file = check_codec(stage, codec)
     config = file.config if file else ul_presets.find(settings.model)
     check_sizes(config, settings, stage)
-    crops = Crops(data, size=settings.size, frames=settings.frames)
+    crops = open_data(data, size=settings.size, frames=settings.frames)
     place = join(device)
     try:
         torch.manual_seed(0)
@@ -54,7 +55,7 @@ def run(settings, stage: int, data: Path, folder: Path, output: Path, *, codec: 
         figures = (train_one if stage == 1 else train_two)(model.to(place), settings, crops, folder, file)
         if rank() == 0:
             (folder / f"stage{stage}.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-            ul_save.save(model, output, steps=settings.steps)
+            ul_save.save(model, output, steps=settings.steps, dtype=torch.float16)
     finally:
         leave()
     return figures

@@ -27,7 +27,8 @@ from ..config import ModelConfig, VAEConfig
 from ..sources import DOCUMENTS, open_part
 from ..study import probe, probe_report
 from ..study.codec import codec_of
-from . import drawn, files, tiny_vae, ve
+from . import files, tiny_vae, ve
+from .data import open_data
 from .loop import Recipe, fit, join, rank
 from .ul_data import Crops
 
@@ -79,12 +80,6 @@ def open_vae(path: Path | None, settings) -> WanVAE:
     source = open_part(path, "vae")
     config = ModelConfig(vae=VAEConfig.from_dict(source.config))
     return backend.load_vae(source, config, device=torch.device("cpu"))
-
-
-def open_data(data: Path, settings) -> Crops | drawn.Drawn:
-    """Crops of a folder, or of drawings."""
-    sizes = {"size": settings.size, "frames": settings.frames}
-    return drawn.Drawn(**sizes) if str(data) == drawn.NAME else Crops(data, **sizes)
 
 
 def choose_parts(vae: WanVAE, *, decoder: bool, images: bool) -> None:
@@ -195,7 +190,7 @@ def run(settings, vae: Path | None, data: Path, folder: Path, output: Path, *, d
     """
     term, network = make_term(settings), open_vae(vae, settings)
     check_sizes(settings, network)
-    crops = open_data(data, settings)
+    crops = open_data(data, size=settings.size, frames=settings.frames)
     place = join(device)
     try:
         network = network.to(place)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..training.ul_data import IMAGES, read_pixels, to_frames
+from .ul_data import IMAGES, Crops, read_pixels, to_frames
 
 BROUGHT = {  # package -> its folder of pictures, and the photographs there
     "skimage": ("data", ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "retina", "motorcycle_left")),
@@ -39,6 +39,16 @@ def _brought(package: str) -> list[Path]:
     below, names = BROUGHT[package]
     folder = Path(spec.origin).parent / below
     return sorted(path for path in folder.glob("*.*") if path.stem in names and path.suffix.lower() in IMAGES)
+
+
+class TrainingCrops(Crops):
+    """What `--data photos` means: crops of the parts for training of those photographs that packages brought."""
+
+    def __init__(self, size: int):
+        super().__init__(sorted(find_photos(), key=lambda file: file.stem), size=size)
+
+    def _fit(self, pixels: np.ndarray) -> np.ndarray:
+        return super()._fit(pixels[:, :, : round(TRAINED * pixels.shape[2])])
 
 
 class Photos:
