@@ -1,9 +1,10 @@
-"""`helios study policies`: which variance, drift and boundary policies earn their place, measured and written up."""
+"""`helios study`: which policies earn their place, and the papers' experiments, measured and written up."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 from .. import folders, load
@@ -13,7 +14,7 @@ WHAT_HELP = (
     "policies: variance, anti-drift and boundary policies; ul, ve: the experiments of Unified Latents and of Variance "
     "Expansion, as toys"
 )
-PAGE_HELP = "the Markdown page to write, its pictures into a folder beside it (default: policies.md in -o)"
+PAGE_HELP = "the Markdown page to write, its pictures into a folder beside it (default: WHAT.md in -o)"
 QUICK_HELP = "a few short videos, to see that it runs; --prompts, --seeds and --chunks still count"
 
 
@@ -36,40 +37,35 @@ def add_options(sub: argparse.ArgumentParser, model_help: str) -> None:
 
 def study(args: argparse.Namespace) -> int:
     """Measures, tells what follows, and prints where the page is. ValueError for what cannot be, before any work."""
-    if args.what == "ul":
-        from .study_ul import study as study_ul
+    folder = Path(args.output or f"study-{args.what}")
+    page = Path(args.page) if args.page else folder / f"{args.what}.md"
+    if page.suffix != ".md":
+        raise ValueError(f"--page {page}: wanted a file whose name ends in .md")
+    run = study_policies
+    if args.what != "policies":
+        run = import_module(f".study_{args.what}", __package__).study
+    run(args, folder, page, rerun(args))
+    print(page)
+    return 0
 
-        return study_ul(args)
-    if args.what == "ve":
-        from .study_ve import study as study_ve
 
-        return study_ve(args)
+def study_policies(args: argparse.Namespace, folder: Path, page: Path, command: str) -> None:
+    """The parts that are asked for, and what follows."""
     from ..study import policies
     from ..study.experiment import QUICK, Sizes
 
-    asked = {name: getattr(args, name) for name in ("prompts", "seeds", "chunks") if getattr(args, name) is not None}
+    asked = {
+        name: getattr(args, name) for name in ("prompts", "seeds", "chunks", "steps") if getattr(args, name) is not None
+    }
     sizes = replace(QUICK if args.quick else Sizes(), **asked)
     parts = choose(policies.PARTS, args.part)
-    folder = Path(args.output or "study-policies")
-    page = Path(args.page) if args.page else folder / "policies.md"
-    if page.suffix != ".md":
-        raise ValueError(f"--page {page}: wanted a file whose name ends in .md")
     set_threads(args.threads)
     helios = load(args.model, vae=folders.find_file("vae", args.vae))
-    report = policies.study(
-        helios,
-        sizes,
-        folder,
-        page=page,
-        command=rerun(args),
-        parts=parts,
-        tell=lambda t: print(t, flush=True),
-    )
+    tell = lambda text: print(text, flush=True)  # noqa: E731
+    report = policies.study(helios, sizes, folder, page=page, command=command, parts=parts, tell=tell)
     for part in parts:
         found = report["parts"][part.name]
         print(f"{part.name}: earning: {', '.join(found['earning']) or 'nothing'}; default: {found['result']}")
-    print(page)
-    return 0
 
 
 def choose(parts, names: list[str] | None):
@@ -83,12 +79,12 @@ def choose(parts, names: list[str] | None):
 
 def rerun(args: argparse.Namespace) -> str:
     """The command line again; of folders that only this machine has, no more than the name."""
-    words = ["helios study policies"]
+    words = [f"helios study {args.what}"]
     if args.model != "helios-tiny":
         words.append(f"--model {Path(args.model).name}")
     if args.vae:
         words.append(f"--vae {Path(args.vae).name}")
-    words += [f"--{name} {value}" for name in ("prompts", "seeds", "chunks") if (value := getattr(args, name))]
+    words += [f"--{name} {value}" for name in ("prompts", "seeds", "chunks", "steps") if (value := getattr(args, name))]
     words += [f"--part {name}" for name in args.part or ()]
     if args.quick:
         words.append("--quick")

@@ -9,8 +9,8 @@ from pathlib import Path
 from . import set_threads
 
 
-def study(args: argparse.Namespace) -> int:
-    """Trains what is not trained yet, and writes report.md, plots.png and the figures."""
+def study(args: argparse.Namespace, folder: Path, page: Path, command: str) -> None:
+    """Trains what is not trained yet, and writes the page and the figures."""
     from ..study import ve_experiment, ve_patches
     from ..training.photos import find_photos
 
@@ -20,10 +20,7 @@ def study(args: argparse.Namespace) -> int:
     if args.seeds:
         sizes = replace(sizes, seeds=args.seeds)
     set_threads(args.threads)
-    folder = Path(args.output or "study-ve")
     train, test = ve_patches.cut(find_photos(Path(args.data) if args.data else None), sizes.patches)
     folder.mkdir(parents=True, exist_ok=True)
-    for line in ve_experiment.run(train, test, folder, sizes):
+    for line in ve_experiment.run(train, test, folder, sizes, page=page, command=command):
         print(line, flush=True)
-    print(folder / "report.md")
-    return 0

@@ -15,13 +15,13 @@ from PIL import Image
 
 from . import plots
 from .experiment import Part, Sizes, fingerprint, measure, plain, results, seconds, table
+from .page import save_picture
 from .paired import ERRORS, RULE, Figure, chance
 from .policy_joints import DRAWN, JOINTS
 from .policy_latents import CONTENT, CONTROL, STAGES
 from .policy_renders import DRIFT, NOISE
 
 PARTS = (NOISE, CONTENT, STAGES, CONTROL, DRIFT, JOINTS, DRAWN)
-COLOURS = 48  # of a picture on the page
 READING = (
     "Means over all videos of an arm. In brackets the mean difference from doing nothing, with its standard error, of "
     "figures that have a goal: **bold** is better, *italic* is worse, neither is too close to call, `=` is no "
@@ -68,13 +68,11 @@ def write_csv(file: Path, parts, found: dict) -> None:
 
 def write_page(page: Path, parts, report: dict) -> None:
     """The Markdown page of a report, with a picture per part."""
-    folder = page.with_suffix("")
-    folder.mkdir(parents=True, exist_ok=True)
     lines = ["# Which policies earn their place", "", *opening(parts, report), ""]
     for part in parts:
         found = report["parts"][part.name]
-        save(picture(part, found, Sizes(**report["about"]["sizes"])), folder / f"{part.name}.png")
-        lines += [f"## {part.title}", part.text, "", f"![{part.title}]({folder.name}/{part.name}.png)", ""]
+        drawn = picture(part, found, Sizes(**report["about"]["sizes"]))
+        lines += [f"## {part.title}", part.text, "", save_picture(page, part.name, drawn, part.title), ""]
         lines += [*rows(part, found), "", *conclusion(part, found), ""]
     page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
@@ -204,8 +202,3 @@ def reach(found: dict, scale: float) -> tuple[float, float]:
         return np.nan, np.nan
     half = ERRORS * found["error"]
     return (found["difference"] - half) * scale, (found["difference"] + half) * scale
-
-
-def save(image: Image.Image, file: Path) -> None:
-    """A small PNG: few colours are enough for plots."""
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)

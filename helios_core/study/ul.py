@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import ul_arms
+from .page import rerun, save_picture
 from .plots import line_plot, sheet
 from .ul_arms import Arm
 
@@ -145,18 +146,18 @@ def bits_at(found: dict, arms: list[Arm], psnr: float) -> float:
     return float(np.interp(psnr, *zip(*points), left=np.nan, right=np.nan))
 
 
-def study(files: list[Path], folder: Path, sizes: Sizes, *, workers: int = 1, tell: Callable = print) -> Path:
-    """Trains and measures every arm that is not on disk, and writes ul.md and its plots. Returns the page."""
+def study(
+    files: list[Path], folder: Path, sizes: Sizes, *, page: Path, command: str, workers: int = 1, tell: Callable = print
+) -> None:
+    """Trains and measures every arm that is not on disk, and writes the page. command: how to rerun it."""
     folder.mkdir(parents=True, exist_ok=True)
     found = measure([*sweep(sizes), *others()], files, folder, sizes.steps, workers=workers, tell=tell)
-    draw(found, sizes).save(folder / "ul.png")
-    page = folder / "ul.md"
-    page.write_text(write(found, sizes), encoding="utf-8")
-    return page
+    shown = save_picture(page, "sweep", draw(found, sizes), "Bits, PSNR and decoder variance by loss factor")
+    page.write_text("\n\n".join([write(found, sizes), shown, rerun(command)]) + "\n", encoding="utf-8")
 
 
 def write(found: dict, sizes: Sizes) -> str:
-    """The page."""
+    """The page's text."""
     names = ("bits_per_pixel", "bits_per_latent", "psnr", "psnr_one_step", "decoder_variance", "z_std")
     lines = ["# Unified Latents at the size of a toy", ""]
     lines += [
@@ -167,7 +168,7 @@ def write(found: dict, sizes: Sizes) -> str:
     lines += [f"| {v.claim} | {SAID[v.holds]} | {v.figures} |" for v in verdicts(found, sizes)]
     lines += ["", f"| arm | {' | '.join(name.replace('_', ' ') for name in names)} |", "|---" * (len(names) + 1) + "|"]
     lines += [f"| {arm} | {' | '.join(f'{row[name]:.4g}' for name in names)} |" for arm, row in found.items()]
-    return "\n".join([*lines, "", "![plots](ul.png)", ""])
+    return "\n".join(lines)
 
 
 def draw(found: dict, sizes: Sizes):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..training import ve, ve_toy
 from . import ve_law
+from .page import rerun, save_picture
 from .ve_text import LAW, NOISY, STEPS, picture, report
 
 TERMS = {
@@ -47,8 +48,11 @@ class Sizes:
 QUICK = Sizes(seeds=2, patches=400, steps=3, flow_steps=2, samples=200)
 
 
-def run(train: np.ndarray, test: np.ndarray, folder: Path, sizes: Sizes = Sizes()) -> Iterator[str]:
-    """Yields a line per finished VAE and flow. Trainings stay in `folder`: a run goes on where it stopped."""
+def run(
+    train: np.ndarray, test: np.ndarray, folder: Path, sizes: Sizes = Sizes(), *, page: Path, command: str
+) -> Iterator[str]:
+    """Yields a line per finished VAE and flow, and writes the page. Trainings stay in `folder`: a run goes on where it
+    stopped. command: how to rerun it."""
     train, test = torch.from_numpy(train), torch.from_numpy(test)
     rows, samples = [], []
     for seed in range(sizes.seeds):
@@ -66,7 +70,9 @@ def run(train: np.ndarray, test: np.ndarray, folder: Path, sizes: Sizes = Sizes(
             samples[-1] |= distances(flow, vaes[name], train, test, sizes.samples, seed)
             yield f"seed {seed}, flow on {name}: {samples[-1]['10 steps']:.4f} from photographs in 10 steps"
     slopes = [ve_law.linear_law(seed) for seed in range(sizes.seeds)]
-    write(folder, rows, samples, slopes)
+    write_tables(folder, rows, samples)
+    shown = save_picture(page, "curves", picture(rows, samples), "The law, noise on latents, and few-step sampling")
+    page.write_text("\n\n".join([report(rows, samples, slopes), shown, rerun(command)]) + "\n", encoding="utf-8")
 
 
 def measure(vae, test: Tensor, name: str, seed: int) -> dict:
@@ -113,12 +119,10 @@ def frechet(a: np.ndarray, b: np.ndarray, dims: int = 16) -> float:
     return float(((m - n) ** 2).sum() + np.trace(s) + np.trace(t) - 2 * cross)
 
 
-def write(folder: Path, rows: list[dict], samples: list[dict], slopes: list[float]) -> None:
-    """report.md, plots.png, and the figures as vaes.csv and flows.csv."""
+def write_tables(folder: Path, rows: list[dict], samples: list[dict]) -> None:
+    """The figures as vaes.csv and flows.csv."""
     for name, table in (("vaes", rows), ("flows", samples)):
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             out = csv.DictWriter(file, table[0])
             out.writeheader()
             out.writerows(table)
-    (folder / "report.md").write_text(report(rows, samples, slopes), encoding="utf-8")
-    picture(rows, samples).save(folder / "plots.png")

@@ -42,7 +42,7 @@ def report(rows: list[dict], samples: list[dict], slopes: list[float]) -> str:
         "## V3: the same, free of scale\n" + gain_text(rows, "scale-free", seeds),
         "## V4: Frechet distance to photographs, by Euler steps\n" + flow_table(samples),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def cell(values: list[float]) -> str:
