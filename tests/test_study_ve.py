@@ -120,15 +120,15 @@ def test_the_whole_study_in_a_small_size_goes_on_where_it_stopped(photographs, t
     monkeypatch.setattr(ve_law, "POINTS", 16)
     arguments = ["study", "ve", "--data", str(photographs), "-o", str(tmp_path), "--quick", "--threads", "1"]
     assert main(arguments) == 0
-    text = (tmp_path / "report.md").read_text()
+    text = (tmp_path / "ve.md").read_text()
     assert all(f"## V{i}" in text for i in (1, 2, 3, 4)) and text.count("| KL |") == 2
-    with Image.open(tmp_path / "plots.png") as picture:
+    with Image.open(tmp_path / "ve" / "curves.png") as picture:
         assert picture.height > 700
     rows = list(csv.DictReader((tmp_path / "vaes.csv").open()))
     assert len(rows) == 2 * len(CHOSEN) and all(float(r["psnr"]) > 0 for r in rows)
     capsys.readouterr()
     monkeypatch.setattr(ve_toy.ve, "reconstruction", None)  # what is trained is not trained again
-    assert main(arguments) == 0 and (tmp_path / "report.md").read_text() == text
+    assert main(arguments) == 0 and (tmp_path / "ve.md").read_text() == text
     with pytest.raises(ValueError, match="at least 1 seed"):
         ve_experiment.Sizes(seeds=0)
 

@@ -140,5 +140,9 @@ def test_the_command_writes_the_page(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ul, "measure", lambda arms, *_, **__: {a.name: made_up()[a.name] for a in arms})
     assert cli.main(["study", "ul", "--data", str(folder), "-o", str(tmp_path / "s"), "--steps", "1"]) == 0
     page = (tmp_path / "s" / "ul.md").read_text()
-    assert "| yes | in 3 of 3 seeds |" in page and (tmp_path / "s" / "ul.png").is_file()
+    assert (
+        "| yes | in 3 of 3 seeds |" in page
+        and "(ul/sweep.png)" in page
+        and (tmp_path / "s" / "ul" / "sweep.png").is_file()
+    )
     assert capsys.readouterr().out.strip().endswith("ul.md")

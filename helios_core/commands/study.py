@@ -54,9 +54,7 @@ def study_policies(args: argparse.Namespace, folder: Path, page: Path, command: 
     from ..study import policies
     from ..study.experiment import QUICK, Sizes
 
-    asked = {
-        name: getattr(args, name) for name in ("prompts", "seeds", "chunks", "steps") if getattr(args, name) is not None
-    }
+    asked = {name: getattr(args, name) for name in ("prompts", "seeds", "chunks") if getattr(args, name) is not None}
     sizes = replace(QUICK if args.quick else Sizes(), **asked)
     parts = choose(policies.PARTS, args.part)
     set_threads(args.threads)

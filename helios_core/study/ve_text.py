@@ -34,7 +34,7 @@ def report(rows: list[dict], samples: list[dict], slopes: list[float]) -> str:
     """Markdown. rows, samples: what ve_experiment.py's `measure` and `distances` gave; slopes: of linear decoders."""
     seeds = sorted({row["seed"] for row in rows})
     parts = [
-        f"# Variance Expansion, {len(seeds)} seeds",
+        f"# Variance Expansion at the size of a toy, {len(seeds)} seeds",
         "Noise is relative to each latent's spread; PSNR in dB; mean +- standard deviation over the seeds.",
         table(rows),
         "## V1: the law\n" + law_text(rows, slopes),
