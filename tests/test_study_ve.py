@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helios_video.helios_core.cli import main
-from helios_video.helios_core.study import ve_experiment, ve_law, ve_patches, ve_text
+from helios_video.helios_core.study import ve_experiment, ve_law, ve_patches, ve_ring, ve_text
 from helios_video.helios_core.training import ve, ve_toy
 from helios_video.helios_core.training.photos import find_photos
 from PIL import Image
@@ -88,6 +88,20 @@ def test_the_frechet_distance_is_that_of_gaussians():
     assert ve_experiment.frechet(2 * a, b) == pytest.approx(16, rel=0.05)
 
 
+RING = ("on a mode", "modes", "off the plane", "rebuilt", "sigma")
+
+
+def test_samples_on_modes_are_counted():
+    data = ve_ring.draw(4000, 0)
+    found = ve_ring.measure(data)
+    assert found["on a mode"] == pytest.approx(1 - np.exp(-(ve_ring.NEAR**2) / 2), abs=0.005)
+    assert found["modes"] == 8 and found["off the plane"] < 1e-6
+    between = data @ ve_ring.plane().T @ torch.tensor([[0.924, 0.383], [-0.383, 0.924]]) @ ve_ring.plane()
+    assert ve_ring.measure(between)["on a mode"] < 0.01
+    away = data + 0.5 * torch.linalg.svd(ve_ring.plane(), full_matrices=True)[2][2]
+    assert ve_ring.measure(away)["off the plane"] == pytest.approx(0.5, abs=1e-4)
+
+
 def row(kind, weight, psnr, noisy, seed=0):
     return {"kind": kind, "weight": weight, "seed": seed, "psnr": psnr, ve_text.NOISY: noisy}
 
@@ -108,9 +122,10 @@ def test_the_verdicts_say_no_where_it_is_no():
         return [{**more, **r, **law} for r in rows]
 
     flow = [{"latents": "VE", "reconstructed": 0.1, **{f"{k} steps": 0.2 for k in ve_text.STEPS}}]
-    good = ve_text.report(whole(1.0, 16.0), flow, [1.001])
+    ring = [{"latents": name, **dict.fromkeys(RING, 1.0)} for name in ve_ring.TERMS]
+    good = ve_text.report(whole(1.0, 16.0), flow, [1.001], ring)
     assert good.count(": yes.") == 4 and "NO" not in good and "+1.00" in good
-    bad = ve_text.report(whole(0.8, 14.0), flow, [1.02])
+    bad = ve_text.report(whole(0.8, 14.0), flow, [1.02], ring)
     assert bad.count(": NO.") == 4
 
 
@@ -118,6 +133,7 @@ def test_the_whole_study_in_a_small_size_goes_on_where_it_stopped(photographs, t
     monkeypatch.setattr(ve_experiment, "TERMS", {k: ve_experiment.TERMS[k] for k in CHOSEN})
     monkeypatch.setattr(ve_law, "linear_law", lambda seed: 1.0)  # has a test of its own
     monkeypatch.setattr(ve_law, "POINTS", 16)
+    monkeypatch.setattr(ve_ring, "POINTS", 300)
     arguments = ["study", "ve", "--data", str(photographs), "-o", str(tmp_path), "--quick", "--threads", "1"]
     assert main(arguments) == 0
     text = (tmp_path / "ve.md").read_text()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..training import ve, ve_toy
-from . import ve_law
+from . import ve_law, ve_ring
 from .page import rerun, save_picture
 from .ve_text import LAW, NOISY, STEPS, picture, report
 
@@ -69,10 +69,15 @@ def run(
             samples.append({"seed": seed, "latents": name, "beside": beside})
             samples[-1] |= distances(flow, vaes[name], train, test, sizes.samples, seed)
             yield f"seed {seed}, flow on {name}: {samples[-1]['10 steps']:.4f} from photographs in 10 steps"
+    ring = []
+    half = {"steps": -(-sizes.steps // 2), "flow_steps": -(-sizes.flow_steps // 2)}
+    for row in ve_ring.run(folder, seeds=sizes.seeds, **half):
+        ring.append(row)
+        yield f"seed {row['seed']}, eight Gaussians, {row['latents']}: {row['on a mode']:.1%} of the samples on a mode"
     slopes = [ve_law.linear_law(seed) for seed in range(sizes.seeds)]
-    write_tables(folder, rows, samples)
+    write_tables(folder, {"vaes": rows, "flows": samples, "ring": ring})
     shown = save_picture(page, "curves", picture(rows, samples), "The law, noise on latents, and few-step sampling")
-    page.write_text("\n\n".join([report(rows, samples, slopes), shown, rerun(command)]) + "\n", encoding="utf-8")
+    page.write_text("\n\n".join([report(rows, samples, slopes, ring), shown, rerun(command)]) + "\n", encoding="utf-8")
 
 
 def measure(vae, test: Tensor, name: str, seed: int) -> dict:
@@ -119,9 +124,9 @@ def frechet(a: np.ndarray, b: np.ndarray, dims: int = 16) -> float:
     return float(((m - n) ** 2).sum() + np.trace(s) + np.trace(t) - 2 * cross)
 
 
-def write_tables(folder: Path, rows: list[dict], samples: list[dict]) -> None:
-    """The figures as vaes.csv and flows.csv."""
-    for name, table in (("vaes", rows), ("flows", samples)):
+def write_tables(folder: Path, tables: dict[str, list[dict]]) -> None:
+    """The figures as CSV files of these names."""
+    for name, table in tables.items():
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             out = csv.DictWriter(file, table[0])
             out.writeheader()

@@ -1,4 +1,4 @@
-"""What the experiments on Variance Expansion train: a small autoencoder of grey patches, and a flow on its latents."""
+"""What the experiments on Variance Expansion train: a small autoencoder, and a flow on its latents."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ def mlp(*dims: int) -> nn.Sequential:
 
 
 class PatchVAE(nn.Module):
-    """Patches [n p], values 0 to 1, through `LATENTS` numbers."""
+    """Patches [n p], values 0 to 1, through `latents` numbers."""
 
-    def __init__(self, pixels: int):
+    def __init__(self, pixels: int, latents: int = LATENTS):
         super().__init__()
-        self.encoder = mlp(pixels, WIDTH, WIDTH, 2 * LATENTS)
-        self.decoder = mlp(LATENTS, WIDTH, WIDTH, pixels)
+        self.latents = latents
+        self.encoder = mlp(pixels, WIDTH, WIDTH, 2 * latents)
+        self.decoder = mlp(latents, WIDTH, WIDTH, pixels)
         with torch.no_grad():
-            self.encoder[-1].bias[LATENTS:] -= 4  # noise from which a picture can be learned
+            self.encoder[-1].bias[latents:] -= 4  # noise from which a picture can be learned
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance [n d]."""
@@ -45,10 +46,10 @@ def recipe(steps: int) -> Recipe:
     )  # fmt: skip
 
 
-def train_vae(patches: Tensor, term, file: Path, *, steps: int, seed: int) -> PatchVAE:
+def train_vae(patches: Tensor, term, file: Path, *, steps: int, seed: int, latents: int = LATENTS) -> PatchVAE:
     """Reconstruction is the sum of squared errors over a patch. What `file` finished is not trained again."""
     torch.manual_seed(seed)
-    model = PatchVAE(patches.shape[1])
+    model = PatchVAE(patches.shape[1], latents)
 
     def loss(step: int) -> dict:
         rng = np.random.default_rng((seed, step))
@@ -64,9 +65,9 @@ def train_vae(patches: Tensor, term, file: Path, *, steps: int, seed: int) -> Pa
 class Flow(nn.Module):
     """Velocity noise - data of latents [n d] at time t [n 1], 1 is noise; latents of unit spread."""
 
-    def __init__(self):
+    def __init__(self, latents: int = LATENTS):
         super().__init__()
-        self.layers = mlp(LATENTS + 9, WIDTH, WIDTH, WIDTH, LATENTS)
+        self.layers = mlp(latents + 9, WIDTH, WIDTH, WIDTH, latents)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         waves = [f(2**k * torch.pi * t) for k in range(4) for f in (torch.sin, torch.cos)]
@@ -76,7 +77,7 @@ class Flow(nn.Module):
 def train_flow(vae: PatchVAE, patches: Tensor, file: Path, *, steps: int, seed: int) -> Flow:
     """Flow matching on posterior samples over the means' spread, as a latent diffusion model has them."""
     torch.manual_seed(seed)
-    model = Flow()
+    model = Flow(vae.latents)
     with torch.no_grad():
         mean, logvar = vae.encode(patches)
     centre, spread = mean.mean(0), mean.std(0)
@@ -84,7 +85,7 @@ def train_flow(vae: PatchVAE, patches: Tensor, file: Path, *, steps: int, seed: 
     def loss(step: int) -> dict:
         rng = np.random.default_rng((seed, step, 1))
         pick = rng.integers(0, len(patches), BATCH)
-        eps, noise = torch.from_numpy(rng.standard_normal((2, BATCH, LATENTS), dtype=np.float32))
+        eps, noise = torch.from_numpy(rng.standard_normal((2, BATCH, vae.latents), dtype=np.float32))
         data = (mean[pick] + (0.5 * logvar[pick]).exp() * eps - centre) / spread
         t = torch.from_numpy(rng.random((BATCH, 1), dtype=np.float32))
         return {"loss": ((model((1 - t) * data + t * noise, t) - (noise - data)) ** 2).mean()}
@@ -97,7 +98,7 @@ def sample(flow: Flow, vae: PatchVAE, patches: Tensor, *, count: int, steps: int
     """Patches [count p] decoded from `steps` Euler steps; patches: those trained on, for the latents' spread."""
     mean, _ = vae.encode(patches)
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(count, LATENTS, generator=generator)
+    x = torch.randn(count, vae.latents, generator=generator)
     for i in range(steps):
         t = torch.full((count, 1), 1 - i / steps)
         x = x - flow(x, t) / steps
