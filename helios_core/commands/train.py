@@ -22,7 +22,7 @@ class Settings(FromFile):
     steps: int = 5600
     decay: float = 0.15
     lesson_rounds: int = 52
-    distil_steps: int = 500
+    distil_steps: int = 900
 
 
 def parser() -> argparse.ArgumentParser:

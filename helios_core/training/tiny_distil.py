@@ -38,7 +38,7 @@ FEW_STEPS = tiny.Sampling(SCHEDULE, {"solver": "dmd", "steps": [2, 2, 2], "cfg":
 BATCH, IMAGES, CHUNKS = 24, 4, 3  # videos that the teacher makes at a time, those of them from an image, their length
 IMAGE_SIGMA = 0.12  # noise on the past of an image start, as at inference
 CUTS = 0.25  # share of the lessons that are put behind another video, where both allow it
-RECIPE = Recipe(500, lr=3e-4, muon=1e-3, warmup=50, decay=0.8, ema=0.995)
+RECIPE = Recipe(900, lr=3e-4, muon=1e-3, warmup=50, decay=0.8, ema=0.995)
 
 
 @dataclass(frozen=True)
