@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from ..helios_core.backends import BACKENDS
@@ -10,17 +12,32 @@ from ..helios_core.unified import CLIP, SHIPPED, Unified, shipped
 from . import host, live, managed, sockets
 
 DECODER = "UL_DECODER"
+logger = logging.getLogger(__name__)
 
 
 class Codec:
-    """UL_DECODER: the core's model, and what ChunkConcat asks of a decoder."""
+    """UL_DECODER: the core's model, the VAE whose frames it looks at, and what ChunkConcat asks of a decoder."""
 
-    def __init__(self, model: Unified):
-        self.model, self.latent_channels = model, model.config.latent_channels
+    def __init__(self, model: Unified, vae=None):
+        self.model, self.vae, self.latent_channels = model, vae, model.config.latent_channels
 
     def decode(self, raw):
-        """Raw latents [b c t h w] -> images [b f h w 3] in [0, 1], in one step."""
-        return images(self.model.decode(sockets.tensor(raw).numpy()))
+        """Raw latents [b c t h w] of one chunk -> images [b f h w 3] in [0, 1], in one step."""
+        raw = sockets.tensor(raw)
+        return images(self.model.decode(raw.numpy(), pixels=self.frames(raw)))
+
+    def frames(self, raw, vae=None, clip: int = CLIP) -> np.ndarray | None:
+        """The VAE's of raw latents, [b 3 f h w] in [-1, 1]; None without one."""
+        vae, config = vae or self.vae, self.model.config
+        if vae is not None:
+            check_vae(vae, config)
+            return other_frames(vae, raw, clip if config.causal else raw.shape[2])
+        if config.with_pixels:
+            logger.warning(
+                "this decoder of %r is better where it sees the frames of that model's VAE: wire the VAE to Helios UL "
+                "Loader", config.space,
+            )  # fmt: skip
+        return None
 
 
 def images(frames: np.ndarray):
@@ -45,7 +62,10 @@ class HeliosULLoader:
         names = list(dict.fromkeys([next(iter(SHIPPED)), *shipped(), *host.file_names("vae")]))
         return {
             "required": {"file": (names, {"default": names[0], "tooltip": FILE_TIP})},
-            "optional": {"backend": (list(BACKENDS), {"tooltip": BACKEND_TIP})},
+            "optional": {
+                "backend": (list(BACKENDS), {"tooltip": BACKEND_TIP}),
+                "vae": ("VAE", {"tooltip": LOOKED_AT_TIP}),
+            },
         }
 
     @classmethod
@@ -53,11 +73,13 @@ class HeliosULLoader:
         place = SHIPPED[file] if file in SHIPPED else host.part_path("vae", file)
         return host.file_stamp(place) if place.is_file() else ""
 
-    def load(self, file, backend="auto"):
+    def load(self, file, backend="auto", vae=None):
         place = file if file in SHIPPED else host.part_path("vae", file)
         model = Unified.load(place, backend=backend)
         managed.adopt_codec(model)
-        return (Codec(model),)
+        if vae is not None:
+            check_vae(vae, model.config)
+        return (Codec(model, vae),)
 
 
 class HeliosULEncode:
@@ -134,10 +156,10 @@ class ULDecoder:
     ):  # fmt: skip
         model = decoder.model
         z = sockets.samples(latent, "latent", channels=model.config.latent_channels)
-        check_space(latent, model.config, vae)
-        plan = Plan(steps, latent_noise, None if vae is None else start, tile)
+        check_space(latent, model.config)
         clip = clip_latents if model.config.causal else 0
-        pixels = None if vae is None else other_frames(vae, z, clip or z.shape[2])
+        pixels = decoder.frames(z, vae, clip or z.shape[2])
+        plan = Plan(steps, latent_noise, None if pixels is None else start, tile)
         bar, made = None, []
         for step in model.stream(z.numpy(), plan, seed=seed, pixels=pixels, clip=clip, first=first_latent):
             bar = bar or live.Progress([1] * step.total)
@@ -155,11 +177,15 @@ def other_frames(vae, z, clip: int) -> np.ndarray:
     return np.moveaxis(np.concatenate(parts, axis=1), -1, 1) * 2 - 1
 
 
-def check_space(latent, config, vae) -> None:
-    """ValueError where latent, decoder and VAE are seen to be of different latent spaces."""
+def check_space(latent, config) -> None:
+    """ValueError where latent and decoder are seen to be of different latent spaces."""
     space = latent.get("ul_space")
     if space not in (None, config.space):
         raise ValueError(f"latent: of the latent space {space!r}, the decoder is of {config.space!r}; take its own")
+
+
+def check_vae(vae, config) -> None:
+    """ValueError where VAE and decoder are seen to be of different latent spaces."""
     if isinstance(vae, sockets.WanVAE) and not same_space(vae.helios.config.vae.latents_mean, config.latents_mean):
         raise ValueError(
             f"vae: its latents are not those of {config.space!r} that the decoder was trained for; take the VAE of "
@@ -180,7 +206,11 @@ BACKEND_TIP = "What computes: torch, or MLX on a Mac with Apple silicon. The sam
 ENCODE_TIP = "Cropped about the centre to whole latents; of a video the last frames that fill none are left out."
 SEED_TIP = "Of the noise that the frames grow from; keyed by frame, so that chunks and tiles do not change it."
 STEPS_TIP = "1: the mean of all pictures that fit, the most faithful and quickest. 4 to 20: one of them, with detail."
-VAE_TIP = "The ordinary VAE of these latents: decoding starts from its picture, and a decoder that can looks at it."
+VAE_TIP = (
+    "The ordinary VAE of these latents: decoding starts from its picture, and a decoder that can looks at it. Open: "
+    "the loader's, if one is wired there."
+)
+LOOKED_AT_TIP = "The VAE of these latents, for a decoder that adds to what that one shows, as helios-tiny's does."
 NOISE_TIP = (
     "How cleanly the decoder takes the latents, as log signal-to-noise: 5 as trained; lower invents more and hides "
     "faults of the sampler; 7 and more is faithful."

@@ -25,7 +25,7 @@ TAKEN = {  # ids of ComfyUI's own pull request for Helios
 }
 # Workflow files depend on these names and their order: append, never insert, rename or remove.
 INPUTS = {
-    "HeliosULLoader": ("file", "backend"),
+    "HeliosULLoader": ("file", "backend vae"),
     "HeliosULEncode": ("images decoder", ""),
     "ULDecoder": ("latent decoder seed steps", "vae latent_noise start clip_latents tile first_latent"),
     "HeliosLora": ("model lora strength", "mode companion"),

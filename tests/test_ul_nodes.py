@@ -99,6 +99,21 @@ def test_chunk_concat_takes_the_decoder(load, tmp_path, monkeypatch):
     assert clip.num_frames == 9 and clip.size == (48, 32)
 
 
+def test_the_loader_s_vae_is_looked_at_everywhere(load, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(host, "clip_folder", lambda: tmp_path / "clip")
+    alone = load(WAN_LIKE)
+    wired = decode(latent(), alone, vae=OtherVAE(), start=0.0)
+    assert not caplog.messages
+    assert not torch.equal(decode(latent(), alone), wired)
+    assert "better where it sees the frames" in caplog.text
+    shown = load(WAN_LIKE, vae=OtherVAE())
+    assert torch.equal(decode(latent(), shown, start=0.0), wired)
+    raw = latent()["samples"]
+    assert not torch.equal(shown.decode(raw), alone.decode(raw))
+    clip, _ = call("ChunkConcat", fps=24.0, latent=latent(), decoder=shown)
+    assert clip.num_frames == 9
+
+
 def test_encoding_gives_clean_latents_that_decode(load):
     codec = load(IMAGE, ("encoder", "decoder"))
     images = torch.rand(2, 19, 26, 3)
