@@ -103,16 +103,20 @@ def test_figures_unlike_the_paper_s_are_said_to_be_so(changes, claim):
 
 def test_bits_are_compared_at_the_same_error():
     arms = [Arm(factor, prior="normal") for factor in ul.MORE]
-    found = made_up()
-    assert ul.bits_at(found, arms, 21.0) == pytest.approx(0.2)  # factor 3: 18 + 3 dB, twice 3 / 30 bits
-    assert np.isnan(ul.bits_at(found, arms, 40.0))
+    said = ul.at_equal_psnr(made_up(), "", arms)  # factor 3.75: 18 + 3.75 dB, 3.75 / 30 bits, and twice that
+    assert said.holds and said.figures == "0.2500 bits per pixel against 0.1250 at 21.75 dB"
 
 
 def test_errors_that_do_not_overlap_are_not_compared():
-    found = made_up(factor3__noise5__diffusion__seed0={"psnr": 40.0})
+    found = made_up()
+    for arm in ARMS:
+        if arm.prior == "normal" or arm.noise == 10:
+            found[arm.name]["psnr"] += 40
     unclear = [v.claim for v in ul.verdicts(found, SIZES) if v.holds is None]
     assert len(unclear) == 2 and all("at equal PSNR" in claim for claim in unclear)
-    assert "| cannot be told | nan" in ul.write(found, SIZES)
+    assert "| cannot be told | their PSNRs do not overlap" in ul.write(found, SIZES)
+    near = made_up(factor3__noise5__diffusion__seed0={"distance_clean": 0.101})
+    assert ul.of_z0(near).holds is None
 
 
 def test_distance_of_pictures():
