@@ -9,7 +9,7 @@ from einops import reduce
 from helios_video.helios_core import load, solvers
 from helios_video.helios_core.study import bench
 
-SCENES, CHUNKS = bench.held_out_scenes(12), 2
+SCENES, CHUNKS = bench.held_out_scenes(12), 4
 
 
 def measure(helios) -> dict:
