@@ -18,7 +18,8 @@ from PIL import Image
 FOLDER = Path(__file__).parents[1] / "workflows"
 START = shapes.scene("yellow", "circle", "down", "striped", starts=((30, 16),), radius=11)
 STARTED = ("image_to_video", "video_to_video")
-VIDEOS = ("text_to_video", "composed_chunk", "prompt_schedule", "continue_video", "long_video", *STARTED)
+VIDEOS = ("text_to_video", "composed_chunk", "prompt_schedule", "continue_video", "long_video")
+VIDEOS += (*STARTED, "unified_latents")
 CHANGES = {
     "long_video": ["HeliosLoopStart.chunks=8"],
     **{name: [f"T5Encode.text={START.caption()}"] for name in STARTED},
@@ -39,13 +40,18 @@ def render(name: str, folder: Path) -> np.ndarray:
     places = ["--input-dir", str(folder), "--output-dir", str(folder / name)]
     if code := main(["run", str(FOLDER / f"{name}.json"), *places, *changes]):
         raise SystemExit(code)
-    return max((video.read_frames(path) for path in (folder / name).rglob("*.mp4")), key=len)
+    found = [video.read_frames(path) for path in sorted((folder / name).rglob("*.mp4"))]
+    if name == "unified_latents":  # the same frame by one decoder, and below by the other
+        by_ul, by_vae = found
+        return np.stack([by_vae[6], by_vae[25], by_ul[6], by_ul[25]])
+    return max(found, key=len)
 
 
 def sheet(frames: np.ndarray) -> Image.Image:
     """Four frames, evenly over the video, two by two."""
     page = Image.new("RGB", (2 * SIDE, 2 * SIDE))
-    for i, k in enumerate(np.linspace(0.06, 0.94, 4) * (len(frames) - 1)):
+    places = range(4) if len(frames) == 4 else np.linspace(0.06, 0.94, 4) * (len(frames) - 1)
+    for i, k in enumerate(places):
         frame = Image.fromarray(frames[int(k)]).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         page.paste(frame, (i % 2 * SIDE, i // 2 * SIDE))
     return page

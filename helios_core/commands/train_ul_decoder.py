@@ -19,7 +19,7 @@ class Settings(FromFile):
     latents: int = 9
     clips: int = 400
     batch: int = 2
-    steps: int = 4000
+    steps: int = 2800
     lr: float = 1e-3
     decay: float = 0.6
     ema: float = 0.998
