@@ -166,13 +166,15 @@ def resident(server) -> int:
 def test_comfyui_unloads_our_models_and_loads_them_again(server):
     """What its menu does, and any other model that needs the room."""
     server.run(seeded(20, steps="1,1,1"))
-    log = server.base / "log.txt"
-    before = log.read_text().count("Requested to load HeliosTransformer")
-    server.post("/free", {"unload_models": True})
-    time.sleep(2)
-    entry = server.run(seeded(21, steps="1,1,1"))
-    assert entry["status"]["status_str"] == "success"
-    assert log.read_text().count("Requested to load HeliosTransformer") == before + 1
+    loads = lambda: (server.base / "log.txt").read_text().count("Requested to load HeliosTransformer")  # noqa: E731
+    before = loads()
+    for seed in range(21, 25):  # a busy machine takes its time over what it was asked
+        server.post("/free", {"unload_models": True})
+        time.sleep(2)
+        assert server.run(seeded(seed, steps="1,1,1"))["status"]["status_str"] == "success"
+        if loads() > before:
+            break
+    assert loads() == before + 1
     server.post("/free", {"unload_models": True, "free_memory": True})
     time.sleep(2)
     assert json.loads(server.get("/queue"))["queue_running"] == []
