@@ -34,7 +34,7 @@ def test_a_page_says_what_there_is_to_know(name):
     assert not re.search(r"<(?!br>)[a-z]+[ >]", page), "ComfyUI drops most HTML"
 
 
-STUDIES = ("policies", "unified_latents")  # pages that a study writes
+STUDIES = ("policies", "unified_latents", "variance_expansion")  # pages that a study writes
 
 
 def test_pages_are_of_nodes_and_show_pictures_that_exist():
