@@ -18,11 +18,6 @@ SHIPPED = {"helios-tiny": ASSETS / "helios-tiny-ul.safetensors", "photos": ASSET
 CLIP = 9  # latents of one chunk of Helios, which are encoded and decoded on their own
 
 
-def shipped() -> list[str]:
-    """Names of the models that came with the pack."""
-    return [name for name, file in SHIPPED.items() if file.is_file()]
-
-
 class Unified:
     """Encoder and decoder load when they are first used. device: where torch computes; None: the backend's choice.
 

@@ -7,18 +7,23 @@ import logging
 import numpy as np
 
 from ..helios_core.backends import BACKENDS
-from ..helios_core.ul_decode import MAX_STEPS, Plan
-from ..helios_core.unified import CLIP, SHIPPED, Unified, shipped
 from . import host, live, managed, sockets
 
 DECODER = "UL_DECODER"
 logger = logging.getLogger(__name__)
 
 
+def core():
+    """helios_core/unified.py, imported when it is first needed: ComfyUI waits for every pack's import."""
+    from ..helios_core import unified
+
+    return unified
+
+
 class Codec:
     """UL_DECODER: the core's model, the VAE whose frames it looks at, and what ChunkConcat asks of a decoder."""
 
-    def __init__(self, model: Unified, vae=None):
+    def __init__(self, model, vae=None):
         self.model, self.vae, self.latent_channels = model, vae, model.config.latent_channels
 
     def decode(self, raw):
@@ -26,7 +31,7 @@ class Codec:
         raw = sockets.tensor(raw)
         return images(self.model.decode(raw.numpy(), pixels=self.frames(raw)))
 
-    def frames(self, raw, vae=None, clip: int = CLIP, steps: int = 1) -> np.ndarray | None:
+    def frames(self, raw, vae=None, clip: int = 9, steps: int = 1) -> np.ndarray | None:
         """The VAE's of raw latents, [b 3 f h w] in [-1, 1]; None without one, in one step only if they are wanted."""
         vae, config = vae or self.vae, self.model.config
         if vae is not None:
@@ -61,7 +66,7 @@ class HeliosULLoader:
 
     @classmethod
     def INPUT_TYPES(cls):
-        names = list(dict.fromkeys([next(iter(SHIPPED)), *shipped(), *host.file_names("vae")]))
+        names = list(dict.fromkeys([*core().SHIPPED, *host.file_names("vae")]))
         return {
             "required": {"file": (names, {"default": names[0], "tooltip": FILE_TIP})},
             "optional": {
@@ -72,12 +77,12 @@ class HeliosULLoader:
 
     @classmethod
     def IS_CHANGED(cls, file, **_):
-        place = SHIPPED[file] if file in SHIPPED else host.part_path("vae", file)
+        place = core().SHIPPED.get(file) or host.part_path("vae", file)
         return host.file_stamp(place) if place.is_file() else ""
 
     def load(self, file, backend="auto", vae=None):
-        place = file if file in SHIPPED else host.part_path("vae", file)
-        model = Unified.load(place, backend=backend)
+        place = file if file in core().SHIPPED else host.part_path("vae", file)
+        model = core().Unified.load(place, backend=backend)
         managed.adopt_codec(model)
         if vae is not None:
             check_vae(vae, model.config)
@@ -134,7 +139,9 @@ class ULDecoder:
 
     @classmethod
     def INPUT_TYPES(cls):
-        clip = {"default": CLIP, "min": 0, "max": 4096, "advanced": True, "tooltip": CLIP_TIP}
+        from ..helios_core.ul_decode import MAX_STEPS
+
+        clip = {"default": core().CLIP, "min": 0, "max": 4096, "advanced": True, "tooltip": CLIP_TIP}
         return {
             "required": {
                 "latent": ("LATENT", {"tooltip": "Of the latent space that the decoder was trained for, in raw form."}),
@@ -153,7 +160,7 @@ class ULDecoder:
         }
 
     def decode(
-        self, latent, decoder, seed, steps, vae=None, latent_noise=5.0, start=-1.0, clip_latents=CLIP, tile=0,
+        self, latent, decoder, seed, steps, vae=None, latent_noise=5.0, start=-1.0, clip_latents=9, tile=0,
         first_latent=0,
     ):  # fmt: skip
         model = decoder.model
@@ -161,7 +168,7 @@ class ULDecoder:
         check_space(latent, model.config)
         clip = clip_latents if model.config.causal else 0
         pixels = decoder.frames(z, vae, clip or z.shape[2], steps)
-        plan = Plan(steps, latent_noise, None if pixels is None else start, tile)
+        plan = core().Plan(steps, latent_noise, None if pixels is None else start, tile)
         bar, made = None, []
         for step in model.stream(z.numpy(), plan, seed=seed, pixels=pixels, clip=clip, first=first_latent):
             bar = bar or live.Progress([1] * step.total)
