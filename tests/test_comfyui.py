@@ -153,6 +153,16 @@ def test_a_workflow_runs(server, name, chunks):
     assert {n: node["inputs"] for n, node in embedded.items()} == {n: node["inputs"] for n, node in twin(name).items()}
 
 
+def test_two_decoders_make_two_videos_of_the_same_latents(server):
+    entry = server.run(twin("unified_latents"))
+    assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
+    files = [next((server.base / "output" / "video").glob(f"helios_by_{name}_*.mp4")) for name in ("vae", "ul")]
+    one, other = (video.read_frames(file).astype(int) for file in files)
+    assert len(one) == len(other) == 33
+    assert 0.5 < abs(one - other).mean() < 10
+    assert (server.base / "log.txt").read_text().count("Requested to load UL") == 1
+
+
 def test_a_checkpoint_in_comfyuis_own_folders(server, tmp_path):
     """helios-tiny as three files: listed, chosen, and the same video as from its folder, to bfloat16's rounding: the
     tensors lie at other addresses in other files, and the CPU's matrix products sum in an order that depends on it."""
