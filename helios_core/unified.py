@@ -98,6 +98,11 @@ class Unified:
         causal takes all. pixels: another decoder's frames of all of them, [b 3 f h w] in [-1, 1]. first: the number of
         the first latent in the whole video, which the noise is drawn by."""
         check_latents(z.shape, self.config)
+        if self.config.with_pixels and pixels is None and plan.steps > 1:
+            raise ValueError(
+                f"vae: this decoder of {self.config.space!r} adds to the frames of that model's VAE, and in "
+                f"{plan.steps} steps without them it would give noise; give the VAE, or set steps to 1"
+            )
         z, clip = self.normalised(z), clip if clip and self.config.causal else z.shape[2]
         clips = [z[:, :, i : i + clip] for i in range(0, z.shape[2], clip)]
         totals = [evaluations(self.config, part.shape, plan) for part in clips]

@@ -31,17 +31,12 @@ class Codec:
         raw = sockets.tensor(raw)
         return images(self.model.decode(raw.numpy(), pixels=self.frames(raw)))
 
-    def frames(self, raw, vae=None, clip: int = 9, steps: int = 1) -> np.ndarray | None:
-        """The VAE's of raw latents, [b 3 f h w] in [-1, 1]; None without one, in one step only if they are wanted."""
+    def frames(self, raw, vae=None, clip: int = 9) -> np.ndarray | None:
+        """The VAE's of raw latents, [b 3 f h w] in [-1, 1]; None without one."""
         vae, config = vae or self.vae, self.model.config
         if vae is not None:
             check_vae(vae, config)
-            return other_frames(vae, raw, clip if config.causal else raw.shape[2])
-        if config.with_pixels and steps > 1:
-            raise ValueError(
-                f"vae: this decoder of {config.space!r} adds to the frames of that model's VAE, and in {steps} steps "
-                "without them it would give noise; wire the VAE, or set steps to 1"
-            )
+            return other_frames(vae, raw, clip if clip and config.causal else raw.shape[2])
         if config.with_pixels:
             logger.warning("this decoder of %r is better where it sees the frames of that VAE: wire it", config.space)
         return None
@@ -166,11 +161,10 @@ class ULDecoder:
         model = decoder.model
         z = sockets.samples(latent, "latent", channels=model.config.latent_channels)
         check_space(latent, model.config)
-        clip = clip_latents if model.config.causal else 0
-        pixels = decoder.frames(z, vae, clip or z.shape[2], steps)
+        pixels = decoder.frames(z, vae, clip_latents)
         plan = core().Plan(steps, latent_noise, None if pixels is None else start, tile)
         bar, made = None, []
-        for step in model.stream(z.numpy(), plan, seed=seed, pixels=pixels, clip=clip, first=first_latent):
+        for step in model.stream(z.numpy(), plan, seed=seed, pixels=pixels, clip=clip_latents, first=first_latent):
             bar = bar or live.Progress([1] * step.total)
             bar.update(step.done)
             if step.frames is not None:
