@@ -9,13 +9,12 @@ import argparse
 import sys
 from importlib import import_module
 
-from . import boundary
-from .backends import BACKENDS
+from .checkpoint import WEIGHT_DTYPES
 from .commands import start
+from .config import GUIDANCE, SOLVERS
+from .devices import BACKENDS, OFFLOAD, TILING, VAE_DTYPES
+from .join import boundary
 from .lora import MODES as LORA_MODES
-from .memory import OFFLOAD, TILING, VAE_DTYPES
-from .precision import WEIGHT_DTYPES
-from .variants import GUIDANCE, SOLVERS
 
 TRAINERS = {"tiny": "train", "ul": "train_ul", "ul-decoder": "train_ul_decoder", "ve": "train_ve"}
 DESCRIPTION = "Helios text to video, chunk by chunk. Start with: helios generate --prompt 'a red circle moving left'"

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .boundary import Boundary, Tail, follow
-from .drift import DriftPolicy, check_window, correct
-from .history import History
+from .history import DriftPolicy, History, check_window, correct
+from .join import Boundary, Tail, follow
 from .noise import batch_noise
-from .prompts import PromptSchedule, as_schedule
-from .sampler import SampleStep, plan_chunk
+from .steps import SampleStep, plan_chunk
+from .text import PromptSchedule, as_schedule
 
 
 class ChunkDone(NamedTuple):

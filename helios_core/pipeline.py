@@ -13,23 +13,24 @@ from pathlib import Path
 
 import numpy as np
 
-from . import backends, embeddings, folders, latents, memory, precision, pyramid, residency, starts
-from . import config as configs
-from .checkpoint import check, open_checkpoint
+from . import pyramid
+from .checkpoint import Source, check, folders, open_checkpoint, precision
+from .config import model as configs
+from .decode import latents
+from .devices import OFFLOAD, TILING, VAE_DTYPES, Estimate, libraries, residency
 from .generate import ChunkDone, generate
-from .history import History
+from .history import History, starts
 from .noise import batch_noise
-from .prompts import PromptSchedule
-from .sampler import Plan, SampleStep, check_finite, denoise, plan_chunk
-from .sources import Source
+from .steps import Plan, SampleStep, check_finite, denoise, plan_chunk
+from .text import PromptSchedule, remembered
 
 TINY = Path(__file__).parent / "assets" / "helios-tiny"
 CHOICES = {
-    "backend": backends.BACKENDS,
+    "backend": libraries.BACKENDS,
     "weight_dtype": precision.WEIGHT_DTYPES,
-    "offload": memory.OFFLOAD,
-    "vae_dtype": memory.VAE_DTYPES,
-    "vae_tiling": memory.TILING,
+    "offload": OFFLOAD,
+    "vae_dtype": VAE_DTYPES,
+    "vae_tiling": TILING,
 }
 
 
@@ -69,7 +70,7 @@ class Helios:
         for name, value in {"backend": backend, **options}.items():
             if value not in CHOICES.get(name, (value,)):
                 raise ValueError(f"{name} {value!r}: wanted one of {', '.join(CHOICES[name])}")
-        name = backends.choose(backend)
+        name = libraries.choose(backend)
         place = TINY if path is None or str(path) == "helios-tiny" else Path(path)
         found = open_checkpoint(place, text_encoder=text_encoder, vae=vae)
         helios = cls(found.path, found.config, **options)
@@ -81,7 +82,7 @@ class Helios:
     @cached_property
     def backend(self):
         """The module that loads networks."""
-        return backends.open_backend(self.backend_name)
+        return libraries.open_backend(self.backend_name)
 
     @cached_property
     def device(self):
@@ -92,7 +93,7 @@ class Helios:
         """none, blocks or sequential: `offload`, or what fits the memory that is free when this is first asked."""
         return residency.choose(self)
 
-    def estimate(self, width: int = 0, height: int = 0) -> memory.Estimate:
+    def estimate(self, width: int = 0, height: int = 0) -> Estimate:
         """What videos of that size need of device and host memory; 0 is the checkpoint's own size. Loads nothing."""
         return residency.estimate(self, width, height)
 
@@ -137,21 +138,11 @@ class Helios:
             self.on_use(name, part, residency.estimate(self, width, height).work[name])
         return part
 
-    def with_loras(self, loras, *, mode: str = "auto", companion=None) -> Helios:
-        """A handle on the same components with LoRAs on the transformer; this one stays as it is. See adapted.py.
-
-        loras: (file, strength) pairs. mode: apply (beside the weights), merge (into copies) or auto (apply).
-        companion: the transformer_partial.pth of an official training. ValueError for a file that does not fit.
-        """
-        from .adapted import with_loras
-
-        return with_loras(self, loras, mode=mode, companion=companion)
-
     def release(self, *names: str) -> None:
         """Forgets loaded components (transformer, vae, text_encoder); they load again when used."""
         holders = (self, *self.handles)
         if any([holder.__dict__.pop(name, None) is not None for holder in holders for name in names]):
-            self.backend.give_back()
+            self.backend.empty_cache()
 
     def _on_block(self) -> None:
         if self.interrupt is not None:
@@ -165,10 +156,10 @@ class Helios:
         return self.embeddings(prompt)
 
     @cached_property
-    def embeddings(self) -> embeddings.Embeddings:
+    def embeddings(self) -> remembered.Embeddings:
         """What `text` remembers; the encoder is loaded for what it does not know."""
         own = weakref.proxy(self)  # or it would keep its own components alive
-        return embeddings.remember(
+        return remembered.remember(
             self.sources["text_encoder"],
             lambda prompt: own.ready("text_encoder")(prompt),
             self.backend.array,
@@ -274,7 +265,7 @@ class Helios:
         finite = []
         for step in denoise(predict, model.array(start), lambda *a: model.array(draw(*a)), plan):
             finite.append((step, self.backend.all_finite(step.latent)))
-            self.backend.settle(step.latent, finite[-1][1])
+            self.backend.finish(step.latent, finite[-1][1])
             if step.index + 1 == step.total:
                 check_finite(finite)
                 step = step._replace(latent=self.backend.to_cpu(step.latent))
@@ -286,7 +277,9 @@ class Helios:
 
     def stream(self, latent) -> Iterator[np.ndarray]:
         """Like `decode`, in blocks of frames as they come."""
-        for block in self.backend.stream(self.ready("vae", *residency.pixels(self, latent)), self.denormalise(latent)):
+        for block in self.backend.decode_blocks(
+            self.ready("vae", *residency.pixels(self, latent)), self.denormalise(latent)
+        ):
             yield self.backend.to_pixels(block)
 
     def generate(self, prompt: str | PromptSchedule, **options) -> Iterator[SampleStep | ChunkDone]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
-from . import backends
-from .ul_decode import Decoded, Plan, check_latents, decode, evaluations, working_memory
-from .ul_files import ULFile, open_file
+from .devices import libraries
+from .ul import Decoded, Plan, ULFile, check_latents, decode, evaluations, open_file, working_memory
 
 ASSETS = Path(__file__).parent / "assets"
 SHIPPED = {"helios-tiny": ASSETS / "helios-tiny-ul.safetensors", "photos": ASSETS / "ul-photos.safetensors"}
@@ -31,7 +29,7 @@ class Unified:
     @classmethod
     def load(cls, path, *, backend: str = "auto", device=None) -> Unified:
         """A file, or the name of one that ships. ValueError for one that is missing, broken or untrained."""
-        name = backends.choose(backend)
+        name = libraries.choose(backend)
         place = SHIPPED.get(str(path), Path(path))
         if str(path) in SHIPPED and not place.is_file():
             raise ValueError(
@@ -46,11 +44,10 @@ class Unified:
 
     @cached_property
     def backend(self):
-        return backends.open_backend(self.backend_name)
+        return libraries.open_backend(self.backend_name)
 
     def _part(self, name: str):
-        load = import_module(f".backends.{self.backend_name}.ul_load", __package__).load_ul
-        return load(self.file, (name,), device=self.device or self.backend.find_device())
+        return self.backend.load_ul(self.file, (name,), device=self.device or self.backend.find_device())
 
     @cached_property
     def encoder(self):

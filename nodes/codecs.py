@@ -9,7 +9,7 @@ from . import sockets
 
 def codec(vae, width: int, height: int):
     """For pictures of about that size. ValueError for a VAE that is not of pictures."""
-    from ..helios_core.study.codec import open_codec
+    from ..helios_core.measure import open_codec
 
     if isinstance(vae, sockets.WanVAE):
         return open_codec(vae.helios, vae.ready(width, height))
@@ -21,7 +21,7 @@ def _comfy_codec(vae):
     import torch
 
     from ..helios_core.backends.torch.gradient import own_copy, pull
-    from ..helios_core.study.probe import Codec
+    from ..helios_core.measure import Codec
 
     model = getattr(vae, "first_stage_model", None)
     if model is None or getattr(vae, "latent_dim", 2) not in (2, 3) or getattr(vae, "output_channels", 3) != 3:

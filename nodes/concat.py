@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from ..helios_core import video
-from ..helios_core.boundary import FRAMES, POLICIES, Boundary
-from ..helios_core.chunks import Clip
-from ..helios_core.config import published_length
+from ..helios_core.join import FRAMES, POLICIES, Boundary, Clip, published_length, video
 from . import host, live, sockets, watch
 
 

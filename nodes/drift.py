@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..helios_core import drift
+from ..helios_core.history import drift
 from ..helios_core.noise import batch_noise
 from . import sockets, watch
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..helios_core import workflow, workflow_graph, workflow_loops, workflow_unroll
+from ..helios_core import workflow
+from ..helios_core.workflow import BLOCKED, loops
+from ..helios_core.workflow import unroll as workflow_unroll
 from . import host
 
 
@@ -11,8 +13,8 @@ def unroll(graph, end: str, count: int):
     if count == workflow_unroll.HAND_ON:
         return {"result": graph.get_node(end)["becomes"], "expand": {}}
     nodes = level(graph, end)
-    if workflow_loops.is_inside(nodes, end):
-        return (blocked(),) * len(workflow_loops.RESULTS)
+    if loops.is_inside(nodes, end):
+        return (blocked(),) * len(loops.RESULTS)
     grown, results = workflow_unroll.unroll(nodes, end, count, classes())
     blame_shown(graph)
     return {"result": results, "expand": grown}
@@ -20,7 +22,7 @@ def unroll(graph, end: str, count: int):
 
 def check_start(graph, start: str) -> None:
     """ValueError unless a loop's start has an end, and what that gives is used."""
-    workflow_loops.check_start(level(graph, start), start, outer=graph.get_parent_node_id(start) is None)
+    loops.check_start(level(graph, start), start, outer=graph.get_parent_node_id(start) is None)
 
 
 def level(graph, node: str) -> dict:
@@ -38,7 +40,7 @@ def classes() -> dict:
 def blocked():
     """An output that keeps the nodes wired to it from running, without an error."""
     execution = host.comfy("comfy_execution.graph")
-    return execution.ExecutionBlocker(None) if execution else workflow_graph.BLOCKED
+    return execution.ExecutionBlocker(None) if execution else BLOCKED
 
 
 def blame_shown(graph) -> None:

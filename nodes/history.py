@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from ..helios_core import saved
-from ..helios_core.history import parse_sizes
-from ..helios_core.starts import POSTERIORS
+from ..helios_core.history import POSTERIORS, parse_sizes, saved
 from . import host, sockets
 
 

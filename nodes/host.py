@@ -14,7 +14,7 @@ import time
 import uuid
 from pathlib import Path
 
-from ..helios_core import folders
+from ..helios_core.checkpoint import folders
 
 API = "comfy_api.v0_0_2"  # pinned: comfy_api.latest may change without warning
 FROM_MODEL = "from model"  # the choice of a part that the checkpoint itself holds
@@ -159,7 +159,7 @@ def input_folder() -> Path:
 
 def new_output(prefix: str, suffix: str) -> tuple[Path, str]:
     """A new file of the output folder, prefix_00001_suffix and so on, and its name in it; makes its folder."""
-    from ..helios_core.standins import free_name
+    from ..helios_core.workflow import free_name
 
     folder = output_folder()
     path = free_name(folder, prefix, suffix)
@@ -176,7 +176,7 @@ def made(path: Path) -> None:
 
 def find_saved(name: str) -> Path:
     """A saved run of the output folder, else of the input folder. ValueError names those that there are."""
-    from ..helios_core import saved
+    from ..helios_core.history import saved
 
     return saved.find(name, list(dict.fromkeys([output_folder(), input_folder()])))
 
@@ -191,19 +191,19 @@ class ClipVideo:
         self._clip, self._num_frames, self._video = clip, num_frames, None
 
     def _joined(self) -> Path:
-        from ..helios_core import chunks
+        from ..helios_core.join import join
 
         last = self._clip.segments[-1].path.stem
         path = self._clip.folder / f"joined_{last}_{self._num_frames or 'all'}.mp4"
         if not path.exists():
-            chunks.join(self._clip, path, num_frames=min(self._num_frames, self._clip.num_frames))
+            join(self._clip, path, num_frames=min(self._num_frames, self._clip.num_frames))
         return path
 
     def __getattr__(self, name: str):
         if name.startswith("_"):
             raise AttributeError(name)
         if self._video is None:
-            from ..helios_core.standins import VideoFile
+            from ..helios_core.workflow import VideoFile
 
             api = comfy(API)
             self._video = (api.InputImpl.VideoFromFile if api else VideoFile)(str(self._joined()))

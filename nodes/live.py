@@ -57,7 +57,7 @@ def previewer(helios):
     ComfyUI's own previewers are given the frames side by side. One that another pack put in their place, to animate
     them, is given them one after another. The published VAE's colours are ComfyUI's own; others are fitted.
     """
-    from ..helios_core import preview
+    from ..helios_core.decode import preview
 
     if not pictures():
         return None

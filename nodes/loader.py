@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ..helios_core import load
-from ..helios_core.backends import BACKENDS
-from ..helios_core.memory import OFFLOAD, TILING, VAE_DTYPES
-from ..helios_core.precision import WEIGHT_DTYPES
+from ..helios_core.checkpoint import WEIGHT_DTYPES
+from ..helios_core.devices import BACKENDS, OFFLOAD, TILING, VAE_DTYPES
 from . import host, managed, sockets
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..helios_core import workflow_loops as loops
+from ..helios_core.workflow import loops
 from . import expansion, sockets
 
 UNREAD = {"lazy": True, "rawLink": True}  # the wire itself, not what it brings: that is for the copies of the body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..helios_core.lora import COMPANION, MODES
+from ..helios_core.with_loras import with_loras
 from . import host, sockets
 
 
@@ -51,7 +52,7 @@ class HeliosLora:
         partial = host.lora_path(companion) if companion != "none" else None
         if not files and partial is None:
             return model, "no LoRA"
-        changed = model.with_loras(files, mode=mode, companion=partial)
+        changed = with_loras(model, files, mode=mode, companion=partial)
         return changed, changed.report
 
 

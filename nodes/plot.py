@@ -34,7 +34,7 @@ class HeliosLatentPlot:
         import numpy as np
         import torch
 
-        from ..helios_core.study.latents import picture
+        from ..helios_core.measure import picture
 
         wired = {p: v for p, v in zip(PLACES, (latent, latent_2, latent_3, latent_4)) if v is not None}
         levels = {

@@ -45,7 +45,7 @@ class HeliosLatentRobustness:
         }
 
     def probe(self, vae, images, frames=MAPS[0], probes=8, weight=0.1, pieces=4, tile=16, seed=0):
-        from ..helios_core.study import probe, probe_report
+        from ..helios_core.measure import probe, probe_report
         from .codecs import codec
 
         settings = probe.Settings(probes, weight, seed, tile, pieces, as_video=frames == MAPS[0])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ..helios_core.config import parse_steps
-from ..helios_core.sampler import plan_chunk
-from ..helios_core.variants import GUIDANCE, SHIFT_TOKENS, SOLVERS
+from ..helios_core.config import GUIDANCE, SHIFT_TOKENS, SOLVERS
+from ..helios_core.steps import parse_steps, plan_chunk
 from . import live, memo, sockets
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..helios_core.latents import denormalise
-from ..helios_core.residency import pixels
+from ..helios_core.decode import denormalise
+from ..helios_core.devices import pixels
 
 MODEL = "HELIOS_MODEL"
 TEXT_ENCODER = "HELIOS_TEXT_ENCODER"
@@ -149,7 +149,7 @@ def encoder(vae):
 
 def image_blocks(images, size: int = 16):
     """IMAGE [f h w c], values 0 to 1 -> blocks of uint8 frames [<= size, h, w, 3]."""
-    from ..helios_core.video import to_uint8
+    from ..helios_core.join import to_uint8
 
     if images.ndim != 4 or images.shape[3] < 3 or not len(images):
         raise ValueError(f"images: wanted IMAGE [frames, height, width, 3], got {list(images.shape)}")
@@ -172,7 +172,7 @@ class WanVAE:
         """Raw latents [b 16 t h w] -> frames [b f 8h 8w 3], 0 to 1, float32 on the CPU."""
         import torch
 
-        blocks = self.helios.backend.stream(self.ready(*pixels(self.helios, samples_in)), samples_in)
+        blocks = self.helios.backend.decode_blocks(self.ready(*pixels(self.helios, samples_in)), samples_in)
         return torch.cat([self._images(block) for block in blocks], dim=1)
 
     def decode_tiled(self, samples_in, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
@@ -181,12 +181,12 @@ class WanVAE:
         scale, backend = self.spacial_compression_decode(), self.helios.backend
         vae = self.ready(tile[1] * scale, tile[0] * scale)
         with backend.inference():
-            return self._images(vae.decode_tiled(backend.own(vae, samples_in), tile=tile, overlap=overlap))
+            return self._images(vae.decode_tiled(backend.to_device(vae, samples_in), tile=tile, overlap=overlap))
 
     def frames(self, samples_in):
         """Raw latents [1 16 t h w] -> blocks of frames uint8 [f 8h 8w 3], as they are decoded."""
         backend = self.helios.backend
-        for block in backend.stream(self.ready(*pixels(self.helios, samples_in)), samples_in):
+        for block in backend.decode_blocks(self.ready(*pixels(self.helios, samples_in)), samples_in):
             yield backend.to_pixels(block)
 
     def encode(self, pixels):
@@ -205,7 +205,7 @@ class WanVAE:
         backend = self.helios.backend
         with backend.inference():
             vae = self.ready(frames.shape[-1], frames.shape[-2])
-            mean, _ = vae.encode(backend.own(vae, frames.float() * 2 - 1))
+            mean, _ = vae.encode(backend.to_device(vae, frames.float() * 2 - 1))
             return tensor(backend.to_cpu(mean))
 
     def ready(self, width: int, height: int):

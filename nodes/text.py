@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..helios_core.prompts import PromptSchedule
+from ..helios_core.text import PromptSchedule
 from . import host, sockets
 
 

@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 
-from ..helios_core.backends import BACKENDS
+from ..helios_core.devices import BACKENDS
 from . import host, live, managed, sockets
 
 DECODER = "UL_DECODER"
@@ -134,7 +134,7 @@ class ULDecoder:
 
     @classmethod
     def INPUT_TYPES(cls):
-        from ..helios_core.ul_decode import MAX_STEPS
+        from ..helios_core.ul import MAX_STEPS
 
         clip = {"default": core().CLIP, "min": 0, "max": 4096, "advanced": True, "tooltip": CLIP_TIP}
         return {

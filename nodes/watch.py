@@ -5,7 +5,7 @@ Events go to the browser that queued the prompt; without ComfyUI, or where none 
 
 from __future__ import annotations
 
-from ..helios_core import video
+from ..helios_core.join import video
 from . import host
 
 WIDTH = 160  # pixels of a picture of the filmstrip, along the longer side

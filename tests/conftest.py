@@ -7,10 +7,10 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
-from helios_video.helios_core.config import ModelConfig, SamplingDefaults, TransformerConfig, VAEConfig
+from helios_video.helios_core.config.model import ModelConfig, SamplingDefaults, TransformerConfig, VAEConfig
 
 TEXT_DIM = 24
-pytest.register_assert_rewrite("reference", "starting")
+pytest.register_assert_rewrite("support.reference", "support.starting")
 
 
 class FakeVAE:
@@ -51,7 +51,7 @@ def arrays():
     """What of the torch backend needs no weights."""
     from helios_video.helios_core.backends.torch import load
 
-    return {name: getattr(load, name) for name in ("array", "to_cpu", "own", "fit", "encode", "all_finite")}
+    return {name: getattr(load, name) for name in ("array", "to_cpu", "to_device", "fit", "encode", "all_finite")}
 
 
 class FakeHelios:
@@ -63,7 +63,9 @@ class FakeHelios:
         self.config = ModelConfig(transformer=transformer, vae=vae, defaults=SamplingDefaults(width=64, height=128))
         self.vae, self.interrupt, self.calls = FakeVAE(), None, []
         self.backend_name, self.offload = "torch", "auto"
-        self.backend = SimpleNamespace(stream=lambda vae, z: vae.stream(z), to_pixels=to_pixels, inference=nullcontext)
+        self.backend = SimpleNamespace(
+            decode_blocks=lambda vae, z: vae.stream(z), to_pixels=to_pixels, inference=nullcontext
+        )
         self.backend.__dict__.update(arrays())
 
     def needs(self):
@@ -93,7 +95,7 @@ class FakeHelios:
     def sample(self, history, positive, **options):
         import torch
         from helios_video.helios_core.noise import Noise
-        from helios_video.helios_core.sampler import plan_chunk
+        from helios_video.helios_core.steps.denoise import plan_chunk
 
         self.calls.append({"history": history, "positive": positive, **options})
         b, c, h, w = history.shape

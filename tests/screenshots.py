@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 import helios_video as pack
-from frontend import ANSWERS, EXTENSIONS, opened, static_folders
 from PIL import Image
+from support.frontend import ANSWERS, EXTENSIONS, opened, static_folders
 
 FLOWS = Path(pack.__file__).parent / "workflows"
 DOCS = Path(pack.__file__).parent / "web" / "docs"

@@ -70,11 +70,9 @@ def test_imports_are_light(module, tmp_path):
 
 
 def test_the_command_line_and_the_core_modules_import_light(tmp_path):
-    core = ["cli", "chunks", "config", "folders", "guidance", "history", "noise", "pyramid", "rope", "sampler"]
-    core += ["schedule", "text", "video", "weights", "workflow", "pipeline", "memory", "precision", "residency"]
-    core += ["backends", "backends.mlx", "backends.torch", "embeddings", "generate", "prompts", "saved", "starts"]
-    core += ["logsnr", "ul_config", "ul_decode", "ul_files", "unified"]
-    core += ["resample", "variance", "study.latents"]
+    core = ["cli", "generate", "noise", "pipeline", "resample", "unified", "with_loras", "backends", "backends.rope"]
+    core += ["checkpoint", "config", "convert", "decode", "devices", "history", "join", "lora", "measure", "pyramid"]
+    core += ["steps", "text", "ul", "workflow"]
     python(LIGHT, *(f"helios_video.helios_core.{name}" for name in core), cwd=tmp_path)
 
 

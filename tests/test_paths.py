@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import helios_video as pack
 import pytest
-from helios_video.helios_core.workflow_format import inputs_of
+from helios_video.helios_core.workflow.format import inputs_of
 
 NODES = pack.NODE_CLASS_MAPPINGS
 TEXTS = {  # strings that name no file

@@ -13,8 +13,8 @@ import pytest
 import torch
 from helios_video.helios_core import load, pyramid
 from helios_video.helios_core.backends.torch.load import DTYPES
-from helios_video.helios_core.sampler import SampleStep
-from reference import HEIGHT, PROMPT, SEED, VARIANTS, WIDTH, build, compare, error, run_oracle, run_ours
+from helios_video.helios_core.steps.denoise import SampleStep
+from support.reference import HEIGHT, PROMPT, SEED, VARIANTS, WIDTH, build, compare, error, run_oracle, run_ours
 
 # diffusers gives numpy torch scalars
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")

@@ -10,13 +10,13 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from helios_video.helios_core import video
 from helios_video.helios_core.cli import main
-from helios_video.helios_core.training import shapes
+from helios_video.helios_core.drawn import scenes
+from helios_video.helios_core.join import video
 from PIL import Image
 
 FOLDER = Path(__file__).parents[1] / "workflows"
-START = shapes.scene("yellow", "circle", "down", "striped", starts=((30, 16),), radius=11)
+START = scenes.scene("yellow", "circle", "down", "striped", starts=((30, 16),), radius=11)
 STARTED = ("image_to_video", "video_to_video")
 VIDEOS = ("text_to_video", "composed_chunk", "prompt_schedule", "continue_video", "long_video")
 VIDEOS += (*STARTED, "unified_latents")
@@ -29,7 +29,7 @@ SIDE = 256
 
 def draw_inputs(folder: Path) -> None:
     """What Load Image and Load Video of the workflows name."""
-    frames = shapes.draw(START, 40)
+    frames = scenes.draw(START, 40)
     Image.fromarray(frames[0]).save(folder / "example.png")
     video.write_video(folder / "example.mp4", frames, fps=24)
 

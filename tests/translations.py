@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 import helios_video as pack
-from helios_video.helios_core.workflow_format import inputs_of
+from helios_video.helios_core.workflow.format import inputs_of
 
 FOLDER = Path(pack.__file__).parent / "locales"
 LANGUAGES = ("en", "zh", "ja")

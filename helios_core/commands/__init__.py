@@ -1,6 +1,6 @@
 """What the `helios` command does, one module per subcommand."""
 
-from ..backends import choose
+from ..devices import choose
 
 
 def set_threads(count: int | None, backend: str = "torch") -> None:

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from ..join import check_writable, read_metadata
 from ..noise import Noise
-from ..video import check_writable, read_metadata
-from .generate import announce, check, open_model, render
+from .render import announce, check, open_model, render
 
 COLUMNS = ("prompt", "negative", "seed", "frames", "output", "image")
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import load
-from ..config import parse_steps
-from ..drift import parse_policy
+from ..history import parse_policy
+from ..steps import parse_steps
 from . import set_threads
 
 NUMBERS = {"cfg": float, "zero_steps": int}
@@ -37,7 +37,7 @@ def parse_setting(text: str, stages: int) -> dict:
 
 def bench(args: argparse.Namespace) -> int:
     """Renders, prints a table, writes the report. ValueError for settings that cannot be, before any rendering."""
-    from ..study import bench as study
+    from ..drawn import bench as study
 
     if min(args.prompts, args.seeds, args.chunks, args.batch) < 1:
         raise ValueError("--prompts, --seeds, --chunks and --batch must be at least 1")
@@ -66,7 +66,7 @@ def bench(args: argparse.Namespace) -> int:
 
 def show(name: str, summary: dict) -> None:
     """First, fourth and last chunk of a setting, in percent."""
-    from ..study.bench import ATTRIBUTES
+    from ..drawn.bench import ATTRIBUTES
 
     chunks = len(summary["colour"])
     print(f"{name}: merit {100 * summary['merit']:.1f} %, {summary['frames per second']:.1f} frames per second")

@@ -6,11 +6,9 @@ import argparse
 
 from tqdm import tqdm
 
+from ..checkpoint import KINDS, PARTS, TINY, find_checkpoint, find_file
 from ..convert import FORMATS, convert
-from ..folders import TINY, find_checkpoint, find_file
 from ..pipeline import TINY as BUILT_IN
-from ..precision import KINDS
-from ..sources import PARTS
 
 FORMAT_HELP = (
     "folder: the published layout; single: one file; comfy: a folder of ComfyUI's diffusion_models, vae and "

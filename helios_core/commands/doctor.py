@@ -7,11 +7,9 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .. import folders, memory
-from ..backends import INSTALL
-from ..checkpoint import Checkpoint, held_parts, open_checkpoint
+from ..checkpoint import PARTS, Checkpoint, folders, held_parts, open_checkpoint, open_part
 from ..config import read_folder
-from ..sources import PARTS, open_part
+from ..devices import INSTALL, needs
 
 LIBRARIES = ("transformers", "tokenizers", "safetensors", "einops", "numpy", "av", "ftfy")
 GIB = 2**30
@@ -118,9 +116,9 @@ def _needs(found: Checkpoint) -> str:
     """Memory, by where it runs, for the checkpoint's own size and number format."""
     d = found.config.defaults
     cpu, gpu = (
-        memory.estimate(found.sources, found.config, width=d.width, height=d.height, device=device)
+        needs.estimate(found.sources, found.config, width=d.width, height=d.height, device=device)
         for device in ("cpu", "cuda")
     )
-    modes = ", ".join(f"{memory.size(gpu.device(mode))} with offload {mode}" for mode in memory.OFFLOAD[1:])
-    cpu, host = memory.size(cpu.host("none")), memory.size(gpu.host("blocks"))
+    modes = ", ".join(f"{needs.size(gpu.device(mode))} with offload {mode}" for mode in needs.OFFLOAD[1:])
+    cpu, host = needs.size(cpu.host("none")), needs.size(gpu.host("blocks"))
     return f"needs {cpu} on the CPU; on a GPU {modes} ({host} of host memory)"

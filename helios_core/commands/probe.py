@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import folders, load
-from ..backends import BACKENDS
+from .. import load
+from ..checkpoint import folders
+from ..devices import BACKENDS
 from . import set_threads
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -51,7 +52,7 @@ def read_clip(file: Path) -> np.ndarray:
     """uint8 [f h w 3] of a video's beginning, or of one picture. ValueError if it cannot be read."""
     from PIL import Image
 
-    from ..video import read_frames
+    from ..join import read_frames
 
     if file.suffix.lower() in VIDEOS:
         return read_frames(file, count=MOST_FRAMES)
@@ -66,8 +67,7 @@ def probe(args: argparse.Namespace) -> int:
     """Measures, prints the table, writes the report. ValueError for bad options or files, before any work."""
     from tqdm import tqdm
 
-    from ..study import probe, probe_report
-    from ..study.codec import open_codec
+    from ..measure import open_codec, probe, probe_report
 
     settings = probe.Settings(args.probes, args.weight, args.seed, args.tile, args.pieces)
     files = find_files(args.pictures)
@@ -88,7 +88,7 @@ def probe(args: argparse.Namespace) -> int:
 
 def write(folder: Path, found, name: str) -> None:
     """probe.txt, probe.csv, probe.png and heat_map.png."""
-    from ..study import probe_report
+    from ..measure import probe_report
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "probe.txt").write_text(probe_report.table(found, name) + "\n", encoding="utf-8")

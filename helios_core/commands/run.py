@@ -8,7 +8,7 @@ from importlib import import_module
 from tqdm import tqdm
 
 from .. import workflow
-from ..backends import INSTALL, installed
+from ..devices import INSTALL, installed
 from . import set_threads
 
 

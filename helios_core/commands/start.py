@@ -6,9 +6,8 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .. import saved, video
-from ..history import History, parse_sizes
-from ..starts import SIGMA, check_sigma
+from ..history import SIGMA, History, check_sigma, parse_sizes, saved
+from ..join import video
 
 SIZES = parse_sizes("16,2,1")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
-from .. import folders, load
+from .. import load
+from ..checkpoint import folders
 from . import set_threads
 
 WHAT_HELP = (
@@ -41,9 +41,7 @@ def study(args: argparse.Namespace) -> int:
     page = Path(args.page) if args.page else folder / f"{args.what}.md"
     if page.suffix != ".md":
         raise ValueError(f"--page {page}: wanted a file whose name ends in .md")
-    run = study_policies
-    if args.what != "policies":
-        run = import_module(f".study_{args.what}", __package__).study
+    run = {"policies": study_policies, "ul": study_ul, "ve": study_ve}[args.what]
     run(args, folder, page, rerun(args))
     print(page)
     return 0
@@ -51,8 +49,8 @@ def study(args: argparse.Namespace) -> int:
 
 def study_policies(args: argparse.Namespace, folder: Path, page: Path, command: str) -> None:
     """The parts that are asked for, and what follows."""
-    from ..study import policies
     from ..study.experiment import QUICK, Sizes
+    from ..study.policies import study as policies
 
     asked = {name: getattr(args, name) for name in ("prompts", "seeds", "chunks") if getattr(args, name) is not None}
     sizes = replace(QUICK if args.quick else Sizes(), **asked)
@@ -64,6 +62,35 @@ def study_policies(args: argparse.Namespace, folder: Path, page: Path, command: 
     for part in parts:
         found = report["parts"][part.name]
         print(f"{part.name}: earning: {', '.join(found['earning']) or 'nothing'}; default: {found['result']}")
+
+
+def study_ul(args: argparse.Namespace, folder: Path, page: Path, command: str) -> None:
+    """Trains, measures and writes the page. ValueError for what cannot be, before any work."""
+    from ..study.ul import study as ul
+    from ..training.photos import find_photos
+
+    files = find_photos(Path(args.data) if args.data else None)
+    steps = args.steps or (4 if args.quick else ul.Sizes.steps)
+    sizes = ul.Sizes(steps, args.seeds or (1 if args.quick else ul.Sizes.seeds))
+    tell = lambda text: print(text, flush=True)  # noqa: E731
+    ul.study(files, folder, sizes, page=page, command=command, workers=args.threads or 2, tell=tell)
+
+
+def study_ve(args: argparse.Namespace, folder: Path, page: Path, command: str) -> None:
+    """Trains what is not trained yet, and writes the page and the figures."""
+    from ..study.ve import experiment, patches
+    from ..training.photos import find_photos
+
+    sizes = experiment.QUICK if args.quick else experiment.Sizes()
+    if args.steps:
+        sizes = replace(sizes, steps=args.steps, flow_steps=args.steps)
+    if args.seeds:
+        sizes = replace(sizes, seeds=args.seeds)
+    set_threads(args.threads)
+    train, test = patches.cut(find_photos(Path(args.data) if args.data else None), sizes.patches)
+    folder.mkdir(parents=True, exist_ok=True)
+    for line in experiment.run(train, test, folder, sizes, page=page, command=command):
+        print(line, flush=True)
 
 
 def choose(parts, names: list[str] | None):

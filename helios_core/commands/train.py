@@ -37,8 +37,8 @@ def train(argv: list[str]) -> int:
     """Runs every part that is not finished yet. ValueError for settings that cannot be, before any training."""
     args = parser().parse_args(argv)
     settings = Settings.begin(args)
-    from ..training import tiny_run
+    from ..training.tiny import run
 
-    tiny_run.run(settings, args.folder, args.output, device=args.device, compiled=args.compile)
+    run.run(settings, args.folder, args.output, device=args.device, compiled=args.compile)
     print(args.output)
     return 0

@@ -68,10 +68,10 @@ def train(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     settings = Settings.begin(args, f"stage{args.stage}-config.json")
     output = args.output or Path(f"ul-{'codec' if args.stage == 1 else 'base'}.safetensors")
-    from ..training import ul_run
+    from ..training.ul import run
 
     given = {"codec": args.codec, "device": args.device}
-    figures = ul_run.run(settings, args.stage, args.data, args.folder, output, **given)
+    figures = run.run(settings, args.stage, args.data, args.folder, output, **given)
     for name, value in figures.items():
         print(f"{name} {value:.4f}")
     print(output)

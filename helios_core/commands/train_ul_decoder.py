@@ -61,10 +61,10 @@ def train(argv: list[str]) -> int:
     """Runs every part that is not finished yet. ValueError for settings that cannot be, before any training."""
     args = parser().parse_args(argv)
     settings = Settings.begin(args, "decoder-config.json")
-    from ..training import ul_decoder_run
+    from ..training.ul import decoder_run
 
-    rows = ul_decoder_run.run(settings, args.folder, args.output, device=args.device)
+    rows = decoder_run.run(settings, args.folder, args.output, device=args.device)
     if rows:
-        print(ul_decoder_run.table(rows), end="")
+        print(decoder_run.table(rows), end="")
         print(args.output)
     return 0

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import folders
+from ..checkpoint import folders
 from .settings import DATA_HELP, FromFile
 
 
@@ -85,9 +85,9 @@ def train(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     vae = find_vae(args.vae)
     settings = Settings.begin(args)
-    from ..training import ve_run
+    from ..training.ve import run
 
-    found = ve_run.run(settings, vae, args.data, args.folder, args.output, device=args.device)
+    found = run.run(settings, vae, args.data, args.folder, args.output, device=args.device)
     for name in found.get("before", ()):
         print(f"{name:24}{found['before'][name]:>10.3f} -> {found['after'][name]:.3f}")
     if found:

@@ -1,1 +1,1 @@
-"""What measures: pictures and videos read by classical means, no learned judge."""
+"""Questions asked with trained models and answered on a page: experiments, paired comparisons, the page."""

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ..training import shapes
-from .bench import held_out_scenes
+from ..drawn.bench import held_out_scenes
+from ..drawn.scenes import Scene, random_scene
 from .paired import Figure, conclude
 
 VERSION = 1  # of the measures: files of another are measured again
@@ -181,7 +181,7 @@ def results(parts, found: dict) -> dict:
     }
 
 
-def draw_scenes(count: int, seed: int) -> list[shapes.Scene]:
+def draw_scenes(count: int, seed: int) -> list[Scene]:
     """Scenes to draw rather than to render: any, by seed."""
     rng = np.random.default_rng((seed, 31))
-    return [shapes.random_scene(rng) for _ in range(count)]
+    return [random_scene(rng) for _ in range(count)]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .drawn import Drawn
+import numpy as np
+import torch
+
+from ..drawn import scenes
+from .crops import Crops, to_frames
 from .photos import TrainingCrops
-from .ul_data import Crops
+from .tiny import vae
 
 
 def open_data(data: Path, *, size: int, frames: int = 1) -> Crops | Drawn:
@@ -18,3 +22,21 @@ def open_data(data: Path, *, size: int, frames: int = 1) -> Crops | Drawn:
     if frames > 1:
         raise ValueError(f"--data photos are still pictures; wanted --frames 1, not {frames}")
     return TrainingCrops(size)
+
+
+class Drawn:
+    """uint8 [t h w 3] squares of `size` pixels and `frames` frames. ValueError for more pixels than drawings have."""
+
+    def __init__(self, *, size: int, frames: int = 1):
+        if size > scenes.SIZE:
+            raise ValueError(f"--size {size}: drawn videos have {scenes.SIZE} pixels to a side")
+        self.size, self.frames = size, frames
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """One crop of one scene."""
+        y, x = rng.integers(0, scenes.SIZE - self.size + 1, 2)
+        return vae.sample_clip(rng, self.frames)[:, y : y + self.size, x : x + self.size]
+
+    def batch(self, rng: np.random.Generator, count: int) -> torch.Tensor:
+        """float32 [b 3 t h w] in [-1, 1]."""
+        return to_frames(np.stack([self.draw(rng) for _ in range(count)]))

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from ..ul import describe
 
 
 def save(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> Path:
@@ -27,3 +30,9 @@ def shards(folder: Path, name: str, count: int, make: Callable[[int], dict]) -> 
             save(make(index), file)
             print(f"{name} {index + 1} of {count}", flush=True)
         yield load_file(file)
+
+
+def save_ul(model, file: Path, *, steps: int, dtype: torch.dtype = torch.float32) -> Path:
+    """All parts of a Unified Latents model, cast to `dtype`, for inference. steps: that it was trained for."""
+    tensors = {name: value.to(dtype) for name, value in model.state_dict().items()}
+    return save(tensors, file, describe(model.config, steps))

@@ -17,7 +17,7 @@ from torch import distributed, nn
 from torch.optim import swa_utils
 from tqdm import tqdm
 
-from ..study.plots import line_plot
+from ..measure import line_plot
 
 
 @dataclass(frozen=True)

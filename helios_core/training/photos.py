@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .ul_data import IMAGES, Crops, read_pixels, to_frames
+from .crops import IMAGES, Crops, read_pixels, to_frames
 
 BROUGHT = {  # package -> its folder of pictures, and the photographs there
     "skimage": ("data", ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "retina", "motorcycle_left")),

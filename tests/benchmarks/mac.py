@@ -24,14 +24,14 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 from helios_video.helios_core import load
-from helios_video.helios_core.backends.mlx.fill import quantise_model
 from helios_video.helios_core.backends.mlx.load import find_device, prepare
 from helios_video.helios_core.backends.mlx.transformer import HeliosTransformer
 from helios_video.helios_core.backends.mlx.vae import WanVAE
-from helios_video.helios_core.config import ModelConfig, TransformerConfig, VAEConfig
-from helios_video.helios_core.folders import find_checkpoint
+from helios_video.helios_core.backends.mlx.weights import quantise_model
+from helios_video.helios_core.checkpoint.folders import find_checkpoint
+from helios_video.helios_core.checkpoint.precision import KINDS, WEIGHT_DTYPES, is_float32
+from helios_video.helios_core.config.model import ModelConfig, TransformerConfig, VAEConfig
 from helios_video.helios_core.pipeline import Helios
-from helios_video.helios_core.precision import KINDS, WEIGHT_DTYPES, is_float32
 from mlx.utils import tree_map_with_path
 
 PROMPT = "a red circle moves to the right on a blue background"

@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 import torch
-from helios_video.helios_core import chunks, load
+from helios_video.helios_core import load
 from helios_video.helios_core.generate import ChunkDone
+from helios_video.helios_core.join.clip import Clip, join
 from timing import resident
 
 
@@ -25,7 +26,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     helios, held = load(args.model), []
     with tempfile.TemporaryDirectory() as folder:
-        clip, start = chunks.Clip.new(folder, 24), time.perf_counter()
+        clip, start = Clip.new(folder, 24), time.perf_counter()
         frames = args.chunks * helios.config.frames_per_chunk
         for done in helios.generate("a red circle moving left on a plain background", frames=frames, seed=0):
             if not isinstance(done, ChunkDone):
@@ -33,7 +34,7 @@ def main() -> None:
             clip = clip.append(done.frames)
             held.append(resident("VmRSS"))
             print(f"chunk {len(held)}: {time.perf_counter() - start:.1f} s, {held[-1]:.0f} MiB", flush=True)
-        size = chunks.join(clip, Path(folder) / "minute.mp4").stat().st_size
+        size = join(clip, Path(folder) / "minute.mp4").stat().st_size
     third = held[min(2, len(held) - 1)]
     print(f"{time.perf_counter() - start:.0f} s for {33 * args.chunks} frames, {size / 1e6:.1f} MB")
     print(f"memory after the third chunk {third:.0f} MiB, most since {max(held[2:] or held):.0f} MiB")

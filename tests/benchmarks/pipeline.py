@@ -56,7 +56,7 @@ def open_diffusers(folder: Path, height: int, width: int):
         HeliosPyramidPipeline,
         HeliosTransformer3DModel,
     )
-    from helios_video.helios_core.pyramid import block_noise
+    from helios_video.helios_core.pyramid.levels import block_noise
     from transformers import UMT5EncoderModel
 
     parts = {

@@ -28,8 +28,8 @@ DTYPES = {"fp8_e4m3fn": 0.026, "int8": 0.0065, "int4": 0.084}  # of a product, b
 def build(size: str, *, dtype=torch.float32, seed: int = 0):
     """A fused model with Gaussian weights and a function that runs one forward of any such model."""
     from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
-    from helios_video.helios_core.config import TransformerConfig
-    from helios_video.helios_core.history import History
+    from helios_video.helios_core.config.model import TransformerConfig
+    from helios_video.helios_core.history.window import History
 
     torch.manual_seed(seed)
     config = TransformerConfig(**SIZES[size][0])
@@ -46,7 +46,7 @@ def build(size: str, *, dtype=torch.float32, seed: int = 0):
 
 def in_dtype(model, dtype: torch.dtype):
     """A copy whose weights are `dtype`, but for the float32 islands."""
-    from helios_video.helios_core.precision import is_float32
+    from helios_video.helios_core.checkpoint.precision import is_float32
 
     model = copy.deepcopy(model)
     for name, p in model.named_parameters():
@@ -61,7 +61,7 @@ def error(found, wanted) -> float:
 def weight_error(model, dtype: str) -> float:
     """Relative error of the stored weights, all layers together."""
     from helios_video.helios_core.backends.torch.quant import dequantise, quantise
-    from helios_video.helios_core.precision import is_quantised
+    from helios_video.helios_core.checkpoint.precision import is_quantised
 
     wrong = total = 0.0
     for name, p in model.named_parameters():

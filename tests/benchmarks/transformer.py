@@ -25,8 +25,8 @@ def build(size: str, dtype: torch.dtype, which: str = "both") -> tuple:
     """(our forward or None, theirs or None): the same weights and inputs; what is cached per chunk is not timed."""
     from diffusers import HeliosTransformer3DModel
     from helios_video.helios_core.backends.torch.transformer import FLOAT32, HeliosTransformer
-    from helios_video.helios_core.config import TransformerConfig
-    from helios_video.helios_core.history import History
+    from helios_video.helios_core.config.model import TransformerConfig
+    from helios_video.helios_core.history.window import History
 
     torch.manual_seed(0)
     config, full, current = SIZES[size]

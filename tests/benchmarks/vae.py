@@ -21,7 +21,7 @@ SIZES = [(12, 9, 8, 8), (32, 9, 12, 20), (96, 9, 12, 20)]  # base_dim, then the 
 
 def build_ours(base_dim: int, dtype: torch.dtype):
     from helios_video.helios_core.backends.torch.vae import WanVAE
-    from helios_video.helios_core.config import VAEConfig
+    from helios_video.helios_core.config.model import VAEConfig
 
     return WanVAE(VAEConfig(base_dim=base_dim)).eval().to(dtype)
 

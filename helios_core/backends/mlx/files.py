@@ -8,8 +8,7 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
-from ...numbers import E4M3, mapped
-from ...sources import Stored
+from ...checkpoint import E4M3, Stored, mapped
 
 FLOATS = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
 READ = (*FLOATS, "F64", "F8_E4M3", "F8_E5M2", "I8", "U8")

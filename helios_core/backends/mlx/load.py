@@ -13,15 +13,12 @@ import mlx.core as mx
 import numpy as np
 from einops import rearrange
 
-from ... import memory
+from ...checkpoint import KINDS, Source
 from ...config import ModelConfig, TransformerConfig, VAEConfig
-from ...memory import host_free
-from ...precision import KINDS
-from ...sources import Source
+from ...devices import host_free, needs
 from .arrays import to_array
 from .files import FLOATS
 from .files import check_finite as check_finite
-from .fill import fill, fill_transformer, published_shapes
 from .images import encode as encode
 from .images import fit as fit
 from .quant import check_kind as check_kind
@@ -30,6 +27,7 @@ from .quant import quantised_bytes as quantised_bytes
 from .text import load_text_encoder as load_text_encoder
 from .transformer import HeliosTransformer
 from .vae import WanVAE
+from .weights import load_transformer_weights, load_weights, published_shapes
 
 NETWORKS = {TransformerConfig: HeliosTransformer, VAEConfig: WanVAE}
 CPU = mx.Device(mx.cpu)
@@ -52,7 +50,7 @@ def to_cpu(x: mx.array) -> mx.array:
     return x
 
 
-def settle(*arrays: mx.array) -> None:
+def finish(*arrays: mx.array) -> None:
     """Computes what was only described so far: one step's graph."""
     mx.eval(*arrays)
 
@@ -62,14 +60,14 @@ def all_finite(x: mx.array) -> mx.array:
     return mx.isfinite(x).all()
 
 
-def own(vae: WanVAE, x) -> mx.array:
+def to_device(vae: WanVAE, x) -> mx.array:
     """numpy, torch or MLX -> as the VAE takes it."""
     return to_array(x).astype(vae.dtype)
 
 
-def stream(vae: WanVAE, z):
+def decode_blocks(vae: WanVAE, z):
     """Blocks of frames [b c t h w] in [-1, 1] of raw latents; in tiles, and then all at once, as `vae.tiling` says."""
-    z = own(vae, z)
+    z = to_device(vae, z)
     tile = find_tile(vae, z.shape)
     for block in vae.stream(z) if tile is None else [vae.decode_tiled(z, tile)]:
         mx.eval(block)
@@ -80,7 +78,7 @@ def find_tile(vae: WanVAE, shape: tuple[int, ...]) -> int | None:
     """Latents per side of the tiles to decode in, or None; auto: tiles where the whole frame does not fit."""
     device = find_device()
     free = free_memory(device)
-    return memory.find_tile(vae.config, vae.tiling, shape, vae.dtype.size, kind(device), free)
+    return needs.find_tile(vae.config, vae.tiling, shape, vae.dtype.size, kind(device), free)
 
 
 def to_pixels(frames: mx.array) -> np.ndarray:
@@ -113,7 +111,7 @@ def _metal_limit() -> int:
     return info()["max_recommended_working_set_size"]
 
 
-def give_back() -> None:
+def empty_cache() -> None:
     """Memory of components that nobody refers to any more goes back to the system."""
     gc.collect()
     mx.clear_cache()
@@ -133,7 +131,7 @@ def load_transformer(
     if streamed:
         raise ValueError("offload blocks: MLX has no other memory to stream from; choose none or sequential")
     chosen = choose_dtype(source.tensors, "proj_out.weight", "auto" if dtype in KINDS else dtype)
-    model = fill_transformer(HeliosTransformer(config.transformer), source, dtype=chosen, weight_dtype=dtype)
+    model = load_transformer_weights(HeliosTransformer(config.transformer), source, dtype=chosen, weight_dtype=dtype)
     if kind(device) == "metal":  # keeps weights from being paged out between steps
         mx.set_wired_limit(_metal_limit())
     return prepare(model, device)
@@ -147,7 +145,7 @@ def prepare(model: HeliosTransformer, device) -> HeliosTransformer:
 def load_vae(source: Source, config: ModelConfig, *, dtype: str = "fp32", tiling: str = "auto", device=None) -> WanVAE:
     """The VAE; float32 unless asked otherwise, as the reference runs it. tiling: auto, on or off; see `stream`."""
     chosen = choose_dtype(source.tensors, "decoder.conv_in.weight", dtype)
-    vae = fill(WanVAE(config.vae), source, lambda _: chosen)
+    vae = load_weights(WanVAE(config.vae), source, lambda _: chosen)
     vae.tiling = tiling
     return vae
 

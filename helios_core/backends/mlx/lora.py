@@ -13,14 +13,12 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ... import lora_changes
-from ...lora_changes import Changes
+from ...lora import Changes, arrange, gain_mode, locate, refuse_quantised, stacked
 from .arrays import to_array
 from .files import channels_last
-from .fill import place, submodule
 from .load import array
-from .load import shapes as shapes
 from .transformer import HeliosTransformer, PatchEmbed
+from .weights import place, submodule
 
 
 class LoraLinear(nn.Module):
@@ -61,9 +59,9 @@ class LoraLinear(nn.Module):
 def adapt(model: HeliosTransformer, changes: Changes, *, merge: bool, shared: bool = True) -> HeliosTransformer:
     """The model with the changes. shared: as a copy that shares the unchanged arrays; else the model itself."""
     compiled, model = model.compiled is not None, share(model) if shared else model
-    edits, beside = lora_changes.arrange(
+    edits, beside = arrange(
         changes,
-        lambda name: lora_changes.locate(name, model.config.dim, lambda path: has(model, path)),
+        lambda name: locate(name, model.config.dim, lambda path: has(model, path)),
         lambda path: merge or isinstance(submodule(model, path), PatchEmbed),
     )
     for (path, leaf), parts in edits.items():
@@ -96,7 +94,7 @@ def has(model: nn.Module, path: str) -> bool:
 def _edit(module: nn.Module, path: str, leaf: str, parts: list) -> None:
     """Gives a parameter a new value, computed in float32 and rounded once."""
     if leaf not in module:
-        lora_changes.refuse_quantised(path, leaf)
+        refuse_quantised(path, leaf)
     old = module[leaf]
     new = old.astype(mx.float32)
     new = mx.moveaxis(new, -1, 1) if new.ndim > 3 else new
@@ -112,7 +110,7 @@ def _edit(module: nn.Module, path: str, leaf: str, parts: list) -> None:
 def _wrap(model: HeliosTransformer, path: str, parts: list) -> None:
     base = submodule(model, path)
     dtype = getattr(base, "dtype", None) or base.weight.dtype
-    joined = [(row, *(to_array(x).astype(dtype) for x in lora_changes.stacked(pairs))) for row, pairs in parts]
+    joined = [(row, *(to_array(x).astype(dtype) for x in stacked(pairs))) for row, pairs in parts]
     layer = LoraLinear(base, joined)
     mx.eval(layer.down, layer.ups)
     place(model, path, layer)
@@ -123,5 +121,5 @@ def _amplify(model: HeliosTransformer, gains: dict) -> None:
     for name, gain in gains.items():
         path, _, leaf = name.rpartition(".")
         submodule(model, path)[leaf] = to_array(gain)
-        mode = lora_changes.gain_mode(gain)
+        mode = gain_mode(gain)
         model.config = replace(model.config, is_amplify_history=True, history_scale_mode=mode)

@@ -14,9 +14,17 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ... import precision
-from ...precision import GROUP_SIZES, KINDS, group_size, kernel_group, split_kind, stored_group
-from ...sources import Source, Stored
+from ...checkpoint import (
+    GROUP_SIZES,
+    KINDS,
+    Source,
+    Stored,
+    group_size,
+    kernel_group,
+    precision,
+    split_kind,
+    stored_group,
+)
 from .files import read, widen
 from .vae_conv import on_cpu
 

@@ -18,9 +18,8 @@ import numpy as np
 from einops import rearrange
 from mlx.core import array
 
-from ...sources import EMBEDDINGS, Source, check_text_encoder
-from ...text import prompt_clean
-from ...tokenizer import load_tokenizer
+from ...checkpoint import EMBEDDINGS, Source, check_text_encoder
+from ...text import load_tokenizer, prompt_clean
 from .files import FLOATS, widen
 from .layers import gelu_tanh
 

@@ -19,8 +19,8 @@ import numpy as np
 from einops import rearrange
 from mlx.core import array
 
-from ... import rope
 from ...config import TransformerConfig
+from .. import rope
 from .arrays import to_array
 from .layers import Attention, FeedForward, Modulation, OutputNorm, TimeTextEmbedding, gated_add, modulated_norm
 

@@ -8,8 +8,9 @@ from einops import rearrange
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from ...ul_config import ULConfig
+from ...ul import ULConfig, ULFile
 from .ul_layers import Block, Conv, Level, Merge, Past, ResBlock, Split, Temporal, norm
+from .weights import load_weights
 
 
 def factors(config: ULConfig, levels: int) -> list[tuple[int, int, int]]:
@@ -134,3 +135,9 @@ class UL(nn.Module):
     def past(self) -> Past:
         """The memory of a clip of which nothing was decoded yet."""
         return Past()
+
+
+def load_ul(file: ULFile, parts: tuple[str, ...], *, device=None) -> UL:
+    """Some of a file's parts, in float32 whatever the file has. ValueError for a part or a tensor that is missing."""
+    source = file.narrow(parts)
+    return load_weights(UL(file.config, parts), source, lambda _: mx.float32)

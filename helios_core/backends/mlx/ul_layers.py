@@ -10,7 +10,7 @@ import mlx.core as mx
 from einops import rearrange
 from mlx import nn
 
-from ...rope import current_rotations
+from ..rope import current_rotations
 from .layers import rotate, silu
 from .vae_conv import Stream as Past
 from .vae_conv import conv

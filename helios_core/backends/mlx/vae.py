@@ -13,7 +13,7 @@ import mlx.core as mx
 from einops import rearrange
 from mlx import nn
 
-from ...vae_shapes import check_config, check_frames, check_latents, pair
+from ..vae_shapes import check_config, check_frames, check_latents, pair
 from .vae_blocks import AttentionBlock, CausalConv3d, Downsample, Head, MidBlock, ResidualBlock, RMSNorm, UpBlock
 from .vae_conv import Stream, on_cpu
 

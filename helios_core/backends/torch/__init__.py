@@ -1,1 +1,61 @@
-"""Networks in torch."""
+"""Networks in torch. This package is the backend that a pipeline holds; interface.py says what it must have."""
+
+from .gradient import own_copy, pull_vae
+from .images import encode, fit
+from .load import (
+    CPU,
+    all_finite,
+    array,
+    check_finite,
+    check_kind,
+    decode_blocks,
+    empty_cache,
+    find_device,
+    find_kind,
+    finish,
+    free_memory,
+    inference,
+    kind,
+    load_text_encoder,
+    load_transformer,
+    load_vae,
+    quantised_bytes,
+    shapes,
+    to_cpu,
+    to_device,
+    to_pixels,
+    watch,
+)
+from .lora import adapt
+from .ul import load_ul
+
+__all__ = [
+    "CPU",
+    "adapt",
+    "all_finite",
+    "array",
+    "check_finite",
+    "check_kind",
+    "decode_blocks",
+    "empty_cache",
+    "encode",
+    "find_device",
+    "find_kind",
+    "finish",
+    "fit",
+    "free_memory",
+    "inference",
+    "kind",
+    "load_text_encoder",
+    "load_transformer",
+    "load_ul",
+    "load_vae",
+    "own_copy",
+    "pull_vae",
+    "quantised_bytes",
+    "shapes",
+    "to_cpu",
+    "to_device",
+    "to_pixels",
+    "watch",
+]

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...sources import Stored
+from ...checkpoint import Stored
 from .quant import dequantise, quantise
 
 NO_RESERVE = 0x4000  # MAP_NORESERVE, which Python names from 3.12 on

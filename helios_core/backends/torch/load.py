@@ -12,22 +12,21 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from ... import memory
+from ...checkpoint import Source, check_network
+from ...checkpoint import find_kind as find_kind
+from ...checkpoint import split_kind as check_kind  # noqa: F401
 from ...config import ModelConfig, TransformerConfig, VAEConfig
-from ...memory import host_free
-from ...precision import find_kind as find_kind
-from ...precision import split_kind as check_kind  # noqa: F401
-from ...sources import Source, check_network
+from ...devices import host_free, needs
 from .files import STORED, Files
 from .files import check_finite as check_finite
 from .files import quantised_bytes as quantised_bytes
-from .fill import fill_transformer
 from .images import encode as encode
 from .images import fit as fit
 from .offload import stream_blocks
 from .text import load_text_encoder as load_text_encoder
 from .transformer import HeliosTransformer
 from .vae import WanVAE
+from .weights import load_transformer_weights
 
 NETWORKS = {TransformerConfig: HeliosTransformer, VAEConfig: WanVAE}
 CPU = torch.device("cpu")
@@ -45,7 +44,7 @@ def to_cpu(x: torch.Tensor) -> torch.Tensor:
     return x.float().cpu()
 
 
-def settle(*arrays: torch.Tensor) -> None:
+def finish(*arrays: torch.Tensor) -> None:
     """Torch computes at once; a lazy backend would do so here, once per step."""
 
 
@@ -54,15 +53,15 @@ def all_finite(x: torch.Tensor) -> torch.Tensor:
     return torch.isfinite(x).all()
 
 
-def own(vae: WanVAE, x) -> torch.Tensor:
+def to_device(vae: WanVAE, x) -> torch.Tensor:
     """A tensor or array as the VAE takes it, on its device."""
     return torch.as_tensor(x).to(vae.dtype).to(vae.device)
 
 
 @torch.inference_mode()
-def stream(vae: WanVAE, z: torch.Tensor):
+def decode_blocks(vae: WanVAE, z: torch.Tensor):
     """Blocks of frames [b c t h w] in [-1, 1] of raw latents; in tiles, and then all at once, as `vae.tiling` says."""
-    z = own(vae, z)
+    z = to_device(vae, z)
     tile = find_tile(vae, z.shape)
     if tile is None:
         yield from vae.stream(z)
@@ -73,7 +72,7 @@ def stream(vae: WanVAE, z: torch.Tensor):
 def find_tile(vae: WanVAE, shape: torch.Size) -> int | None:
     """Latents per side of the tiles to decode in, or None; auto: tiles where the whole frame does not fit."""
     free = free_memory(vae.device)
-    return memory.find_tile(vae.config, vae.tiling, shape, vae.dtype.itemsize, kind(vae.device), free)
+    return needs.find_tile(vae.config, vae.tiling, shape, vae.dtype.itemsize, kind(vae.device), free)
 
 
 def to_pixels(frames: torch.Tensor) -> np.ndarray:
@@ -104,7 +103,7 @@ def free_memory(device) -> int | None:
     return host_free() if kind(device) == "cpu" else None
 
 
-def give_back() -> None:
+def empty_cache() -> None:
     """Memory of components that nobody refers to any more goes back to the device."""
     gc.collect()
     if torch.cuda.is_initialized():
@@ -125,14 +124,14 @@ def load_transformer(
         raise ValueError(f"{source.path}: Apple's GPU has no fp8; choose weight_dtype int8, or bf16 for a file in fp8")
     chosen = choose_dtype(source.tensors, "proj_out.weight", "auto" if dtype == form else dtype, device)
     model, _ = _build(lambda: HeliosTransformer(config.transformer), source)
-    model = fill_transformer(model, source, dtype=chosen, kind=form, device=CPU if streamed else device)
+    model = load_transformer_weights(model, source, dtype=chosen, kind=form, device=CPU if streamed else device)
     return stream_blocks(model, device) if streamed else model
 
 
 def load_vae(source: Source, config: ModelConfig, *, dtype: str = "fp32", tiling: str = "auto", device) -> WanVAE:
     """The VAE; float32 unless asked otherwise, as the reference runs it. tiling: auto, on or off; see `stream`."""
     chosen = choose_dtype(source.tensors, "decoder.conv_in.weight", dtype, device)
-    vae = _fill(lambda: WanVAE(config.vae), source, lambda _: chosen, device)
+    vae = build_and_load(lambda: WanVAE(config.vae), source, lambda _: chosen, device)
     vae.tiling = tiling
     return vae
 
@@ -174,7 +173,7 @@ def _build(build, source: Source) -> tuple[nn.Module, list[str]]:
     return model, list(wanted)
 
 
-def _fill(build, source: Source, cast, device) -> nn.Module:
+def build_and_load(build, source: Source, cast, device) -> nn.Module:
     """cast: name -> dtype. Tensor by tensor, in the order of the files."""
     model, names = _build(build, source)
     files, state = Files(), {}

@@ -14,10 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ... import lora_changes
-from ...lora_changes import Changes
+from ...lora import Changes, arrange, gain_mode, locate, refuse_quantised, stacked
 from .load import array
-from .load import shapes as shapes
 from .transformer import HeliosTransformer
 
 
@@ -59,9 +57,9 @@ def adapt(model: HeliosTransformer, changes: Changes, *, merge: bool, shared: bo
     """The model with the changes. shared: as a copy that shares the unchanged tensors; else the model itself."""
     model = share(model) if shared else model
     modules = dict(model.named_modules())
-    edits, beside = lora_changes.arrange(
+    edits, beside = arrange(
         changes,
-        lambda name: lora_changes.locate(name, model.config.dim, modules.__contains__),
+        lambda name: locate(name, model.config.dim, modules.__contains__),
         lambda path: merge or isinstance(modules[path], nn.Conv3d),
     )
     for (path, leaf), parts in edits.items():
@@ -84,7 +82,7 @@ def share(module: nn.Module) -> nn.Module:
 def _edit(module: nn.Module, path: str, leaf: str, parts: list) -> None:
     """Gives a parameter a new value, computed in float32 and rounded once."""
     if leaf not in module._parameters:
-        lora_changes.refuse_quantised(path, leaf)
+        refuse_quantised(path, leaf)
     old = getattr(module, leaf)
     new = old.detach().to(torch.float32, copy=True)
     for row, count, functions in parts:
@@ -101,7 +99,7 @@ def _wrap(model: HeliosTransformer, path: str, parts: list) -> None:
     home = next(t.device for t in (*base.parameters(), *base.buffers()) if t.ndim == 2)
     joined = []
     for row, pairs in parts:
-        down, up = (torch.from_numpy(x).to(device=home, dtype=dtype) for x in lora_changes.stacked(pairs))
+        down, up = (torch.from_numpy(x).to(device=home, dtype=dtype) for x in stacked(pairs))
         joined.append((row, down, up))
     parent, _, last = path.rpartition(".")
     model.get_submodule(parent)._modules[last] = LoraLinear(base, joined)
@@ -113,5 +111,5 @@ def _amplify(model: HeliosTransformer, gains: dict) -> None:
         path, _, leaf = name.rpartition(".")
         values = torch.from_numpy(gain).to(model.device, torch.float32)
         setattr(model.get_submodule(path), leaf, nn.Parameter(values, requires_grad=False))
-        mode = lora_changes.gain_mode(gain)
+        mode = gain_mode(gain)
         model.config = replace(model.config, is_amplify_history=True, history_scale_mode=mode)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...precision import group_size, is_quantised, split_kind
+from ...checkpoint import group_size, is_quantised, split_kind
 from . import kernels
 
 FP8_MAX = 448.0

@@ -13,9 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...sources import EMBEDDINGS, Source, check_text_encoder
-from ...text import prompt_clean
-from ...tokenizer import load_tokenizer
+from ...checkpoint import EMBEDDINGS, Source, check_text_encoder
+from ...text import load_tokenizer, prompt_clean
 from .files import STORED, Files
 
 logger = logging.getLogger(__name__)

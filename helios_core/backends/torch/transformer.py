@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ... import rope
+from ...checkpoint import FLOAT32 as FLOAT32
 from ...config import TransformerConfig
-from ...precision import FLOAT32 as FLOAT32
+from .. import rope
 from .kernels import spare
 from .layers import Attention, FeedForward, Modulation, OutputNorm, TimeTextEmbedding, gated_add, modulated_norm
 

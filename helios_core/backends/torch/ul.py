@@ -8,7 +8,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ...ul_config import ULConfig
+from ...ul import ULConfig, ULFile
+from .load import build_and_load
 from .ul_layers import Block, Conv, Level, Merge, Past, ResBlock, Split, Temporal, norm
 
 
@@ -170,3 +171,9 @@ class UL(nn.Module):
     def past(self) -> Past:
         """The memory of a clip of which nothing was decoded yet."""
         return Past()
+
+
+def load_ul(file: ULFile, parts: tuple[str, ...], *, device) -> UL:
+    """Some of a file's parts, in float32 whatever the file has. ValueError for a part or a tensor that is missing."""
+    source = file.narrow(parts)
+    return build_and_load(lambda: UL(file.config, parts), source, lambda _: torch.float32, device)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ...rope import current_rotations
+from ..rope import current_rotations
 from .layers import rotate
 
 THETA = 100.0  # of the rotary positions: grids here are small

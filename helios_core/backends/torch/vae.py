@@ -10,7 +10,7 @@ from math import ceil
 import torch
 from torch import Tensor, nn
 
-from ...vae_shapes import check_config, check_frames, check_latents, pair
+from ..vae_shapes import check_config, check_frames, check_latents, pair
 from .vae_blocks import AttentionBlock, CausalConv3d, Downsample, Head, MidBlock, ResidualBlock, RMSNorm, UpBlock
 from .vae_conv import Stream
 

@@ -1,0 +1,158 @@
+"""Safetensors files checked before a framework reads them: headers, shards, strict key reports. No framework here.
+
+A safetensors file is eight bytes of little-endian header length, a JSON header that maps each name to dtype, shape
+and byte offsets, then the data. A header that lies is refused here, by name, before gigabytes are mapped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from . import recognise
+
+BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}
+MAX_HEADER = 100_000_000
+INDICES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
+
+
+class TensorInfo(NamedTuple):
+    """Where a tensor lies: file, dtype name of the safetensors format, shape, where its bytes begin in the file."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+
+
+def nbytes(dtype: str, shape: tuple[int, ...]) -> int:
+    """Bytes of a tensor."""
+    return math.prod(shape) * BYTES[dtype]
+
+
+def read_header(path: Path) -> dict[str, TensorInfo]:
+    """Every tensor of one safetensors file. ValueError if the file is missing, cut short or inconsistent."""
+    header, length = _read_json(path)
+    if isinstance(header, dict):
+        header.pop("__metadata__", None)
+    _check_offsets(path, header, path.stat().st_size - 8 - length)
+    return {
+        name: TensorInfo(path, e["dtype"], tuple(e["shape"]), 8 + length + e["data_offsets"][0])
+        for name, e in header.items()
+    }
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself; empty if nothing."""
+    found = _read_json(path)[0]
+    return dict(found.get("__metadata__") or {}) if isinstance(found, dict) else {}
+
+
+def _read_json(path: Path) -> tuple[dict, int]:
+    """The header and its length in bytes."""
+    if not path.is_file():
+        raise ValueError(f"weights file {path} is missing; download the checkpoint again")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(64)
+        length = int.from_bytes(start[:8], "little")
+        if not 2 <= length <= min(MAX_HEADER, size - 8):
+            seems = recognise.of_bytes(start)
+            advice = f": {seems}" if seems else f", or is cut short ({size} bytes); download it again"
+            raise ValueError(f"{path} is not a safetensors file{advice}")
+        file.seek(8)
+        try:
+            return json.loads(file.read(length)), length
+        except ValueError as error:
+            raise ValueError(f"{path}: the safetensors header is not JSON; download the file again") from error
+
+
+def _check_offsets(path: Path, header: dict, data_size: int) -> None:
+    end = 0
+    try:
+        entries = sorted(_entry(name, **info) for name, info in header.items())
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the safetensors header is malformed ({error}); download the file again") from error
+    for start, stop, name, dtype, count in entries:
+        if dtype not in BYTES:
+            raise ValueError(f"{path}: tensor {name} has the unknown dtype {dtype}")
+        if start != end or stop - start != count * BYTES[dtype]:
+            raise ValueError(f"{path}: tensor {name} overlaps another or has a wrong length; download the file again")
+        end = stop
+    if end != data_size:
+        raise ValueError(
+            f"{path} is cut short or too long: its header names {end} bytes of weights, it holds {data_size}; "
+            "download it again"
+        )
+
+
+def _entry(name: str, *, dtype, shape, data_offsets) -> tuple[int, int, str, str, int]:
+    start, stop = data_offsets
+    return int(start), int(stop), name, str(dtype), math.prod(map(int, shape))
+
+
+def find_files(folder: Path) -> list[Path]:
+    """The safetensors files of one component folder: the shards of its index, or its only file."""
+    if not folder.is_dir():
+        raise ValueError(f"folder {folder} is missing; a Helios checkpoint needs it")
+    index = _find_index(folder)
+    if index is not None:
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{index} is no index of safetensors shards; download it again") from error
+        missing = [n for n in names if not (folder / n).is_file()]
+        if missing:
+            raise ValueError(f"{folder} lacks the shards {missing} that {index.name} names; download them")
+        return [folder / n for n in names]
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder} holds no safetensors file; torch pickles are not read")
+    if len(files) > 1:
+        raise ValueError(f"{folder} holds {[f.name for f in files]} and no index; leave one file, or add the index")
+    return files
+
+
+def _find_index(folder: Path) -> Path | None:
+    """The index of a folder's shards; of several, such as one more for fp16, the one without a variant's name."""
+    found = sorted(folder.glob("*.safetensors.index.json"))
+    plain = [path for path in found if path.name in INDICES]
+    if len(found) > 1 and len(plain) != 1:
+        raise ValueError(f"{folder} holds {[path.name for path in found]}; leave the index of one set of weights")
+    return (plain or found or [None])[0]
+
+
+def read_headers(folder: Path) -> dict[str, TensorInfo]:
+    """All tensors of a component folder, over its shards."""
+    found: dict[str, TensorInfo] = {}
+    for file in find_files(folder):
+        header = read_header(file)
+        double = sorted(set(header) & set(found))
+        if double:
+            raise ValueError(f"{folder}: tensors {double[:5]} are in two shards")
+        found |= header
+    return found
+
+
+def check_keys(what: str, wanted: dict[str, tuple], found: dict[str, TensorInfo], *, ignored=()) -> None:
+    """Strict loading: names every missing, unexpected or misshapen key in one ValueError."""
+    missing = sorted(set(wanted) - set(found))
+    unexpected = sorted(k for k in set(found) - set(wanted) if not any(part in k for part in ignored))
+    shapes = [
+        f"{k} {found[k].shape} instead of {tuple(wanted[k])}"
+        for k in sorted(set(wanted) & set(found))
+        if tuple(wanted[k]) != found[k].shape
+    ]
+    problems = [
+        f"{len(keys)} {name}: {', '.join(keys[:8])}{' ...' if len(keys) > 8 else ''}"
+        for name, keys in (("missing", missing), ("unexpected", unexpected), ("misshapen", shapes))
+        if keys
+    ]
+    if problems:
+        raise ValueError(
+            f"{what}: the weights do not fit the model its config describes. " + "; ".join(problems) + ". "
+            "The files are of another model or of another size; take config and weights from the same checkpoint."
+        )

@@ -1,0 +1,112 @@
+"""Which number format each tensor of the transformer is kept in. No framework.
+
+Three classes: the float32 islands of the reference, the linear layers of attention and feed-forward, which may be
+quantised, and the rest (embeddings, biases, text and output projections), which keep the networks' dtype.
+"""
+
+from __future__ import annotations
+
+import re
+from math import gcd, prod
+
+from .headers import BYTES
+
+DTYPES = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}  # ours -> the safetensors format's
+QUANTISED = {"fp8_e4m3fn": "F8_E4M3", "int8": "I8", "int4": "U8"}  # form -> the codes' format
+GROUPS = {"int8": 128, "int4": 64}  # columns that share a factor, where the width allows it
+GROUP_SIZES = (32, 64, 128)
+# What a user asks for: a form, or one with other groups than its own; smaller ones are more exact and larger.
+KINDS = (*QUANTISED, *(f"{form}_g{n}" for form, own in GROUPS.items() for n in GROUP_SIZES if n != own))
+WEIGHT_DTYPES = ("auto", *DTYPES, *KINDS)
+METADATA = "helios_quantization"  # key in the file's metadata; its value is one of KINDS
+FLOAT32 = ("time_embedder", "scale_shift_table", "norm1", "norm2", "norm3", "history_key_scale")
+LINEAR = re.compile(r"blocks\.\d+\.(attn[12]\.(to_[qkv]|to_qkv|to_out\.0)|ffn\.net\.(0\.proj|2))\.weight")
+
+
+def is_float32(name: str) -> bool:
+    """Whether the transformer's tensor of that published name stays float32 in any case."""
+    return any(part in name for part in FLOAT32)
+
+
+def is_quantised(name: str) -> bool:
+    """Whether a quantised weight_dtype quantises the tensor of that published name."""
+    return LINEAR.fullmatch(name) is not None
+
+
+def split_kind(kind: str) -> tuple[str, int | None]:
+    """One of KINDS -> its form, and the columns that share a factor (None: the whole row). ValueError for another."""
+    if kind not in KINDS:
+        raise ValueError(f"quantisation to {kind!r}: wanted one of {', '.join(KINDS)}")
+    form, _, columns = kind.partition("_g")
+    return form, int(columns) if columns else GROUPS.get(form)
+
+
+def group_size(kind: str, columns: int) -> int:
+    """Columns that share a factor: the preferred number, or what divides both it and the width; fp8: all."""
+    preferred = split_kind(kind)[1]
+    return gcd(columns, preferred) if preferred else columns
+
+
+def find_kind(source, weight_dtype: str) -> str | None:
+    """How the linear layers of a transformer's `sources.Source` are to be quantised, if at all; auto: as stored.
+
+    ValueError for what would be quantised twice.
+    """
+    stored = [t for name, t in source.tensors.items() if is_quantised(name) and t.dtype in QUANTISED.values()]
+    found = next((form for form, dtype in QUANTISED.items() if stored and stored[0].dtype == dtype), None)
+    if weight_dtype not in KINDS:
+        return found if weight_dtype == "auto" else None
+    form, _ = split_kind(weight_dtype)
+    if found is None or (form == found and weight_dtype == form):
+        return weight_dtype
+    if form == found and all(group_size(weight_dtype, t.shape[1]) == stored_group(t) for t in stored):
+        return weight_dtype
+    raise ValueError(
+        f"{source.path} holds {found} weights{' in other groups' if form == found else ''}; quantising them again to "
+        f"{weight_dtype} would add both errors. Choose weight_dtype auto or {found}, or take the original checkpoint"
+    )
+
+
+def stored_group(stored) -> int:
+    """Columns of a `sources.Stored` weight that share a factor; without any: all."""
+    grouped = stored.scale is not None and len(stored.scale.shape) == 2
+    return stored.shape[1] // (stored.scale.shape[1] if grouped else 1)
+
+
+def quantised_bytes(shape: tuple[int, int], kind: str) -> int:
+    """Bytes of a quantised weight [o i] with its factors."""
+    return sum(BYTES[dtype] * prod(size) for dtype, size in quantised_layout("weight", shape, kind).values())
+
+
+def kernel_group(columns: int) -> int | None:
+    """Of groups of so many columns, what MLX's kernels compute them in: themselves or parts; None where they cannot."""
+    return next((size for size in reversed(GROUP_SIZES) if columns % size == 0), None)
+
+
+def held_bytes(stored, kind: str, item: int, backend: str) -> int | None:
+    """Bytes in memory of a `sources.Stored` weight that is quantised as `kind`; None where it is widened.
+
+    item: bytes of a number of the layers' dtype. MLX keeps a factor and a zero of that size per group in both forms.
+    """
+    there = stored.dtype in QUANTISED.values()
+    if backend == "torch":
+        parts = (stored.codes, stored.scale, stored.zero)
+        return sum(p.nbytes for p in parts if p) if there else quantised_bytes(stored.shape, kind)
+    rows, columns = stored.shape
+    group = kernel_group(stored_group(stored) if there else group_size(kind, columns))
+    form = split_kind(kind)[0]
+    if form not in GROUPS or group is None:
+        return None
+    return rows * (columns // (2 if form == "int4" else 1) + 2 * item * columns // group)
+
+
+def quantised_layout(name: str, shape: tuple[int, int], kind: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """What a weight [o i] is stored as: name -> (dtype of the safetensors format, shape)."""
+    layer, (rows, columns), (form, _) = name.removesuffix("weight"), shape, split_kind(kind)
+    groups = columns // group_size(kind, columns)
+    if form == "fp8_e4m3fn":
+        return {name: ("F8_E4M3", (rows, columns)), f"{layer}scale_weight": ("F32", (rows, 1))}
+    found = {name: (QUANTISED[form], (rows, columns)), f"{layer}scale_weight": ("BF16", (rows, groups))}
+    if form == "int4":
+        return found | {name: ("U8", (rows, columns // 2)), f"{layer}zero_weight": ("BF16", (rows, groups))}
+    return found

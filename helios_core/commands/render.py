@@ -1,0 +1,163 @@
+"""One video from arguments to a file: what `helios generate` does once, and `--prompts-file` for every row."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from .. import load
+from ..checkpoint import find_checkpoint, find_file, list_files
+from ..history import parse_policy
+from ..join import Boundary, Clip, frame_rate, join, published_length
+from ..lora import check_strength
+from ..steps import parse_steps
+from ..text import PromptSchedule
+from ..with_loras import with_loras
+from . import set_threads, start
+
+
+def check(args: argparse.Namespace) -> None:
+    """ValueError for what needs no model to be wrong."""
+    if args.frames < 1:
+        raise ValueError(f"--frames must be at least 1, got {args.frames}")
+    frame_rate(args.fps)
+    if args.anti_drift is not None:
+        parse_policy(args.anti_drift)
+    _boundary(args)
+    start.check(args)
+
+
+def _boundary(args: argparse.Namespace) -> Boundary:
+    return Boundary(args.boundary, args.boundary_frames, args.drop_first_frame)
+
+
+def open_model(args: argparse.Namespace):
+    """The pipeline that the arguments name, once for any number of videos."""
+    set_threads(args.threads, args.backend)
+    choices = {name: getattr(args, name) for name in ("backend", "weight_dtype", "offload", "vae_dtype", "vae_tiling")}
+    parts = {"text_encoder": find_file("text_encoders", args.text_encoder), "vae": find_file("vae", args.vae)}
+    model = load(find_checkpoint(args.model), **parts, **choices)
+    if args.no_prompt_cache:
+        model.cache_folder = None
+    return add_loras(model, args)
+
+
+def add_loras(model, args: argparse.Namespace):
+    """The model with the LoRAs that were asked for; says on stderr what they change."""
+    if not args.lora and args.lora_companion is None:
+        return model
+    known = list_files("loras")
+    named = [split_strength(text, known) for text in args.lora]
+    files = [(known.get(name, name), strength) for name, strength in named]
+    model = with_loras(model, files, mode=args.lora_mode, companion=args.lora_companion)
+    print(model.report, file=sys.stderr)
+    return model
+
+
+def split_strength(text: str, known=()) -> tuple[str, float]:
+    """FILE[:STRENGTH] into both. Files may have colons of their own, as Windows drives do. known: names of files."""
+    head, colon, tail = text.rpartition(":")
+    if not colon or not head or text in known or Path(text).exists():
+        return text, 1.0
+    try:
+        return head, check_strength(float(tail))
+    except ValueError:
+        if any(c in tail for c in "/\\") or tail.endswith(".safetensors"):
+            return text, 1.0
+        raise ValueError(f"--lora {text!r}: wanted FILE or FILE:STRENGTH, such as style.safetensors:0.8") from None
+
+
+def announce(model, args: argparse.Namespace) -> None:
+    """What the video needs of memory, on stderr, before anything loads."""
+    for line in model.needs(args.width or 0, args.height or 0):
+        print(line, file=sys.stderr)
+
+
+def render(model, prompt: str | PromptSchedule, out: Path, args: argparse.Namespace, announced: bool = False) -> None:
+    """One video, from prompt to file."""
+    settings = _settings(args, model.config)
+    if not announced:
+        announce(model, args)
+    history = start.begin(model, args)
+    begun = {} if history is None else {"history": history}
+    events = report_drift(start.keep(model.generate(prompt, **settings, **begun), model, args))
+    per_chunk = model.config.frames_per_chunk
+    length = published_length(args.frames, per_chunk) if args.length == "published" else args.frames
+    _write(with_bars(events, _boundary(args).chunks(args.frames, per_chunk)), out, args, length)
+
+
+def _settings(args: argparse.Namespace, config) -> dict:
+    """Keyword arguments of `Helios.generate`; what the user left open comes from the checkpoint."""
+    defaults = config.defaults
+    return {
+        "negative": args.negative,
+        "width": args.width if args.width is not None else defaults.width,
+        "height": args.height if args.height is not None else defaults.height,
+        "frames": args.frames,
+        "seed": args.seed,
+        "steps": parse_steps(args.steps, len(defaults.steps)) if args.steps is not None else None,
+        "cfg": args.cfg,
+        "solver": args.solver,
+        "guidance": args.guidance,
+        "zero_steps": args.zero_steps,
+        "shift_tokens": f"{args.shift_tokens} upsample",
+        "shift_clamp": args.shift_clamp,
+        **({} if args.anti_drift is None else {"drift": parse_policy(args.anti_drift)}),
+        **({} if _boundary(args) == Boundary() else {"boundary": _boundary(args)}),
+    }
+
+
+def _write(events: Iterable, out: Path, args: argparse.Namespace, length: int) -> None:
+    """Chunks to files beside the output, then one file; what is finished stays playable whatever stops the run."""
+    folder, clip = _new_folder(out), None
+    try:
+        for event in events:
+            if is_chunk(event):
+                clip = (clip or Clip.new(folder, args.fps)).append(np.asarray(event.frames))
+        if clip is None:
+            raise ValueError("the model gave no chunk")
+        used = {name: value for name, value in vars(args).items() if name not in ("command", "output", "threads")}
+        join(clip, out, {"helios": used}, num_frames=min(length, clip.num_frames))
+        shutil.rmtree(folder)
+    finally:
+        if clip is not None and folder.is_dir():
+            print(f"{clip.num_frames} finished frames are in {folder}, a playable file per chunk", file=sys.stderr)
+
+
+def _new_folder(out: Path) -> Path:
+    """out.mp4 -> out_chunks, or out_chunks_2 ... where an earlier run was stopped."""
+    names = (out.with_name(f"{out.stem}_chunks{f'_{i}' if i > 1 else ''}") for i in range(1, 10_000))
+    return next(folder for folder in names if not folder.exists())
+
+
+def is_chunk(event) -> bool:
+    """A pipeline's events are the sampler's steps, and finished chunks, which have frames."""
+    return hasattr(event, "frames")
+
+
+def report_drift(events: Iterable) -> Iterator:
+    """The same events; what a drift policy found is told on stderr, above the progress bar."""
+    for event in events:
+        if found := getattr(event, "drift", ""):
+            tqdm.write(found, file=sys.stderr)
+        yield event
+
+
+def with_bars(events: Iterable, chunks: int) -> Iterator:
+    """The same events, with one progress bar per chunk on stderr: its steps, then its frames."""
+    bar = None
+    for event in events:
+        if is_chunk(event):
+            bar.set_postfix_str(f"{len(event.frames)} frames")
+            bar.close()
+            bar = None
+        else:
+            bar = bar or tqdm(total=event.total, desc=f"chunk {event.chunk + 1}/{chunks}", unit="step")
+            bar.update(event.index + 1 - bar.n)
+        yield event

@@ -1,0 +1,152 @@
+"""A checkpoint from one layout into another: what is read, what is asked for, and writing it whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from ..checkpoint import (
+    PARTS,
+    TOKENIZER,
+    Source,
+    Stored,
+    check_part,
+    check_tokenizer,
+    documents,
+    held_parts,
+    open_part,
+    read_documents,
+    read_header,
+    read_metadata,
+)
+from ..checkpoint import names as keys
+from ..devices import libraries
+from . import layouts
+from .layouts import SPIECE, Contents, Output, dump
+from .writer import check_space
+
+FORMATS = ("folder", "single", "comfy")
+
+
+def read_texts(path: Path, sources: dict[str, Source]) -> dict[str, str]:
+    """Every JSON file of a checkpoint: path in the published folder -> text. What a file lacks is written anew."""
+    if path.is_dir():
+        folders = [path, *(path / name for name in (*PARTS, "scheduler"))]
+        files = [file for folder in folders for file in sorted(folder.glob("*.json")) if ".index." not in file.name]
+        texts = {file.relative_to(path).as_posix(): file.read_bytes().decode() for file in files}
+    else:
+        texts = documents(read_metadata(path), path)
+        if "transformer" in sources:
+            texts = {name: dump(value) for name, value in read_documents(path).items()} | texts
+    return texts | {f"{part}/config.json": config_text(source) for part, source in sources.items()}
+
+
+def config_text(source: Source) -> str:
+    """A part's config.json to the letter where there is one, else what its shapes say."""
+    if source.path.is_dir():
+        return (source.path / "config.json").read_bytes().decode()
+    return documents(source.metadata, source.path).get(f"{source.part}/config.json") or dump(source.config)
+
+
+def read_tokenizer(source: Source) -> dict[str, bytes]:
+    """The tokenizer's files by name; empty if the text encoder's file has none."""
+    place = source.tokenizer
+    if place is None:
+        return {}
+    check_tokenizer(place)
+    if isinstance(place, Path):
+        return {p.name: p.read_bytes() for p in sorted(place.iterdir()) if p.is_file()}
+    if place.key.endswith(keys.SPIECE):
+        return {SPIECE: place.read()}
+    found = read_header(place.file)
+    names = {name.removeprefix(TOKENIZER): name for name in found if name.startswith(TOKENIZER)}
+    names |= {SPIECE: keys.SPIECE} if keys.SPIECE in found else {}
+    return {short: Stored(found[name].file, name, *found[name][1:]).read() for short, name in names.items()}
+
+
+def open_contents(path: Path, parts, *, text_encoder=None, vae=None) -> Contents:
+    """What there is to convert. parts: which ones; None is all that the places hold."""
+    places = {"transformer": path, "vae": Path(vae or path), "text_encoder": Path(text_encoder or path)}
+    held = [part for part, place in places.items() if place != path or part in held_parts(path)]
+    missing = [part for part in parts or () if part not in held]
+    if missing:
+        raise ValueError(f"{path} holds {', '.join(held)} and no {', '.join(missing)}")
+    sources = {part: open_part(places[part], part) for part in parts or held}
+    tokenizer = read_tokenizer(sources["text_encoder"]) if "text_encoder" in sources else {}
+    return Contents(sources, read_texts(path, sources), tokenizer)
+
+
+def make_outputs(out: Path, contents: Contents, form: str, kind: str | None) -> list[Output]:
+    """The weights files to write. ValueError for what does not go together."""
+    if kind is not None:
+        libraries.for_files().check_kind(kind)
+    if kind is not None and "transformer" not in contents.sources:
+        raise ValueError("only the transformer is quantised, and it is not among the parts to convert")
+    if form == "single":
+        return layouts.single(out, contents, kind)
+    if form == "comfy":
+        if kind is not None:
+            raise ValueError("ComfyUI itself does not read this pack's quantised weights; take the format single")
+        return layouts.comfy(out, contents)
+    missing = [part for part in PARTS if part not in contents.sources]
+    if missing:
+        raise ValueError(f"a published folder needs {', '.join(missing)} too; name files that hold them")
+    return layouts.folder(out, contents, kind)
+
+
+def convert(
+    path, out, *, form: str = "", kind: str | None = None, parts=None, text_encoder=None, vae=None, progress=None
+) -> list[Path]:
+    """Writes a checkpoint in another layout, and returns the weights files written.
+
+    form: folder, single or comfy; left open it is single for a name that ends in .safetensors, else folder.
+    kind: quantises the transformer. parts: which ones, None is all there are. progress: called with done and total
+    bytes. Nothing is overwritten, and after an error nothing is left. ValueError before any work where possible.
+    """
+    path, out = Path(path), Path(out)
+    form = form or ("single" if out.suffix == ".safetensors" else "folder")
+    if form not in FORMATS:
+        raise ValueError(f"format {form!r}: wanted one of {', '.join(FORMATS)}")
+    if (form == "single") != (out.suffix == ".safetensors"):
+        raise ValueError(f"{out}: a single file's name ends in .safetensors, a folder's does not")
+    if out.exists():
+        raise ValueError(f"{out} exists already; nothing is overwritten, choose another name or remove it")
+    contents = open_contents(path, parts, text_encoder=text_encoder, vae=vae)
+    check(contents)
+    temporary = out if form == "single" else out.with_name(f"{out.name}.{os.getpid()}.part") / out.name
+    outputs = make_outputs(temporary, contents, form, kind)
+    check_space(out.parent, sum(output.size for output in outputs))
+    try:
+        _write(outputs, progress)
+        if form == "folder":
+            for name, data in layouts.folder_files(outputs, contents).items():
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                (temporary / name).write_bytes(data)
+        if temporary != out:
+            os.rename(temporary, out)
+    finally:
+        if temporary != out:
+            shutil.rmtree(temporary.parent, ignore_errors=True)
+    return [out / output.path.relative_to(temporary) if temporary != out else out for output in outputs]
+
+
+def check(contents: Contents) -> None:
+    """Every part complete and of its config's shapes, before gigabytes are written."""
+    shapes = libraries.for_files().shapes
+    for source in contents.sources.values():
+        check_part(source, shapes)
+
+
+def _write(outputs: list[Output], progress: Callable[[int, int], None] | None) -> None:
+    total, done = sum(output.size for output in outputs), 0
+
+    def count(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress is not None:
+            progress(done, total)
+
+    for output in outputs:
+        output.write(count)

@@ -1,0 +1,24 @@
+"""What the model remembers of a video: its window, how it begins, how it is kept from drifting, its file."""
+
+from . import drift, saved, starts
+from .drift import DriftPolicy, check_window, correct, distances, measure, parse_policy
+from .starts import POSTERIORS, SIGMA, check_sigma
+from .window import MOMENTS, History, parse_sizes
+
+__all__ = [
+    "DriftPolicy",
+    "History",
+    "MOMENTS",
+    "POSTERIORS",
+    "SIGMA",
+    "check_sigma",
+    "check_window",
+    "correct",
+    "distances",
+    "drift",
+    "measure",
+    "parse_policy",
+    "parse_sizes",
+    "saved",
+    "starts",
+]

@@ -1,0 +1,24 @@
+"""Decoded chunks become a video: how they meet, the files they lie in, and the file they become."""
+
+from . import boundary, video
+from .boundary import FRAMES, POLICIES, Boundary, Tail, follow
+from .clip import Clip, join, published_length
+from .video import check_writable, frame_rate, read_frames, read_metadata, to_uint8
+
+__all__ = [
+    "Boundary",
+    "Clip",
+    "FRAMES",
+    "POLICIES",
+    "Tail",
+    "boundary",
+    "check_writable",
+    "follow",
+    "frame_rate",
+    "join",
+    "published_length",
+    "read_frames",
+    "read_metadata",
+    "to_uint8",
+    "video",
+]

@@ -1,0 +1,1 @@
+"""Which variance, anti-drift and boundary policies earn their place."""

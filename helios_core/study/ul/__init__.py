@@ -1,0 +1,1 @@
+"""The experiments of Unified Latents, as toys."""

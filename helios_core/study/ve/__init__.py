@@ -1,0 +1,1 @@
+"""The experiments of Variance Expansion, as toys."""

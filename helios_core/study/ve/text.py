@@ -1,0 +1,128 @@
+"""The report of the experiments on Variance Expansion: tables, plots, and a sentence on each question."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from ...measure import plots
+from . import ring as ve_ring
+
+KINDS = ("VE", "scale-free", "KL")
+STEPS = (5, 10, 50)
+NOISY = "psnr at 20 %"
+LAW = {"slope": (0.9, 1.05), "correlation": (0.9, 1.0), "ratio": (0.95, 1.05)}  # of the smallest weight
+
+COLUMNS = {
+    "psnr": "clean", "psnr of z": "of z", "psnr at 5 %": "5 %", "psnr at 10 %": "10 %", NOISY: "20 %",
+    "sigma^2": "sigma^2", "spread": "spread", "snr": "SNR dB", "bits": "bits", "slope": "slope",
+    "correlation": "corr.", "ratio": "ratio",
+}  # fmt: skip
+
+
+def gain(rows: list[dict], kind: str, seed: int) -> dict[float, float]:
+    """Weight -> dB under 20 % noise over a KL VAE of the same clean PSNR, on straight lines between the KL VAEs.
+
+    NaN where no KL VAE reaches that PSNR from above or from below.
+    """
+    sweep = sorted((r["psnr"], r[NOISY]) for r in rows if r["kind"] == "KL" and r["seed"] == seed)
+    x, y = np.array(sweep).T
+    own = [r for r in rows if r["kind"] == kind and r["seed"] == seed]
+    return {r["weight"]: r[NOISY] - float(np.interp(r["psnr"], x, y, np.nan, np.nan)) for r in own}
+
+
+def report(rows: list[dict], samples: list[dict], slopes: list[float], ring: list[dict]) -> str:
+    """Markdown. rows, samples, ring: what `measure`, `distances` and ve_ring.py gave; slopes: of linear decoders."""
+    seeds = sorted({row["seed"] for row in rows})
+    parts = [
+        f"# Variance Expansion at the size of a toy, {len(seeds)} seeds",
+        "Noise is relative to each latent's spread; PSNR in dB; mean +- standard deviation over the seeds.",
+        table(rows),
+        "## V1: the law\n" + law_text(rows, slopes),
+        "## V2: against a KL VAE of equal clean PSNR, 20 % noise\n" + gain_text(rows, "VE", seeds),
+        "## V3: the same, free of scale\n" + gain_text(rows, "scale-free", seeds),
+        "## V4: Frechet distance to photographs, by Euler steps\n" + flow_table(samples),
+        "### Eight Gaussians on a circle, latents of two numbers, 10 Euler steps\n" + ve_ring.table(ring, cell),
+    ]
+    return "\n\n".join(parts)
+
+
+def cell(values: list[float]) -> str:
+    """Mean +- standard deviation; - for what was not measured."""
+    if not np.isfinite(values).all():
+        return "-"
+    spread = f" +- {np.std(values, ddof=1):.2g}" if len(values) > 1 else ""
+    return f"{np.mean(values):.4g}{spread}"
+
+
+def table(rows: list[dict]) -> str:
+    """A line per term and weight."""
+    lines = ["| term | weight | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
+    for kind, weight in dict.fromkeys((row["kind"], row["weight"]) for row in rows):
+        own = [row for row in rows if (row["kind"], row["weight"]) == (kind, weight)]
+        cells = [cell([row[name] for row in own]) for name in COLUMNS]
+        lines.append(f"| {kind} | {weight:g} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def law_text(rows: list[dict], slopes: list[float]) -> str:
+    """Whether the smallest weight keeps the law in every seed, and a linear decoder to one percent."""
+    own = [row for row in rows if row["kind"] == "VE"]
+    smallest = min(row["weight"] for row in own)
+    least = [row for row in own if row["weight"] == smallest]
+    holds = all(low <= row[name] <= high for row in least for name, (low, high) in LAW.items())
+    exact = all(abs(slope - 1) < 0.01 for slope in slopes)
+    ranges = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in LAW.items())
+    return (
+        f"A linear decoder: slope {', '.join(f'{s:.4f}' for s in slopes)}; within 1 % of one: {_yes(exact)}.\n"
+        f"The smallest weight, {smallest:g} ({ranges}), in every seed: {_yes(holds)}."
+    )
+
+
+def gain_text(rows: list[dict], kind: str, seeds: list[int]) -> str:
+    """dB per weight and seed over the KL VAE, and whether it is ahead in all."""
+    found = [gain(rows, kind, seed) for seed in seeds]
+    lines = ["| weight | " + " | ".join(f"seed {seed}" for seed in seeds) + " |", "|---" * (len(seeds) + 1) + "|"]
+    for weight in found[0]:
+        cells = [f"{f[weight]:+.2f}" if np.isfinite(f[weight]) else "no KL VAE of that PSNR" for f in found]
+        lines.append(f"| {weight:g} | " + " | ".join(cells) + " |")
+    compared = [value for f in found for value in f.values() if np.isfinite(value)]
+    verdict = _yes(min(compared) > 0) if compared else "nothing to compare"
+    return "\n".join(lines) + f"\n\nAhead wherever there is a KL VAE to compare with, in every seed: {verdict}."
+
+
+def flow_table(samples: list[dict]) -> str:
+    """A line per kind of latents. Below the reconstructions' own distance none can be expected to come."""
+    columns = ["reconstructed", *(f"{k} steps" for k in STEPS)]
+    lines = ["| latents | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name in dict.fromkeys(sample["latents"] for sample in samples):
+        own = [sample for sample in samples if sample["latents"] == name]
+        lines.append(f"| {name} | " + " | ".join(cell([s[c] for s in own]) for c in columns) + " |")
+    return "\n".join(lines)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "NO"
+
+
+def picture(rows: list[dict], samples: list[dict]) -> Image.Image:
+    """The law over the weight, PSNR under noise over clean PSNR, and distances over steps; means of the seeds."""
+    weights = sorted({r["weight"] for r in rows if r["kind"] == "VE"})
+    law = {k: [np.mean([r[k] for r in rows if r["kind"] == "VE" and r["weight"] == w]) for w in weights] for k in LAW}
+    low, high = plots.padded(min(map(min, law.values())), max(map(max, law.values())))
+    high += 0.25 * (high - low)  # the names stand above the lines
+    clean = [r["psnr"] for r in rows]
+    grid = np.linspace(min(clean), max(clean), 60)
+    noisy = {}
+    for kind in KINDS:
+        points = sorted((r["psnr"], r[NOISY]) for r in rows if r["kind"] == kind)
+        noisy[kind] = np.interp(grid, *np.array(points).T, np.nan, np.nan)
+    names = list(dict.fromkeys(s["latents"] for s in samples))
+    found = {n: [np.mean([s[f"{k} steps"] for s in samples if s["latents"] == n]) for k in STEPS] for n in names}
+    return plots.sheet(
+        [
+            [plots.line_plot(law, "V1: the law", x=np.log10(weights), x_label="log10 weight", limits=(low, high))],
+            [plots.line_plot(noisy, "V2, V3: PSNR at 20 % noise, dB", x=grid, x_label="clean PSNR, dB")],
+            [plots.bar_plot(found, [f"{k} steps" for k in STEPS], "V4: Frechet distance to photographs")],
+        ]
+    )

@@ -1,0 +1,1 @@
+"""Unified Latents: the codec, the base model, and diffusion decoders of other latents."""

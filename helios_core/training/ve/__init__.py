@@ -1,0 +1,1 @@
+"""Variance Expansion: VAEs whose latents bear noise."""

@@ -1,0 +1,23 @@
+"""Unified Latents without its networks: sizes, files, noise levels, decoding by diffusion."""
+
+from . import logsnr
+from .config import ULConfig
+from .decode import MAX_STEPS, Decoded, Plan, check_latents, decode, evaluations, working_memory
+from .files import ULFile, describe, open_file
+from .logsnr import add_noise
+
+__all__ = [
+    "Decoded",
+    "MAX_STEPS",
+    "Plan",
+    "ULConfig",
+    "ULFile",
+    "add_noise",
+    "check_latents",
+    "decode",
+    "describe",
+    "evaluations",
+    "logsnr",
+    "open_file",
+    "working_memory",
+]

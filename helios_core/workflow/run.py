@@ -1,0 +1,115 @@
+"""Runs a workflow file, UI (0.4) or API format, with the node classes it is given: no server, no browser.
+
+Everything is checked before anything runs: unknown nodes and inputs, missing inputs, values out of range, types that
+do not fit, cycles, an output folder that cannot be written. Only what an output needs is run, each node once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+from . import format as fmt
+from . import values
+from .context import Run, running
+from .graph import Graph, execute
+
+LOG = logging.getLogger(__name__)
+
+
+class Result(NamedTuple):
+    """What a run left: files written, in order, and the text that preview nodes showed, by node title."""
+
+    files: list[Path]
+    texts: dict[str, str]
+
+
+def run(path, node_classes: dict, overrides=None, *, output_dir, input_dir=None, on_progress=None) -> Result:
+    """Runs the workflow file at `path`.
+
+    node_classes: id -> V1 class. overrides: {"NODE.INPUT": value}, NODE being an id, a title or a type (all of it);
+    text is converted to the input's type. ValueError for anything wrong with the file, before any node runs.
+    """
+    from .standins import NODES
+
+    classes = {**NODES, **node_classes}
+    source = read(path)
+    prompt = fmt.to_api(source, classes)
+    values.override(prompt, classes, overrides or {})
+    order = plan(prompt, classes)
+    name = f"{Path(path).stem}_{uuid.uuid4().hex[:6]}"
+    state = Run(name, Path(output_dir), Path(input_dir or "."), on_progress or (lambda _: None), classes)
+    hidden = {"PROMPT": prompt, "EXTRA_PNGINFO": {"workflow": source} if fmt.is_ui(source) else {}}
+    try:
+        with running(state):
+            values.check(prompt, classes, order)
+            check_folder(state.output_dir)
+            execute(Graph(prompt), classes, outputs(prompt, classes), hidden, state.starts)
+        state.finished = True
+    finally:
+        if state.finished:
+            shutil.rmtree(state.folder, ignore_errors=True)
+        elif state.folder.is_dir():
+            LOG.warning("finished chunks are in %s, a playable file each", state.folder)
+    return Result(state.files, state.texts)
+
+
+def read(path) -> dict:
+    """The JSON of a workflow file. ValueError if it is missing, broken or no workflow."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no workflow file at {path}")
+    try:
+        source = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not fmt.is_ui(source) and not fmt.is_api(source):
+        raise ValueError(f"{path} is no workflow: wanted 'nodes' and 'links', or numbered nodes with class_type")
+    return source
+
+
+def check_folder(folder: Path) -> None:
+    """Makes the output folder. ValueError if it cannot be made or written."""
+    probe = folder / ".helios_write_test"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write to the output folder {folder}: {error.strerror}; choose another") from error
+
+
+def plan(prompt: dict, classes: dict) -> list[str]:
+    """The nodes that outputs need, in the order to check them. ValueError for unknown nodes, no output, or a cycle."""
+    unknown = sorted({n["class_type"] for n in prompt.values() if n["class_type"] not in classes})
+    if unknown:
+        hints = [f"{u!r}{values.near(u, classes)}" for u in unknown]
+        raise ValueError(f"nodes this pack does not know: {', '.join(hints)}. Such a workflow needs ComfyUI itself.")
+    if not (found := outputs(prompt, classes)):
+        raise ValueError("the workflow saves nothing: add a Save Video node")
+    order: list[str] = []
+    for node in found:
+        _visit(node, prompt, order, ())
+    return order
+
+
+def outputs(prompt: dict, classes: dict) -> list[str]:
+    """The nodes that save or show something."""
+    return [i for i, n in prompt.items() if getattr(classes[n["class_type"]], "OUTPUT_NODE", False)]
+
+
+def _visit(node: str, prompt: dict, order: list[str], path: tuple[str, ...]) -> None:
+    if node in path:
+        raise ValueError(f"the workflow runs in a circle: {' -> '.join((*path[path.index(node) :], node))}")
+    if node in order:
+        return
+    for name, value in prompt[node]["inputs"].items():
+        if fmt.is_link(value):
+            if value[0] not in prompt:
+                raise ValueError(f"{values.label(node, prompt)}.{name} is wired to node {value[0]}, which is not there")
+            _visit(value[0], prompt, order, (*path, node))
+    order.append(node)

@@ -1,0 +1,247 @@
+"""Small stand-ins for the few core ComfyUI nodes that this pack's workflows use, and for its VIDEO object.
+
+Ids, inputs, their order and their outputs are ComfyUI's, so the same workflow file runs in both.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+
+from ..join import video
+from .context import current
+
+
+class VideoFile:
+    """VIDEO: a file on disk, with what ComfyUI's VideoFromFile has."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def get_stream_source(self) -> str:
+        return str(self.path)
+
+    def get_dimensions(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        info = video.probe(self.path)
+        return info.width, info.height
+
+    def get_duration(self) -> float:
+        """Seconds."""
+        info = video.probe(self.path)
+        return float(info.frames / info.fps)
+
+    def get_components(self):
+        """An object with images [f h w 3] float32 0 to 1, audio (None) and frame_rate."""
+        return SimpleNamespace(images=to_image(video.read_frames(self.path)), audio=None, frame_rate=self.frame_rate)
+
+    @property
+    def frame_rate(self) -> Fraction:
+        return Fraction(video.probe(self.path).fps)
+
+    def save_to(self, path, format="auto", codec="auto", metadata=None) -> None:
+        """Copies the video to `path` without encoding it again, where it is one of ours; metadata goes along."""
+        try:
+            video.remux([self.path], path, metadata=metadata)
+        except ValueError:  # another encoder's: its frames are reordered
+            video.write_video(path, video.read_frames(self.path), fps=self.frame_rate, metadata=metadata)
+
+
+def to_image(frames):
+    """uint8 [f h w 3] -> IMAGE, float32 0 to 1."""
+    import torch
+
+    return torch.from_numpy(frames).float() / 255
+
+
+def find_input(name: str) -> Path:
+    """A file of the input folder, or any file by its path. Outside a run, of this folder."""
+    run = current()
+    return (run.input_dir if run else Path.cwd()) / name
+
+
+class LoadImage:
+    FUNCTION = "load"
+    RETURN_TYPES = ("IMAGE", "MASK")
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("COMBO", {"image_upload": True})}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, image):
+        return find_input(image).is_file() or f"no picture at {find_input(image)}; name one with --set"
+
+    def load(self, image):
+        import torch
+
+        frames = to_image(video.read_frames(find_input(image), count=1))
+        return frames, torch.zeros(1, *frames.shape[1:3])
+
+
+class LoadVideo:
+    FUNCTION = "load"
+    RETURN_TYPES = ("VIDEO",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"file": ("COMBO", {"video_upload": True})}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, file):
+        return find_input(file).is_file() or f"no video at {find_input(file)}; name one with --set"
+
+    def load(self, file):
+        return (VideoFile(find_input(file)),)
+
+
+class GetVideoComponents:
+    FUNCTION = "split"
+    RETURN_TYPES = ("IMAGE", "AUDIO", "FLOAT")
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"video": ("VIDEO", {})}}
+
+    def split(self, video):
+        parts = video.get_components()
+        return parts.images, parts.audio, float(parts.frame_rate)
+
+
+class CreateVideo:
+    FUNCTION = "create"
+    RETURN_TYPES = ("VIDEO",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        fps = {"default": 30.0, "min": 1.0, "max": 120.0, "step": 1.0}
+        return {"required": {"images": ("IMAGE", {}), "fps": ("FLOAT", fps)}, "optional": {"audio": ("AUDIO", {})}}
+
+    def create(self, images, fps, audio=None):
+        if audio is not None:
+            raise ValueError("CreateVideo: sound needs ComfyUI itself; disconnect audio")
+        run = current()
+        run.folder.mkdir(parents=True, exist_ok=True)
+        path = run.folder / f"created_{run.node}.mp4"
+        video.write_video(path, video.to_uint8(images[..., :3]), fps=fps)
+        return (VideoFile(path),)
+
+
+class VAEDecode:
+    FUNCTION = "decode"
+    RETURN_TYPES = ("IMAGE",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"samples": ("LATENT", {}), "vae": ("VAE", {})}}
+
+    def decode(self, samples, vae):
+        images = vae.decode(samples["samples"])
+        return (images.flatten(0, 1) if images.ndim == 5 else images,)
+
+
+class SaveVideo:
+    FUNCTION = "save"
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "video": ("VIDEO", {}),
+                "filename_prefix": ("STRING", {"default": "video/ComfyUI"}),
+                "format": (["auto", "mp4"], {"default": "auto"}),
+                "codec": (["auto", "h264"], {"default": "auto"}),
+            },
+            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, filename_prefix):
+        return safe_prefix(filename_prefix) or f"filename_prefix {filename_prefix!r} leads out of the output folder"
+
+    def save(self, video, filename_prefix, format="auto", codec="auto", prompt=None, extra_pnginfo=None):
+        run = current()
+        path = free_name(run.output_dir, filename_prefix)
+        video.save_to(str(path), format=format, codec=codec, metadata={**(extra_pnginfo or {}), "prompt": prompt})
+        run.files.append(path)
+        return ()
+
+
+class SaveImage:
+    FUNCTION = "save"
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        prefix = {"default": "ComfyUI"}
+        return {"required": {"images": ("IMAGE", {}), "filename_prefix": ("STRING", prefix)}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, filename_prefix):
+        return SaveVideo.VALIDATE_INPUTS(filename_prefix)
+
+    def save(self, images, filename_prefix):
+        from PIL import Image
+
+        run = current()
+        for frame in video.to_uint8(images[..., :3]):
+            path = free_name(run.output_dir, filename_prefix, ".png")
+            Image.fromarray(frame).save(path)
+            run.files.append(path)
+        return ()
+
+
+def safe_prefix(prefix: str) -> bool:
+    path = Path(prefix)
+    return bool(path.name) and not path.is_absolute() and ".." not in path.parts
+
+
+def free_name(folder: Path, prefix: str, suffix: str = ".mp4") -> Path:
+    """folder/prefix_00001_.mp4, counted as ComfyUI counts; makes the folder."""
+    base = folder / prefix
+    base.parent.mkdir(parents=True, exist_ok=True)
+    pattern = re.compile(re.escape(base.name) + r"_(\d+)_?\.\w+")
+    used = [int(m[1]) for p in base.parent.iterdir() if (m := pattern.fullmatch(p.name))]
+    return base.parent / f"{base.name}_{max(used, default=0) + 1:05}_{suffix}"
+
+
+class PreviewAny:
+    FUNCTION = "show"
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"source": ("*", {})}}
+
+    def show(self, source):
+        run = current()
+        run.texts[run.title] = str(source)
+        return ()
+
+
+class PrimitiveInt:
+    FUNCTION = "give"
+    RETURN_TYPES = ("INT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        limit = 2**63 - 1
+        return {"required": {"value": ("INT", {"min": -limit, "max": limit, "control_after_generate": True})}}
+
+    def give(self, value):
+        return (value,)
+
+
+NODES = {
+    kind.__name__: kind
+    for kind in (
+        *(LoadImage, LoadVideo, GetVideoComponents, CreateVideo, VAEDecode),
+        *(SaveVideo, SaveImage, PreviewAny, PrimitiveInt),
+    )
+}

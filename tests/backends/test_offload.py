@@ -1,0 +1,200 @@
+"""Streaming blocks from host memory, forced on the CPU: the same bits as the resident model. Named: D8, V2."""
+
+import weakref
+from contextlib import nullcontext
+
+import pytest
+import torch
+from helios_video.helios_core import load
+from helios_video.helios_core.backends.torch import offload
+from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
+from helios_video.helios_core.config.model import TransformerConfig
+
+TEXT = torch.linspace(-1, 1, 512 * 64).view(1, 512, 64)
+TEXT[:, 20:] = 0
+
+
+def run(helios, chunks=2, **options):
+    """The chunks' latents, the history fed on."""
+    history, found = helios.history(64, 64), []
+    for _ in range(chunks):
+        *_, step = helios.sample(history, TEXT, seed=3, steps=(1, 1, 1), **options)
+        history = history.append(step.latent)
+        found.append(step.latent)
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["auto", "fp32", "fp8_e4m3fn", "int8", "int4"])
+def test_d8_streamed_blocks_equal_resident_ones_on_both_chunks(dtype):
+    """The peer's prefetch missed the history's patch embeddings; here all but the blocks' matrices is resident."""
+    resident, streamed = load(weight_dtype=dtype, offload="none"), load(weight_dtype=dtype, offload="blocks")
+    for one, other in zip(run(resident), run(streamed), strict=True):
+        assert torch.equal(one, other)
+    assert resident.transformer.streamer is None and streamed.transformer.streamer is not None
+
+
+def test_streaming_with_guidance():
+    options = {"negative": -TEXT, "cfg": 3.0}
+    assert all(map(torch.equal, run(load(offload="none"), **options), run(load(offload="blocks"), **options)))
+
+
+def watch(model):
+    """Records, before every block, which blocks' matrices lie in a slot."""
+    seen = []
+
+    def on_block():
+        slots = [slot.memory for slot in model.streamer.slots]
+        ranges = [range(m.data_ptr(), m.data_ptr() + m.nbytes) for m in slots]
+        inside = [[any(t.data_ptr() in r for r in ranges) for t in offload.matrices(block)] for block in model.blocks]
+        assert all(len(set(block)) == 1 for block in inside)  # wholly in or wholly out
+        seen.append([i for i, block in enumerate(inside) if block[0]])
+
+    model.on_block = on_block
+    return seen
+
+
+def test_one_block_computes_from_a_slot_and_the_host_keeps_its_own():
+    helios = load(offload="blocks")
+    model = helios.transformer
+    before = {name: (t.data_ptr(), t.clone()) for name, t in model.state_dict().items()}
+    seen = watch(model)
+    run(helios, chunks=1)
+    assert seen[: len(model.blocks)] == [[i] for i in range(len(model.blocks))]
+    after = model.state_dict()
+    assert all(after[n].data_ptr() == place and torch.equal(after[n], t) for n, (place, t) in before.items())
+
+
+def test_device_memory_is_two_blocks():
+    helios = load(offload="blocks")
+    run(helios, chunks=1)
+    largest = max(sum(t.nbytes for t in offload.matrices(block)) for block in helios.transformer.blocks)
+    slots = helios.transformer.streamer.slots
+    assert len(slots) == 2 and all(largest <= slot.memory.nbytes < 1.01 * largest for slot in slots)
+    assert helios.estimate().block == pytest.approx(largest, rel=0.01)
+
+
+def test_a_run_stopped_in_the_middle_leaves_no_block_behind():
+    class Stopped(Exception):
+        pass
+
+    helios, count = load(offload="blocks"), 0
+    wanted = run(load(offload="none"), chunks=1)
+
+    def stop():
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise Stopped
+
+    helios.interrupt = stop
+    with pytest.raises(Stopped) as kept:  # its traceback holds the generator, bound block and all
+        run(helios, chunks=1)
+    assert torch.equal(*run(helios, chunks=1), *wanted)
+    assert kept is not None
+
+
+def test_v2_weights_changed_between_runs_are_seen():
+    """Nothing of the old weights is kept in a slot."""
+    helios = load(offload="blocks", weight_dtype="fp32")
+    first = run(helios, chunks=1)
+    layer = helios.transformer.blocks[1].attn2.to_out[0]
+    layer.weight = torch.nn.Parameter(layer.weight * 2, requires_grad=False)
+    changed = run(helios, chunks=1)
+    resident = load(offload="none", weight_dtype="fp32")
+    resident.transformer.blocks[1].attn2.to_out[0].weight.data *= 2
+    assert torch.equal(*changed, *run(resident, chunks=1)) and not torch.equal(*changed, *first)
+
+
+def test_blocks_of_different_sizes_fit_the_largest():
+    torch.manual_seed(0)
+    blocks = torch.nn.ModuleList(torch.nn.Sequential(torch.nn.Linear(3, n), torch.nn.Linear(n, 3)) for n in (5, 64, 7))
+    blocks.requires_grad_(False)
+    x = torch.randn(2, 3)
+    streamed = [block(x) for block in offload.BlockStream("cpu")(blocks)]
+    assert all(map(torch.equal, streamed, [block(x) for block in blocks]))
+
+
+def test_what_is_on_the_device_already_is_not_streamed():
+    """As an adapter's matrices beside a layer that streams."""
+    block = torch.nn.ModuleList([torch.nn.Linear(4, 4), torch.nn.Linear(4, 4, device="meta")])
+    assert [t.device.type for t in offload.matrices(block)] == ["cpu"]
+
+
+def test_d8_all_but_the_blocks_matrices_is_on_the_device_for_good():
+    config = dict(num_attention_heads=2, attention_head_dim=24, rope_dim=(8, 8, 8), ffn_dim=64, num_layers=2)
+    model = HeliosTransformer(TransformerConfig(**config, text_dim=16))
+    moved = {id(t) for t in offload.resident(model)}
+    for name, p in model.named_parameters():
+        assert (id(p) in moved) != (name.startswith("blocks.") and p.ndim == 2), name
+
+
+def test_a_released_model_takes_its_slots_along():
+    helios = load(offload="blocks")
+    run(helios, chunks=1)
+    slot = weakref.ref(helios.transformer.streamer.slots[0])
+    helios.release("transformer")
+    assert slot() is None
+
+
+class Queue:
+    """In place of a CUDA stream and of an event: notes the order of what they are asked for."""
+
+    def __init__(self, log, name):
+        self.log, self.name = log, name
+
+    def __getattr__(self, what):
+        return lambda *others: self.log.append(" ".join([self.name, what, *(o.name for o in others)]))
+
+
+def test_the_cuda_slots_wait_for_what_they_must(monkeypatch):
+    """With stand-ins for streams and events: a slot is read once its copy has come, and refilled once it was read."""
+    log, count = [], iter(range(100))
+    empty, compute = torch.empty, Queue(log, "compute")
+    monkeypatch.setattr(torch, "empty", lambda *a, pin_memory=False, **k: empty(*a, **k))
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Queue(log, f"copy{next(count)}"))
+    monkeypatch.setattr(torch.cuda, "Event", lambda: Queue(log, f"event{next(count)}"))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: compute)
+    monkeypatch.setattr(offload, "Slot", offload.CudaSlot)
+    blocks = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in range(4)).requires_grad_(False)
+    x = torch.randn(2, 4)
+    wanted, found = [block(x) for block in blocks], []
+    for i, block in enumerate(offload.BlockStream("cpu")(blocks)):
+        log.append(f"block {i}")
+        found.append(block(x))
+    assert all(map(torch.equal, found, wanted))
+    a, b = ("copy0", "event1", "event2"), ("copy3", "event4", "event5")  # stream, fetched, computed of either slot
+    fetch = [[f"{f} synchronize", f"{s} wait_event {c}", f"{f} record {s}"] for s, f, c in (a, b)]
+    wanted = ["copy0 wait_stream compute", "copy3 wait_stream compute", *fetch[0]]
+    for i, (slot, following) in enumerate([(a, fetch[1]), (b, fetch[0]), (a, fetch[1]), (b, [])]):
+        wanted += [f"compute wait_event {slot[1]}", f"block {i}", *following, f"{slot[2]} record compute"]
+    assert log == wanted
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("dtype", ["bf16", "int4"])
+def test_streaming_on_a_gpu_equals_the_resident_model_in_less_memory(dtype):
+    torch.manual_seed(0)
+    config = TransformerConfig(num_attention_heads=8, attention_head_dim=128, ffn_dim=4096, num_layers=12, text_dim=64)
+    from helios_video.helios_core.backends.torch.quant import quantise_model
+    from helios_video.helios_core.history.window import History
+
+    model = HeliosTransformer(config).requires_grad_(False).eval().bfloat16().fuse()
+    for name, p in model.named_parameters():
+        p.data = p.data.float() if "time_embedder" in name or "scale_shift" in name or "norm" in name else p.data
+    model = quantise_model(model, dtype) if dtype != "bf16" else model
+    history = History(torch.randn(1, 16, 19, 8, 8), torch.randn(1, 16, 1, 8, 8)).parts(9)
+    x, found, peaks = torch.randn(1, 16, 9, 8, 8), [], []
+    for prepare in (lambda m: offload.stream_blocks(m, "cuda"), lambda m: m.cuda()):
+        model.streamer = None
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        ready = prepare(model)
+        for _ in range(3):
+            found.append(
+                ready.velocity(ready.array(x), 500.0, ready.text_context(TEXT), ready.history_context(history))
+            )
+        peaks.append(torch.cuda.max_memory_allocated())
+    assert all(torch.equal(found[0], other) for other in found[1:])
+    assert peaks[0] < 0.5 * peaks[1]

@@ -1,0 +1,219 @@
+"""Loops in a real ComfyUI: what runs, what comes from its cache, where errors are shown, and how memory grows."""
+
+from __future__ import annotations
+
+import json
+import time
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+from helios_video.helios_core.join import video
+from test_server import Server, messages, pytestmark, saved, twin, with_value  # noqa: F401 - pytestmark is pytest's
+
+PROBES = """
+import time
+from pathlib import Path
+
+LOG = Path(__file__).parents[2] / "probes.txt"
+
+
+class Anything(str):
+    def __ne__(self, other):
+        return False
+
+
+class Probe:
+    '''Hands a value on, and notes that it ran.'''
+
+    FUNCTION, RETURN_TYPES, CATEGORY = "go", (Anything("*"), "STRING"), "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        required = {"value": (Anything("*"),), "text": ("STRING", {}), "number": ("INT", {})}
+        return {"required": required, "optional": {"fails_at": ("INT", {}), "wait": ("FLOAT", {})}}
+
+    def go(self, value, text, number, fails_at=-1, wait=0.0):
+        if number == fails_at:
+            raise RuntimeError(f"{text} {number} fails")
+        time.sleep(wait)
+        with LOG.open("a") as log:
+            log.write(f"{text}{number}\\n")
+        return value, f"{value}{text}{number} "
+
+
+NODE_CLASS_MAPPINGS = {"Probe": Probe}
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("loops"), PROBES)
+    try:
+        server.wait(lambda: server.get("/system_stats"), "ComfyUI's start")
+        yield server
+    finally:
+        server.process.terminate()
+        server.process.wait(30)
+
+
+def ran(server) -> list[str]:
+    """What the probes noted since the last call."""
+    log = server.base / "probes.txt"
+    noted = log.read_text().split() if log.exists() else []
+    log.write_text("")
+    return noted
+
+
+def by_chunk(noted: list[str]) -> list[str]:
+    """The notes of one chunk in alphabetical order, since it is ComfyUI's choice; the chunks in theirs."""
+    return [word for _, chunk in groupby(noted, lambda word: word[-1]) for word in sorted(chunk)]
+
+
+def succeeds(server, prompt) -> dict:
+    entry = server.run(prompt)
+    assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
+    return entry
+
+
+def long_video(**changes) -> dict:
+    """long_video.json of 3 chunks with a probe behind the sampler and one behind the joint. changes: of the loop."""
+    prompt = with_value(twin("long_video"), "DMDPyramidSample", steps="1,1,1")
+    number = {node["class_type"]: i for i, node in prompt.items()}
+    start, end, sampler, join = (
+        number[k] for k in ("HeliosLoopStart", "HeliosLoopEnd", "DMDPyramidSample", "ChunkConcat")
+    )
+    prompt[start]["inputs"] |= {"chunks": 3, **changes}
+    prompt["90"] = probe([sampler, 1], "sampled", [start, 3])
+    prompt["91"] = probe([join, 0], "joined", [start, 3])
+    prompt[number["AntiDrift"]]["inputs"]["history"] = ["90", 0]
+    prompt[end]["inputs"]["clip"] = ["91", 0]
+    return prompt
+
+
+def probe(value, text, number, **more) -> dict:
+    return {"class_type": "Probe", "inputs": {"value": value, "text": text, "number": number, **more}}
+
+
+def both(*chunks: int) -> list[str]:
+    return [f"{text}{k}" for k in chunks for text in ("joined", "sampled")]
+
+
+def test_a_loop_runs_to_a_file_and_a_longer_one_computes_the_new_chunks(server):
+    entry = succeeds(server, long_video())
+    assert by_chunk(ran(server)) == both(0, 1, 2), "a chunk is joined before the next one is sampled"
+    assert video.probe(saved(server, entry)).frames == 99
+    entry = succeeds(server, long_video(chunks=4))
+    assert by_chunk(ran(server)) == both(3)
+    assert video.probe(saved(server, entry)).frames == 132
+    entry = succeeds(server, long_video(chunks=2))
+    assert ran(server) == [] and video.probe(saved(server, entry)).frames == 66
+
+
+def test_another_joint_joins_again_and_samples_nothing(server):
+    succeeds(server, long_video())
+    ran(server)
+    succeeds(server, with_value(long_video(), "ChunkConcat", boundary="none"))
+    assert ran(server) == ["joined0", "joined1", "joined2"]
+
+
+def test_an_error_is_shown_on_the_users_node_and_finished_chunks_are_kept(server):
+    prompt = with_value(long_video(), "PrimitiveInt", value=11)
+    number = next(i for i, node in prompt.items() if node["class_type"] == "HeliosLoopStart")
+    prompt["92"] = probe([number, 1], "before", [number, 3], fails_at=2)
+    with_value(prompt, "DMDPyramidSample", history=["92", 0])
+    (error,) = messages(server.run(prompt), "execution_error")
+    assert (error["node_id"], error["node_type"]) == ("92", "Probe") and "before 2 fails" in error["exception_message"]
+    assert by_chunk([word for word in ran(server) if "before" not in word]) == both(0, 1)
+    with_value(prompt, "PrimitiveInt", value=12)
+    sampler = next(i for i, node in prompt.items() if node["class_type"] == "DMDPyramidSample")
+    prompt[sampler]["inputs"] |= {"history": [number, 1], "steps": "1,1"}
+    (error,) = messages(server.run(prompt), "execution_error")
+    assert (error["node_id"], error["node_type"]) == (sampler, "DMDPyramidSample")
+
+
+def test_stop_keeps_the_finished_chunks(server):
+    prompt = with_value(long_video(), "PrimitiveInt", value=21)
+    prompt["90"]["inputs"]["wait"] = 3.0
+    ran(server)
+    number = server.queue(prompt)
+    server.wait(lambda: "sampled1" in (server.base / "probes.txt").read_text(), "the second chunk")
+    server.post("/interrupt", {})
+    assert messages(server.finish(number), "execution_interrupted")
+    done = ran(server)
+    assert set(done) >= {"sampled0", "joined0", "sampled1"} and len(done) < 6
+    succeeds(server, prompt)
+    assert by_chunk(done + ran(server)) == both(0, 1, 2), "the second run goes on where the first one ended"
+
+
+def test_what_shows_something_in_the_body_is_shown_on_the_users_node_per_chunk(server):
+    prompt = long_video()
+    prompt["93"] = {"class_type": "PreviewAny", "inputs": {"source": ["90", 1]}}
+    entry = succeeds(server, prompt)
+    shown = [i for i, facts in entry["meta"].items() if facts["display_node"] == "93"]
+    end = next(i for i, node in prompt.items() if node["class_type"] == "HeliosLoopEnd")
+    assert sorted(shown) == [f"{end}.{k}.93" for k in (1, 2, 3)]
+
+
+def nested(outer=2, inner=3) -> dict:
+    """A loop in a loop, of probes alone; the history goes by."""
+    loader = next(node["inputs"] for node in twin("long_video").values() if node["class_type"] == "HeliosLoader")
+    kinds = {
+        "1": ("HeliosLoader", loader),
+        "2": ("HistoryMemory", {"model": ["1", 0], "width": 0, "height": 0}),
+        "3": ("PrimitiveString", {"value": "s "}),
+        "10": ("HeliosLoopStart", {"chunks": outer, "history": ["2", 0], "value_1": ["3", 0]}),
+        "20": ("HeliosLoopStart", {"chunks": inner, "history": ["10", 1], "value_1": ["11", 1]}),
+        "22": ("PreviewAny", {"source": ["21", 1]}),
+        "24": ("HeliosLoopEnd", {"loop": ["20", 0], "history": ["20", 1], "value_1": ["21", 1]}),
+        "14": ("HeliosLoopEnd", {"loop": ["10", 0], "history": ["24", 0], "value_1": ["24", 3]}),
+        "15": ("PreviewAny", {"source": ["14", 3]}),
+    }
+    prompt = {i: {"class_type": kind, "inputs": dict(inputs)} for i, (kind, inputs) in kinds.items()}
+    return prompt | {"11": probe(["10", 4], "o", ["10", 3]), "21": probe(["20", 4], "i", ["20", 3])}
+
+
+def test_a_loop_in_a_loop(server):
+    ran(server)
+    entry = succeeds(server, nested())
+    words = ["o0", "i0", "i1", "i2", "o1", "i0", "i1", "i2"]
+    assert ran(server) == words and entry["outputs"]["15"]["text"] == [" ".join(["s", *words, ""])]
+    assert len([i for i, facts in entry["meta"].items() if facts["display_node"] == "22"]) == 6
+    succeeds(server, nested(outer=3))
+    assert ran(server) == ["o2", "i0", "i1", "i2"]
+    wrong = nested()
+    wrong["21"]["inputs"] |= {"fails_at": 1, "text": "j"}
+    (error,) = messages(server.run(wrong), "execution_error")
+    assert error["node_id"] == "21"
+
+
+def test_a_broken_loop_says_so_before_it_runs(server):
+    ran(server)
+    prompt = long_video()
+    end = next(node["inputs"] for node in prompt.values() if node["class_type"] == "HeliosLoopEnd")
+    end["value_2"] = ["90", 0]
+    prompt["94"] = probe([next(i for i, n in prompt.items() if n["inputs"] is end), 0], "behind", ["90", 0])
+    prompt["95"] = {"class_type": "PreviewAny", "inputs": {"source": ["94", 0]}}
+    (error,) = messages(server.run(prompt), "execution_error")
+    assert "inside a loop, past its" in error["exception_message"] and ran(server) == []
+
+
+def memory(server) -> float:
+    """Resident memory in MB."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1000
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc")
+def test_a_minute_of_video_takes_little_memory(server):
+    """The published steps of helios-tiny, 44 chunks; also a further run of 4 chunks, which must not add to it."""
+    prompt = with_value(long_video(chunks=44), "DMDPyramidSample", steps="auto")
+    ran(server)
+    number, grown = server.queue(prompt), {}
+    while not json.loads(server.get(f"/history/{number}")).get(number):
+        grown[len([w for w in (server.base / "probes.txt").read_text().split() if "joined" in w])] = memory(server)
+        time.sleep(0.1)
+    entry = server.finish(number)
+    assert entry["status"]["status_str"] == "success" and video.probe(saved(server, entry)).frames == 44 * 33
+    print("resident MB after chunk:", {k: round(mb) for k, mb in grown.items() if k % 4 == 3}, round(memory(server)))
+    assert max(grown[k] for k in grown if k > 3) - grown[3] < 150

@@ -1,0 +1,41 @@
+"""The nodes in the real frontend speak the language that it is set to."""
+
+from __future__ import annotations
+
+import helios_video as pack
+import pytest
+import translations
+from helios_video.helios_core.workflow.format import has_widget, inputs_of
+from support.frontend import opened, static_folders
+
+pytestmark = pytest.mark.slow
+WORDS = """async (types) => Object.fromEntries(types.map(type => {
+  const node = window.LiteGraph.createNode(type)
+  const label = s => s.label ?? s.localized_name ?? s.name
+  return [type, {
+    title: node.title, outputs: node.outputs.map(label),
+    inputs: Object.fromEntries(node.inputs.map(i => [i.name, label(i)])),
+    widgets: Object.fromEntries((node.widgets ?? []).map(w => [w.name, w.label ?? w.name])),
+  }]
+}))"""
+
+
+@pytest.mark.parametrize("language", translations.LANGUAGES)
+@pytest.mark.parametrize("static", static_folders()[:1] or [None], ids=lambda p: p and p.parent.name)
+def test_the_nodes_speak_the_language_of_the_frontend(static, language):
+    texts = {lang: translations.read(lang, "main") for lang in translations.LANGUAGES}
+    for lang, main in texts.items():
+        main["nodeDefs"] = translations.read(lang, "nodeDefs")
+
+    def translate(page):
+        page.route("**/api/i18n", lambda route: route.fulfill(json=texts))
+
+    with opened(static, prepare=translate, Comfy_Locale=language) as page:
+        shown = page.evaluate(WORDS, list(pack.NODE_CLASS_MAPPINGS))
+    for name, kind in pack.NODE_CLASS_MAPPINGS.items():
+        wanted = texts[language]["nodeDefs"][name]
+        assert shown[name]["title"] == wanted["display_name"]
+        assert shown[name]["outputs"] == [text["name"] for text in wanted["outputs"].values()]
+        for field, spec in inputs_of(kind).items():
+            place = "widgets" if has_widget(*spec) else "inputs"
+            assert shown[name][place][field] == wanted["inputs"][field]["name"], f"{name}.{field}"

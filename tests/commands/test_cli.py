@@ -1,0 +1,280 @@
+"""The command line, with a pipeline that draws instead of thinking: messages, exit codes, chunks, metadata."""
+
+import json
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from helios_video.helios_core.cli import main
+from helios_video.helios_core.commands import render as command
+from helios_video.helios_core.join import video
+from helios_video.helios_core.join.boundary import Boundary
+
+
+class Step(NamedTuple):
+    chunk: int
+    stage: int
+    index: int
+    total: int
+
+
+class Chunk(NamedTuple):
+    index: int
+    total: int
+    frames: np.ndarray
+
+
+class Fake:
+    """Two steps and 33 frames per chunk; `fails` is raised in place of chunk 2."""
+
+    config = SimpleNamespace(
+        frames_per_chunk=33, defaults=SimpleNamespace(width=64, height=64, steps=(2, 2, 2), solver="dmd")
+    )
+
+    def __init__(self, fails=None):
+        self.fails, self.asked = fails, None
+
+    def load(self, path, **options):
+        self.path, self.options = path, options
+        return self
+
+    def needs(self, width, height):
+        return [f"needed for {width}x{height}"]
+
+    def generate(self, prompt, **settings):
+        self.asked = {"prompt": prompt, **settings}
+        total = -(-settings["frames"] // 33)
+        for k in range(total):
+            for i in range(2):
+                yield Step(k, 0, i, 2)
+            if k == 2 and self.fails:
+                raise self.fails
+            shade = np.arange(33, dtype=np.uint8)[:, None, None, None] + 40 * k
+            yield Chunk(k, total, np.broadcast_to(shade, (33, settings["height"], settings["width"], 3)))
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    made = Fake()
+    monkeypatch.setattr(command, "load", made.load)
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def test_generate_writes_one_mp4_of_the_length_asked(fake, tmp_path, capsys):
+    assert main(["generate", "--prompt", "a red circle", "--frames", "100", "--seed", "7", "-o", "out.mp4"]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+    info = video.probe(tmp_path / "out.mp4")
+    assert (info.frames, info.fps, info.width, info.height) == (100, 24, 64, 64)
+    printed = capsys.readouterr()
+    assert printed.out == "out.mp4\n"
+    assert "chunk 1/4" in printed.err and "chunk 4/4" in printed.err and "2/2" in printed.err
+    assert video.read_metadata(tmp_path / "out.mp4")["helios"]["seed"] == 7
+
+
+def test_d10_memory_options_reach_the_pipeline_and_the_need_is_said_first(fake, capsys):
+    given = ["--weight-dtype", "int4", "--offload", "blocks", "--vae-dtype", "bf16", "--vae-tiling", "on"]
+    assert main(["generate", "--prompt", "a", "--frames", "1", "--width", "64", "--height", "32", *given]) == 0
+    wanted = {"weight_dtype": "int4", "offload": "blocks", "vae_dtype": "bf16", "vae_tiling": "on"}
+    assert fake.options == {"backend": "auto", "text_encoder": None, "vae": None, **wanted}
+    error = capsys.readouterr().err
+    assert error.index("needed for 64x32") < error.index("chunk 1/1")
+
+
+def test_generate_passes_what_was_asked_and_leaves_the_rest_to_the_checkpoint(fake):
+    assert main(["generate", "--prompt", "a", "--frames", "1"]) == 0
+    open_ended = {"negative": None, "width": 64, "height": 64, "steps": None, "cfg": 0.0, "solver": "auto"}
+    open_ended |= {"guidance": "auto", "zero_steps": None, "shift_tokens": "before upsample", "shift_clamp": False}
+    assert fake.asked == {"prompt": "a", "frames": 1, "seed": 0, **open_ended} and fake.path == "helios-tiny"
+    options = "--width 128 --height 96 --steps 3,2,1 --cfg 1.5 --negative blur --solver euler --fps 16".split()
+    assert main(["generate", "--prompt", "a", "--frames", "1", *options]) == 0
+    assert fake.asked["steps"] == (3, 2, 1) and (fake.asked["width"], fake.asked["height"]) == (128, 96)
+    assert (fake.asked["cfg"], fake.asked["negative"], fake.asked["solver"]) == (1.5, "blur", "euler")
+    assert video.probe("helios.mp4").fps == 16
+    options = "--solver unipc --guidance cfg_zero_star --zero-steps 0 --shift-tokens after --shift-clamp".split()
+    assert main(["generate", "--prompt", "a", "--frames", "1", *options]) == 0
+    assert (fake.asked["solver"], fake.asked["guidance"], fake.asked["zero_steps"]) == ("unipc", "cfg_zero_star", 0)
+    assert (fake.asked["shift_tokens"], fake.asked["shift_clamp"]) == ("after upsample", True)
+    assert "boundary" not in fake.asked
+    options = "--boundary match --boundary-frames 4 --drop-first-frame".split()
+    assert main(["generate", "--prompt", "a", "--frames", "1", *options]) == 0
+    assert fake.asked["boundary"] == Boundary("match", 4, True)
+    assert video.read_metadata("helios.mp4")["helios"]["boundary"] == "match"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--prompt", "  "], "--prompt is empty"),
+        (["--prompt", "a", "--frames", "0"], "--frames must be at least 1, got 0"),
+        (["--prompt", "a", "--fps", "0"], "fps must be above 0"),
+        (["--prompt", "a", "--boundary-frames", "0"], "boundary frames: wanted at least 1, got 0"),
+        (["--prompt", "a", "--threads", "0"], "--threads must be at least 1"),
+        (["--prompt", "a", "-o", "none/out.mp4"], "not an existing folder"),
+        (["--prompt", "a", "-o", "out.avi"], "must end in .mp4"),
+        (["--prompt", "a", "--model", "nowhere"], "no checkpoint named 'nowhere'"),
+        (["--prompt", "a", "--steps", "2,x"], "steps '2,x'"),
+        (["--prompt", "a", "--steps", ""], "steps ''"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_exit_code_2(fake, tmp_path, capsys, options, says):
+    assert main(["generate", *options]) == 2
+    printed = capsys.readouterr()
+    assert says in printed.err and printed.err.count("\n") == 1 and printed.out == ""
+    assert fake.asked is None and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"), [(KeyboardInterrupt(), 130), (ValueError("NaN in chunk 2"), 2), (OSError(28, "disk full"), 1)]
+)
+def test_a_stopped_run_keeps_its_chunks_and_says_where(fake, tmp_path, capsys, failure, code):
+    fake.fails = failure
+    assert main(["generate", "--prompt", "a", "-o", "out.mp4"]) == code
+    assert "66 finished frames are in out_chunks" in capsys.readouterr().err
+    assert [len(video.read_frames(p)) for p in sorted((tmp_path / "out_chunks").iterdir())] == [33, 33]
+    assert not (tmp_path / "out.mp4").exists()
+    fake.fails = None
+    assert main(["generate", "--prompt", "a", "-o", "out.mp4"]) == 0  # and a new run leaves them alone
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.mp4", "out_chunks"]
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from test_cli import Fake, command, main
+class Slow(Fake):
+    def generate(self, prompt, **settings):
+        for event in super().generate(prompt, **settings):
+            if getattr(event, "index", 0) == 1 and not hasattr(event, "frames") and event.chunk == 2:
+                print("busy", flush=True)
+                time.sleep(60)
+            yield event
+command.load = Slow().load
+main(["generate", "--prompt", "a", "-o", sys.argv[2]])
+"""
+
+
+def test_a_killed_run_keeps_its_chunks(tmp_path, request):
+    arguments = [sys.executable, "-c", KILLED, str(request.path.parent), str(tmp_path / "out.mp4")]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout.readline() == "busy\n"
+    process.kill()
+    assert process.wait() in (-getattr(signal, "SIGKILL", 9), 1)
+    assert [len(video.read_frames(p)) for p in sorted((tmp_path / "out_chunks").iterdir())] == [33, 33]
+
+
+def test_unknown_arguments_are_refused(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["doctor", "--loud"])
+    assert stop.value.code == 2 and "--loud" in capsys.readouterr().err
+
+
+def test_train_takes_a_config_and_the_command_line_wins(monkeypatch, tmp_path):
+    from helios_video.helios_core.training.tiny import run
+
+    seen = []
+    monkeypatch.setattr(run, "run", lambda settings, *places, **how: seen.append((settings, places, how)))
+    config, folder = tmp_path / "mine.json", tmp_path / "run"
+    config.write_text('{"steps": 7, "vae_steps": 3, "decay": 0.5}')
+    arguments = ["--config", str(config), "--steps", "5", "--folder", str(folder), "-o", str(tmp_path / "out")]
+    assert main(["train", "tiny", *arguments, "--device", "cpu"]) == 0
+    [(settings, places, how)] = seen
+    assert (settings.steps, settings.vae_steps, settings.decay) == (5, 3, 0.5)
+    assert places == (folder, tmp_path / "out") and how == {"device": "cpu", "compiled": False}
+    assert main(["train", "tiny", "--config", str(folder / "config.json"), "--folder", str(folder)]) == 0
+    assert seen[1][0] == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[1]", "wanted a JSON object"),
+        ('{"stepz": 1}', "unknown stepz; known are vae_steps"),
+        ('{"steps": -1}', "steps must be a positive int"),
+        ('{"steps": 1.5}', "steps must be a positive int"),
+        ('{"steps": "many"}', "got 'many'"),
+    ],
+)
+def test_train_refuses_a_config_before_it_starts(tmp_path, text, wanted, capsys):
+    (tmp_path / "c.json").write_text(text)
+    assert main(["train", "tiny", "--config", str(tmp_path / "c.json"), "--folder", str(tmp_path / "run")]) == 2
+    assert wanted in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_refuses_a_device_that_is_not_there(tmp_path, capsys):
+    assert main(["train", "tiny", "--device", "cuda:99", "--folder", str(tmp_path)]) == 2
+    assert "try auto or cpu" in capsys.readouterr().err
+
+
+def test_doctor_names_backends_folders_and_checkpoints(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HELIOS_MODELS", str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere" / "Broken").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "Broken" / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
+    code = main(["doctor"])
+    report = capsys.readouterr().out
+    for text in ("torch ", "mlx", "cpu:", "GiB", "CPU cores", str(tmp_path / "elsewhere"), "helios-tiny (built in)"):
+        assert text in report
+    assert "Broken: cannot be used" in report and "WanPipeline" in report
+    assert code == (1 if "helios-tiny (built in): cannot be used" in report else 0)
+
+
+class Paint:
+    """A node for the workflow runner: reports progress, then saves a text."""
+
+    FUNCTION, RETURN_TYPES, OUTPUT_NODE, CATEGORY = "paint", (), True, "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"colour": ("STRING", {"default": "red"}), "size": ("INT", {"default": 2, "min": 1})}}
+
+    def paint(self, colour, size):
+        from helios_video.helios_core.workflow.context import current
+
+        for i in range(size):
+            current().report(i + 1, size)
+        path = current().output_dir / f"{colour}.txt"
+        path.write_text(colour)
+        current().files.append(path)
+        return ()
+
+
+def test_run_a_workflow_with_overrides(monkeypatch, tmp_path, capsys):
+    import helios_video
+
+    monkeypatch.setitem(helios_video.NODE_CLASS_MAPPINGS, "Paint", Paint)
+    file = tmp_path / "paint.json"
+    file.write_text(json.dumps({"1": {"class_type": "Paint", "inputs": {"colour": "red", "size": 3}}}))
+    sets = ["--set", "1.colour=light=blue", "--set", "Paint.size=4"]
+    assert main(["run", str(file), *sets, "--output-dir", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [str(tmp_path / "out" / "light=blue.txt")]
+    assert "Paint" in printed.err and "4/4" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["none.json"], "no workflow file"),
+        (["paint.json", "--set", "colour=red"], "wanted NODE.INPUT=VALUE"),
+        (["paint.json", "--set", "1.colour"], "wanted NODE.INPUT=VALUE"),
+        (["paint.json", "--set", "1.size=0"], "out of range"),
+        (["paint.json", "--set", "9.size=1"], "no node '9'"),
+    ],
+)
+def test_bad_workflow_runs(monkeypatch, tmp_path, capsys, arguments, says):
+    import helios_video
+
+    monkeypatch.setitem(helios_video.NODE_CLASS_MAPPINGS, "Paint", Paint)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "paint.json").write_text(
+        json.dumps({"1": {"class_type": "Paint", "inputs": {"colour": "a", "size": 1}}})
+    )
+    assert main(["run", *arguments]) == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.txt"))

@@ -1,0 +1,277 @@
+"""Memory: what loading takes, what is estimated before it, and which components are there together. Named: D10."""
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import weakref
+from dataclasses import replace
+
+import pytest
+import torch
+from helios_video.helios_core import load
+from helios_video.helios_core.backends.torch import load as load_module
+from helios_video.helios_core.backends.torch.files import map_file
+from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
+from helios_video.helios_core.backends.torch.vae import WanVAE
+from helios_video.helios_core.checkpoint.sources import Source, Stored
+from helios_video.helios_core.config.model import ModelConfig, TransformerConfig, VAEConfig
+from helios_video.helios_core.devices import needs as memory
+from helios_video.helios_core.devices import residency
+from helios_video.helios_core.with_loras import with_loras
+from safetensors.torch import save_file
+
+GIB = 2**30
+LOADING = """
+import json, re, sys
+from pathlib import Path
+import torch
+from helios_video.helios_core.checkpoint import sources
+from helios_video.helios_core.backends.torch import load as load_module
+from helios_video.helios_core.backends.torch.load import load_transformer
+from helios_video.helios_core.backends.torch.files import map_file
+from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
+from helios_video.helios_core.config import ModelConfig, TransformerConfig
+
+def resident(key):
+    return int(re.search(rf"{key}:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+folder, dtype = sys.argv[1:]
+source = sources.open_part(folder, "transformer")
+config = ModelConfig(TransformerConfig(**json.loads((Path(folder) / "transformer" / "config.json").read_text())))
+with torch.device("meta"):
+    HeliosTransformer(config.transformer)  # torch imports sympy for that; part of the base
+Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
+before = resident("VmRSS")
+model = load_transformer(source, config, dtype=dtype, device=torch.device("cpu"))
+touched = [p.flatten()[::256].sum().item() for p in model.parameters()]  # every page
+print(resident("VmHWM") - before)
+"""
+
+
+def published_sources(config: ModelConfig, dtype: str = "BF16") -> dict[str, Source]:
+    """Headers of a checkpoint of that config, without files."""
+    with torch.device("meta"):
+        models = {"transformer": HeliosTransformer(config.transformer), "vae": WanVAE(config.vae)}
+    found = {
+        part: {
+            n: Stored("x", n, dtype if part == "transformer" else "F32", tuple(t.shape), 0)
+            for n, t in m.state_dict().items()
+        }
+        for part, m in models.items()
+    }
+    found["text_encoder"] = {"shared.weight": Stored("x", "shared.weight", "BF16", (5_680_000, 1000), 0)}
+    return {part: Source("x", part, tensors, {}) for part, tensors in found.items()}
+
+
+@pytest.fixture(scope="module")
+def published():
+    return published_sources(ModelConfig())
+
+
+def estimate(sources, **options):
+    return memory.estimate(sources, ModelConfig(), **{"width": 640, "height": 384, "device": "cuda", **options})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("stored", "asked"), [("fp32", "auto"), ("bf16", "auto"), ("fp32", "bf16")])
+def test_d10_loading_takes_no_more_than_the_file(stored, asked, tmp_path):
+    """1.1 times the file's size is the limit, with every page of every weight touched."""
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[stored]
+    sizes = dict(num_attention_heads=12, attention_head_dim=64, rope_dim=(24, 20, 20), ffn_dim=3072, text_dim=512)
+    sizes |= dict(num_layers=3 if stored == "fp32" else 5)
+    torch.manual_seed(0)
+    state = {n: p.detach().to(dtype) for n, p in HeliosTransformer(TransformerConfig(**sizes)).named_parameters()}
+    (tmp_path / "transformer").mkdir()
+    file = tmp_path / "transformer" / "model.safetensors"
+    save_file(state, file)
+    (tmp_path / "transformer" / "config.json").write_text(json.dumps(sizes))
+    size = file.stat().st_size
+    assert 100e6 < size < 200e6
+    # malloc gives memory back that it has from the system as such; of the 14B model's tensors that is every one.
+    given = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    command = [sys.executable, "-c", LOADING, str(tmp_path), asked]
+    run = subprocess.run(command, capture_output=True, text=True, env=given)
+    assert run.returncode == 0, run.stderr
+    ratio = int(run.stdout) / size
+    print(f"{stored} -> {asked}: {ratio:.3f} of the file")
+    assert 0.4 < ratio < 1.1
+
+
+def test_d10_the_estimate_of_the_published_model(published):
+    """Its sizes are known: 14.312 B parameters, 26.66 GiB in bf16 alone, 125 tensors of 29.2 M numbers in float32."""
+    found = estimate(published)
+    assert found.parts["transformer"] == pytest.approx(2 * 14.312e9 + 2 * 29.2e6, rel=1e-4)
+    assert found.block * 40 / found.parts["transformer"] == pytest.approx(0.98, abs=0.01)
+    assert found.parts["vae"] == pytest.approx(4 * 126.9e6, rel=1e-3)
+    assert estimate(published, weight_dtype="fp32").parts["transformer"] == pytest.approx(4 * 14.312e9, rel=1e-3)
+    sizes = [
+        estimate(published, weight_dtype=d).parts["transformer"] / 14.312e9 for d in ("fp8_e4m3fn", "int8", "int4")
+    ]
+    assert sizes == pytest.approx([1.02, 1.04, 0.59], abs=0.02)
+
+
+def test_d10_forty_gigabytes_of_host_memory_do_for_bf16(published):
+    """The peers need 80 to 85."""
+    found = estimate(published)
+    assert found.host("blocks") < 32 * GIB and found.host("sequential") < 12 * GIB
+    assert estimate(published, device="cpu").host("sequential") < 40e9
+    assert found.shortage("blocks", None, int(40e9)) is None
+
+
+def test_auto_takes_the_fastest_way_that_fits(published):
+    found = estimate(published)
+    assert [found.choose(int(n * GIB)) for n in (80, 40, 24, 8)] == ["none", "sequential", "blocks", "blocks"]
+    assert found.choose(None) == "none"
+    assert found.device("blocks") < 10 * GIB < found.device("sequential") < found.device("none")
+    small = estimate(published, weight_dtype="int4")
+    assert [small.choose(int(n * GIB)) for n in (26, 16)] == ["none", "sequential"]
+    host = estimate(published, device="cpu")
+    assert [host.choose(int(n * GIB)) for n in (60, 40, 8)] == ["none", "sequential", "sequential"]
+
+
+def test_a_shortage_says_what_to_choose_instead(published):
+    found = estimate(published)
+    assert found.shortage("none", 80 * GIB, 80 * GIB) is None and found.shortage("none", None, None) is None
+    assert "24.0 GiB are free; choose offload auto, sequential or blocks" in found.shortage("none", 24 * GIB, None)
+    assert "choose offload blocks, or a weight dtype of fewer bits" in found.shortage("sequential", 24 * GIB, None)
+    assert "of host memory, 16.0 GiB are free" in found.shortage("blocks", 24 * GIB, 16 * GIB)
+    text = found.describe("blocks", "auto")
+    assert "transformer 26.7 GiB" in text and "offload blocks: host" in text
+
+
+def test_the_working_memory_grows_with_the_frame(published):
+    small, large = estimate(published).work, estimate(published, width=1280, height=768).work
+    assert memory.tokens(ModelConfig(), 640, 384) == 2400 + 9 * 24 * 40
+    assert 2.5 < large["transformer"] / small["transformer"] < 4 and 2 < large["vae"] / small["vae"] < 4
+    assert estimate(published, vae_dtype="bf16").work["vae"] * 2 == small["vae"]
+
+
+def test_tiles_only_where_the_frame_does_not_fit():
+    vae, shape = VAEConfig(), (1, 16, 9, 48, 80)
+    assert memory.choose_tile(vae, shape, 4, "cpu", None) is None
+    assert memory.choose_tile(vae, shape, 4, "cpu", 6 * GIB) is None
+    assert memory.choose_tile(vae, shape, 4, "cpu", 3 * GIB) == 32
+    assert memory.choose_tile(vae, shape, 4, "cpu", GIB) == 24
+    assert memory.choose_tile(vae, shape, 4, "cpu", 1000) == 16
+    assert memory.choose_tile(vae, shape, 2, "cpu", 3 * GIB) is None
+
+
+def test_estimating_a_checkpoint_loads_nothing():
+    helios = load()
+    found = helios.estimate()
+    state = helios.transformer.state_dict()
+    assert found.parts["transformer"] == sum(t.nbytes for t in state.values())
+    helios = load(weight_dtype="int4")
+    assert "transformer" not in helios.__dict__ and helios.needs()[0].startswith("weights: ")
+    assert helios.estimate().parts["transformer"] == sum(t.nbytes for t in helios.transformer.state_dict().values())
+
+
+def test_free_memory_of_this_machine():
+    helios = load()
+    free = memory.host_free()
+    assert free is None or 10**8 < free < 10**14
+    assert helios.backend.free_memory("cpu") == pytest.approx(free, rel=0.5)
+
+
+def run(helios, chunks=1):
+    history, found = helios.history(64, 64), []
+    text = torch.linspace(0, 1, 512 * 64).view(1, 512, 64)
+    for _ in range(chunks):
+        *_, step = helios.sample(history, text, seed=3, steps=(1, 1, 1))
+        history = history.append(step.latent)
+        found += [step.latent, torch.from_numpy(helios.decode(step.latent).copy())]
+    return found
+
+
+def test_sequential_holds_one_component_and_forgets_the_others():
+    helios = load(offload="sequential")
+    helios.cache_folder = None
+    for name in residency.PARTS:
+        one = weakref.ref(getattr(helios, name))
+        other = next(n for n in residency.PARTS if n != name)
+        getattr(helios, other)
+        gc.collect()
+        assert one() is None, f"{name} is still there beside {other}"
+    found = run(helios, chunks=2)
+    assert [name for name in residency.PARTS if name in helios.__dict__] == ["vae"]
+    assert all(map(torch.equal, found, run(load(offload="none"), chunks=2)))
+
+
+def test_sequential_forgets_what_another_handle_holds(monkeypatch):
+    helios = load(offload="sequential")
+    handle = with_loras(helios, [])
+    one = weakref.ref(handle.transformer)
+    assert helios.vae is not None
+    gc.collect()
+    assert one() is None and "transformer" not in handle.__dict__
+
+
+def test_blocks_keeps_the_transformer_beside_one_other():
+    helios = load(offload="blocks")
+    assert helios.transformer.streamer is not None
+    assert helios.text_encoder is not None and helios.vae is not None
+    assert [name for name in residency.PARTS if name in helios.__dict__] == ["transformer", "vae"]
+    assert load(offload="none").transformer.streamer is None
+
+
+def test_auto_is_decided_by_the_free_memory(monkeypatch):
+    helios = load()
+    needs = helios.estimate()
+    for free, mode in ((needs.device("none"), "none"), (needs.device("none") - 1, "sequential")):
+        monkeypatch.setattr(helios.backend, "free_memory", lambda device, free=free: free)
+        helios.__dict__.pop("offload_mode", None)
+        assert helios.offload_mode == mode
+        assert ("warning" in helios.needs()[-1]) == (memory.host_free() < needs.host(mode))
+
+
+def test_a_text_encoder_too_large_for_the_device_runs_on_the_cpu(monkeypatch):
+    helios = load()
+    whole = helios.estimate()
+    elsewhere = replace(whole, cpu=False)
+    monkeypatch.setattr(residency, "estimate", lambda _: elsewhere)
+    helios.device = torch.device("meta")
+    monkeypatch.setattr(helios.backend, "free_memory", lambda _: whole.parts["text_encoder"] // 2)
+    assert residency.text_device(helios).type == "cpu"
+    monkeypatch.setattr(helios.backend, "free_memory", lambda _: 10 * whole.parts["text_encoder"])
+    assert residency.text_device(helios).type == "meta"
+
+
+@pytest.mark.parametrize("options", [{"offload": "disk"}, {"vae_dtype": "int8"}, {"vae_tiling": "yes"}])
+def test_unknown_choices_are_refused(options):
+    with pytest.raises(ValueError, match="wanted one of"):
+        load(**options)
+
+
+def test_the_vae_in_bf16_and_in_tiles(monkeypatch):
+    whole = load()
+    *_, step = whole.sample(whole.history(128, 128), torch.zeros(1, 512, 64), seed=1, steps=(1, 1, 1))
+    frames = whole.decode(step.latent)
+    half = load(vae_dtype="bf16")
+    assert half.vae.dtype == torch.bfloat16
+    assert psnr(half.decode(step.latent), frames) > 40
+    tiled = load(vae_tiling="on")
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "TILES", (12,))
+        assert 20 < psnr(tiled.decode(step.latent), frames) < 99
+    auto = load()
+    monkeypatch.setattr(load_module, "free_memory", lambda _: 1000)
+    assert load_module.find_tile(auto.vae, step.latent.shape) == 16
+
+
+def psnr(a, b) -> float:
+    return (20 * torch.log10(255 / (torch.tensor(a).double() - torch.tensor(b)).square().mean().sqrt())).item()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="about Linux's accounting of memory")
+def test_d10_a_file_larger_than_the_machines_memory_is_mapped(tmp_path):
+    """A private mapping that reserves memory for changed pages is refused: 27 GB could not be mapped on 24."""
+    file = tmp_path / "large"
+    with file.open("wb") as opened:
+        opened.truncate(2 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    whole = map_file(file)
+    assert whole.nbytes == file.stat().st_size and whole[-1] == 0
+    whole[0] = 7  # a copy of the page
+    assert file.open("rb").read(1) == b"\0"
