@@ -5,8 +5,6 @@ Parity: M1, M3; and on their own M2, M5, M8, M10, M11, M12, M13, M22, M23, M25. 
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -14,8 +12,8 @@ from helios_video.helios_core.checkpoint.open import check_part
 from helios_video.helios_core.checkpoint.sources import open_part
 from helios_video.helios_core.config.model import ModelConfig, TransformerConfig
 from safetensors.torch import load_file, save_file
-from test_text import PROMPTS, checkpoint  # noqa: F401
-from test_transformer import SIZES, prompt, random_history, to_bf16
+from support.text import PROMPTS, make_checkpoint
+from support.transformer import SIZES, prompt, random_history, to_bf16
 
 mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
 
@@ -29,52 +27,10 @@ from helios_video.helios_core.backends.torch import load as torch_load  # noqa: 
 from helios_video.helios_core.backends.torch.layers import Attention as TorchAttention  # noqa: E402
 from helios_video.helios_core.backends.torch.quant import quantise  # noqa: E402
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer as Torch  # noqa: E402
+from support.mlx import error, load, pair, perturb, run, write  # noqa: E402
 
 PARITY = 1e-5
 MANY = dict(num_layers=40, ffn_dim=96)
-
-
-def perturb(model, spread=0.3):
-    """No parameter stays at a value that could hide a mistake, such as a norm's 1 or a bias's 0."""
-    for name, p in model.named_parameters():
-        if p.ndim == 1:
-            torch.nn.init.normal_(p, 1.0 if "norm" in name and name.endswith("weight") else 0.0, spread)
-        elif "scale_shift_table" in name:
-            torch.nn.init.normal_(p, std=0.3)
-    return model.eval()
-
-
-def write(folder, weights, config):
-    """A transformer as published; its source."""
-    (folder / "transformer").mkdir(exist_ok=True)
-    save_file({name: x.contiguous() for name, x in weights.items()}, folder / "transformer" / "model.safetensors")
-    (folder / "transformer" / "config.json").write_text(json.dumps(config))
-    return open_part(folder, "transformer")
-
-
-def load(source, backend, dtype="fp32"):
-    config = ModelConfig(transformer=TransformerConfig.from_dict(source.config))
-    return backend.load_transformer(source, config, dtype=dtype, device=backend.find_device())
-
-
-def pair(folder, seed=0, **sizes):
-    """The torch model and ours with the same weights, both from one file."""
-    torch.manual_seed(seed)
-    config = {**SIZES, **sizes}
-    source = write(folder, perturb(Torch(TransformerConfig(**config))).state_dict(), config)
-    return load(source, torch_load), load(source, mlx_load)
-
-
-@torch.inference_mode()
-def run(model, x, t, text, parts=None):
-    """Velocity as numpy, of either backend."""
-    history = None if parts is None else model.history_context(parts)
-    t = torch.tensor(t) if isinstance(model, Torch) else mx.array(t)
-    return np.asarray(model(model.array(x), t.reshape(-1), model.text_context(text), history))
-
-
-def error(got, want):
-    return float(np.linalg.norm(got - want) / np.linalg.norm(want))
 
 
 @pytest.mark.parametrize("amplify", [None, "per_head", "scalar"])
@@ -337,14 +293,19 @@ def test_weights_are_wired_on_a_gpu(tmp_path, monkeypatch):
     assert limits == [3 * 2**30] and 0 < mlx_load.free_memory(None) < 3 * 2**30
 
 
-def texts(checkpoint, dtype=None):  # noqa: F811
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+def texts(checkpoint, dtype=None):
     """The text encoders of torch and MLX."""
     source = open_part(checkpoint[0], "text_encoder")
     names = {None: (None, None), "fp16": (torch.float16, mx.float16), "bf16": (torch.bfloat16, mx.bfloat16)}[dtype]
     return (load.load_text_encoder(source, dtype=d) for load, d in zip((torch_load, mlx_load), names))
 
 
-def test_m2_text_encoder_is_that_of_torch(checkpoint):  # noqa: F811
+def test_m2_text_encoder_is_that_of_torch(checkpoint):
     """Through the real loaders, from a file with shared.weight alone (V1); a batch is padded and masked."""
     theirs, ours = texts(checkpoint)
     want, got = theirs(PROMPTS).numpy(), np.asarray(ours(PROMPTS))
@@ -353,7 +314,7 @@ def test_m2_text_encoder_is_that_of_torch(checkpoint):  # noqa: F811
     assert error(np.asarray(ours(PROMPTS[0])), want[:1]) <= PARITY
 
 
-def test_text_of_full_length_is_that_of_torch(checkpoint, caplog):  # noqa: F811
+def test_text_of_full_length_is_that_of_torch(checkpoint, caplog):
     """Every distance there is, near, far and beyond the furthest."""
     theirs, ours = texts(checkpoint)
     long = " ".join(PROMPTS * 60)
@@ -373,7 +334,7 @@ def test_position_buckets_are_transformers(count, furthest):
 
 
 @pytest.mark.parametrize("dtype,bound", [("fp16", 2e-3), ("bf16", 2e-2)])
-def test_text_encoder_in_half_precision(checkpoint, dtype, bound):  # noqa: F811
+def test_text_encoder_in_half_precision(checkpoint, dtype, bound):
     """The feed-forward's output stays float32 in float16, which it overflows."""
     theirs, _ = texts(checkpoint)
     _, ours = texts(checkpoint, dtype)
@@ -383,7 +344,7 @@ def test_text_encoder_in_half_precision(checkpoint, dtype, bound):  # noqa: F811
     assert error(np.asarray(ours(PROMPTS)), theirs(PROMPTS).numpy()) < bound
 
 
-def test_m2_text_encoder_loading_is_strict(checkpoint, tmp_path):  # noqa: F811
+def test_m2_text_encoder_loading_is_strict(checkpoint, tmp_path):
     import shutil
 
     folder = shutil.copytree(checkpoint[0], tmp_path / "copy")

@@ -14,8 +14,8 @@ from helios_video.helios_core.lora import changes, files
 from support.loras import CONFIG, SHAPES, make_pairs, peft
 from support.loras import SIZES as LORA_SIZES
 from support.loras import write as write_lora
-from test_mlx import load, perturb, write
-from test_transformer import SIZES, prompt, random_history
+from support.mlx import load, perturb, write
+from support.transformer import SIZES, prompt, random_history
 
 mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
 

@@ -31,7 +31,7 @@ from support.loras import (
 )
 from support.loras import run as run_torch
 from support.loras import write as write_lora
-from test_mlx import load, write
+from support.mlx import load, write
 
 mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
 

@@ -21,33 +21,13 @@ from helios_video.helios_core.devices import libraries
 from helios_video.helios_core.history import saved
 from helios_video.helios_core.steps.denoise import denoise
 from safetensors.torch import load_file, save_file
+from support.mlx import WITHOUT_TORCH
 from support.reference import HEIGHT, NEGATIVE, PROMPT, WIDTH, build, psnr
 from support.starting import CASES, draw
 
 mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
 
 FEW = (1, 1, 1)
-WITHOUT_TORCH = """
-import sys
-
-class Hide:
-    def __init__(self, real):
-        self.real = real
-
-    def __getattr__(self, name):
-        return getattr(self.real, name)
-
-    def find_spec(self, name, *rest):
-        hidden = name.partition(".")[0] in ("torch", "transformers", "diffusers", "torchvision")
-        return None if hidden else self.real.find_spec(name, *rest)
-
-sys.meta_path[:] = map(Hide, sys.meta_path)
-from helios_video.helios_core import cli
-code = cli.main(sys.argv[1:])
-assert "mlx.core" in sys.modules
-assert not {"torch", "transformers", "diffusers"} & set(sys.modules)
-sys.exit(code)
-"""
 
 
 def error(got, want):

@@ -14,7 +14,7 @@ from helios_video.helios_core.history.drift import parse_policy
 from helios_video.helios_core.steps import schedule
 from helios_video.helios_core.steps.denoise import denoise
 from support.reference import PROMPT, build
-from test_denoise import COARSE, CONFIG, draw, plan, wave, white
+from support.sampler import COARSE, CONFIG, draw, plan, wave, white
 
 mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
 

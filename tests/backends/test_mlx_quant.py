@@ -21,8 +21,8 @@ from helios_video.helios_core.devices import libraries, needs
 from helios_video.helios_core.history.window import History
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from test_mlx_pipeline import WITHOUT_TORCH
-from test_quant import build, gaussian
+from support.mlx import WITHOUT_TORCH
+from support.quant import build, gaussian
 
 mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
 

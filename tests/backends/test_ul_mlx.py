@@ -17,7 +17,7 @@ from helios_video.helios_core.backends.torch import load as torch_backend  # noq
 from helios_video.helios_core.training.files import save_ul  # noqa: E402
 from helios_video.helios_core.ul import files  # noqa: E402
 from helios_video.helios_core.ul.decode import Plan, decode  # noqa: E402
-from test_ul import IMAGE, VIDEO, build, inputs  # noqa: E402
+from support.ul import IMAGE, VIDEO, build, inputs  # noqa: E402
 
 TOLERANCE = 1e-4
 CONFIGS = {"image": IMAGE, "video": VIDEO, "frames": replace(VIDEO, window=0, causal=False)}

@@ -17,7 +17,7 @@ from helios_video.helios_core.join import video
 from helios_video.helios_core.noise import MAX_SEED, Noise, batch_noise
 from helios_video.helios_core.workflow.format import default, has_widget, inputs_of
 from helios_video.nodes import sockets
-from test_cli import Fake
+from support.cli import Fake
 
 SHAPE = (3, 2, 1, 4, 4)
 

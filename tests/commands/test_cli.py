@@ -4,57 +4,13 @@ import json
 import signal
 import subprocess
 import sys
-from types import SimpleNamespace
-from typing import NamedTuple
 
-import numpy as np
 import pytest
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.commands import render as command
 from helios_video.helios_core.join import video
 from helios_video.helios_core.join.boundary import Boundary
-
-
-class Step(NamedTuple):
-    chunk: int
-    stage: int
-    index: int
-    total: int
-
-
-class Chunk(NamedTuple):
-    index: int
-    total: int
-    frames: np.ndarray
-
-
-class Fake:
-    """Two steps and 33 frames per chunk; `fails` is raised in place of chunk 2."""
-
-    config = SimpleNamespace(
-        frames_per_chunk=33, defaults=SimpleNamespace(width=64, height=64, steps=(2, 2, 2), solver="dmd")
-    )
-
-    def __init__(self, fails=None):
-        self.fails, self.asked = fails, None
-
-    def load(self, path, **options):
-        self.path, self.options = path, options
-        return self
-
-    def needs(self, width, height):
-        return [f"needed for {width}x{height}"]
-
-    def generate(self, prompt, **settings):
-        self.asked = {"prompt": prompt, **settings}
-        total = -(-settings["frames"] // 33)
-        for k in range(total):
-            for i in range(2):
-                yield Step(k, 0, i, 2)
-            if k == 2 and self.fails:
-                raise self.fails
-            shade = np.arange(33, dtype=np.uint8)[:, None, None, None] + 40 * k
-            yield Chunk(k, total, np.broadcast_to(shade, (33, settings["height"], settings["width"], 3)))
+from support.cli import Fake
 
 
 @pytest.fixture
@@ -145,7 +101,9 @@ def test_a_stopped_run_keeps_its_chunks_and_says_where(fake, tmp_path, capsys, f
 KILLED = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from test_cli import Fake, command, main
+from helios_video.helios_core.cli import main
+from helios_video.helios_core.commands import render
+from support.cli import Fake
 class Slow(Fake):
     def generate(self, prompt, **settings):
         for event in super().generate(prompt, **settings):
@@ -153,13 +111,13 @@ class Slow(Fake):
                 print("busy", flush=True)
                 time.sleep(60)
             yield event
-command.load = Slow().load
+render.load = Slow().load
 main(["generate", "--prompt", "a", "-o", sys.argv[2]])
 """
 
 
 def test_a_killed_run_keeps_its_chunks(tmp_path, request):
-    arguments = [sys.executable, "-c", KILLED, str(request.path.parent), str(tmp_path / "out.mp4")]
+    arguments = [sys.executable, "-c", KILLED, str(request.config.rootpath), str(tmp_path / "out.mp4")]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout.readline() == "busy\n"
     process.kill()

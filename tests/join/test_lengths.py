@@ -14,7 +14,7 @@ from helios_video.helios_core.join import video
 from helios_video.helios_core.join.clip import Clip, published_length
 from helios_video.nodes import host
 from helios_video.nodes.concat import ChunkConcat
-from test_cli import Fake
+from support.cli import Fake
 
 
 @pytest.mark.parametrize("frames", [1, 20, 33, 34, 64, 65, 66, 67, 99, 132, 133, 264, 1000])

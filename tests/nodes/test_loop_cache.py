@@ -6,7 +6,7 @@ import json
 
 import pytest
 from helios_video.helios_core.workflow import unroll
-from test_loops import CLASSES, Add, graph, wired
+from support.loops import CLASSES, Add, graph, wired
 
 
 def rounds():

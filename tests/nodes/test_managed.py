@@ -19,7 +19,7 @@ from helios_video.helios_core.training.files import save_ul
 from helios_video.helios_core.unified import Unified
 from helios_video.helios_core.with_loras import with_loras
 from helios_video.nodes import managed
-from test_ul import VIDEO, build
+from support.ul import VIDEO, build
 
 CPU, AWAY = torch.device("cpu"), torch.device("meta")
 

@@ -16,9 +16,9 @@ from helios_video.helios_core.pipeline import Helios
 from helios_video.helios_core.pyramid.levels import downsample
 from helios_video.helios_core.workflow.format import default, has_widget, inputs_of
 from helios_video.nodes import host, sockets
+from support.nodes import NODES, call, make_history
 
 ROOT = Path(pack.__file__).parent
-NODES = pack.NODE_CLASS_MAPPINGS
 TAKEN = {  # ids of ComfyUI's own pull request for Helios
     *("HeliosTextToVideo", "HeliosImageToVideo", "HeliosVideoToVideo", "HeliosHistoryConditioning"),
     *("HeliosPyramidSampler", "HeliosVAEDecode"),
@@ -103,15 +103,6 @@ COMBOS = {
 }
 
 
-def call(name, **inputs):
-    """Runs a node as ComfyUI does: a new object, defaults of widgets filled in, under inference mode."""
-    kind = NODES[name]
-    widgets = {n: default(*spec) for n, spec in inputs_of(kind).items() if has_widget(*spec)}
-    with torch.inference_mode():
-        given = getattr(kind(), kind.FUNCTION)(**{**widgets, **inputs})
-    return given["result"] if isinstance(given, dict) and "result" in given else given
-
-
 @pytest.mark.parametrize("name", INPUTS)
 def test_inputs_keep_their_order(name):
     types = NODES[name].INPUT_TYPES()
@@ -170,10 +161,6 @@ def test_input_types_need_no_torch_and_make_no_folder(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert not list(tmp_path.iterdir())
-
-
-def make_history(helios, **inputs):
-    return call("HistoryMemory", model=helios, **inputs)[0]
 
 
 def test_loader_gives_model_text_encoder_and_vae(fake_loader):

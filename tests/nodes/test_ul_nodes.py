@@ -12,8 +12,8 @@ from helios_video.helios_core import unified
 from helios_video.helios_core.config.model import VAEConfig
 from helios_video.helios_core.training.files import save_ul
 from helios_video.nodes import host, live, sockets
-from test_nodes import call
-from test_ul import IMAGE, VIDEO, build
+from support.nodes import call
+from support.ul import IMAGE, VIDEO, build
 
 MEAN, STD = (0.5, -1.0, 0.0, 2.0), (2.0, 1.0, 0.5, 1.5)
 WAN_LIKE = replace(VIDEO, space="wan-like", latents_mean=MEAN, latents_std=STD)

@@ -21,7 +21,7 @@ from helios_video.helios_core.training.ul import presets, report, stages
 from helios_video.helios_core.ul import files
 from helios_video.helios_core.ul.config import ULConfig
 from PIL import Image
-from test_ul import IMAGE, SMALL, VIDEO, build
+from support.ul import IMAGE, SMALL, VIDEO, build
 
 SIZES = {**SMALL, "logsnr_x": (-6.0, 8.0), "dropout": 0.1}
 
@@ -99,7 +99,7 @@ def test_the_even_loss_leaves_the_encoder_alone():
 
 
 def test_a_normal_prior_costs_the_divergence_of_z0():
-    model, draws = build(IMAGE), stages.Draws(0)
+    model, draws = build(IMAGE), stages.StepDraws(0)
     z = torch.randn(2, 4, 1, 2, 2)
     cost, felt = stages.rate_terms(model, z, draws, "normal")
     a, s = torch.sigmoid(torch.tensor(5.0)).sqrt(), torch.sigmoid(torch.tensor(-5.0)).sqrt()
@@ -112,7 +112,7 @@ def test_bits_of_many_draws_are_the_training_s_in_the_mean():
     model = build(IMAGE)
     z = torch.randn(2, 4, 1, 4, 4) * 0.5
     several = torch.stack([report.latent_nats(model.prior, z, IMAGE, draws=20, seed=i) for i in range(8)])
-    single = torch.stack([stages.rate_terms(model, z, stages.Draws(i), "diffusion")[0] for i in range(800)])
+    single = torch.stack([stages.rate_terms(model, z, stages.StepDraws(i), "diffusion")[0] for i in range(800)])
     error = 4 * float(single.mean(1).std()) / 800**0.5 + 4 * float(several.mean(1).std()) / 8**0.5
     assert float(several.mean()) == pytest.approx(float(single.mean()), abs=error)
     assert several.std(0).max() < single.std(0).min() / 3

@@ -9,7 +9,7 @@ import pytest
 import torch
 from helios_video.helios_core.backends.torch import load as backend
 from helios_video.helios_core.ul.decode import Draws, Plan, clamp, decode, regions
-from test_ul import IMAGE, VIDEO, build
+from support.ul import IMAGE, VIDEO, build
 
 RNG = np.random.default_rng(0)
 Z = RNG.standard_normal((1, 4, 4, 6, 10), dtype=np.float32)
