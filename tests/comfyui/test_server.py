@@ -1,21 +1,11 @@
-"""The pack in a real ComfyUI, on the CPU, with helios-tiny: it registers, runs the workflows, reuses and stops.
-
-Set COMFYUI_PATH to ComfyUI's folder, and COMFYUI_PYTHON to the Python that has its requirements (default: this one).
-Nothing is written there: base directory and database are temporary.
-"""
+"""The pack in a real ComfyUI, on the CPU, with helios-tiny: it registers, runs the workflows, reuses and stops."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import helios_video as pack
 import numpy as np
@@ -24,103 +14,9 @@ from helios_video.helios_core.convert.convert import convert
 from helios_video.helios_core.drawn import scenes
 from helios_video.helios_core.join import video
 from helios_video.helios_core.pipeline import TINY
+from support.comfyui import NAME, NEEDED, ROOT, messages, saved, twin, with_value
 
-COMFYUI = os.environ.get("COMFYUI_PATH")
-PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
-ROOT = Path(pack.__file__).parent
-NAME = "helios-video"
-PATIENCE = 300  # seconds, for a start or a prompt
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not COMFYUI, reason="COMFYUI_PATH is not set: no ComfyUI to try the pack in"),
-]
-
-
-class Server:
-    """A ComfyUI of its own, with this pack alone in custom_nodes, and `probes`, the text of a pack for the test."""
-
-    def __init__(self, base: Path, probes: str = ""):
-        self.base = base
-        for folder in ("custom_nodes", "input", "output", "models", "user"):
-            (base / folder).mkdir()
-        # A link, as developers have it; the name is the registry's, with its hyphen.
-        (base / "custom_nodes" / NAME).symlink_to(ROOT, target_is_directory=True)
-        if probes:
-            (base / "custom_nodes" / "probes.py").write_text(probes)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        command = [PYTHON, "main.py", "--cpu", "--port", str(self.port), "--base-directory", str(base)]
-        command += ["--database-url", f"sqlite:///{base}/comfyui.db", "--preview-method", "auto"]
-        with open(base / "log.txt", "w") as log:
-            self.process = subprocess.Popen(command, cwd=COMFYUI, stdout=log, stderr=subprocess.STDOUT)
-
-    def get(self, path: str):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
-            return answer.read()
-
-    def post(self, path: str, body: dict) -> dict:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", json.dumps(body).encode())
-        request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read() or b"{}")
-
-    def wait(self, ready, what: str):
-        """What `ready` gives once it gives something; fails with the log's end when time is up."""
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end and self.process.poll() is None:
-            try:
-                if found := ready():
-                    return found
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                pass
-            time.sleep(0.2)
-        pytest.fail(f"{what} did not come; the log ends:\n{(self.base / 'log.txt').read_text()[-3000:]}")
-
-    def queue(self, prompt: dict, workflow: dict | None = None) -> str:
-        """workflow: what the frontend sends along for the metadata of files."""
-        extra = {"extra_data": {"extra_pnginfo": {"workflow": workflow}}} if workflow else {}
-        return self.post("/prompt", {"prompt": prompt, **extra})["prompt_id"]
-
-    def finish(self, number: str) -> dict:
-        """The history entry of a prompt, when it is over."""
-        return self.wait(lambda: json.loads(self.get(f"/history/{number}")).get(number), f"the end of prompt {number}")
-
-    def run(self, prompt: dict) -> dict:
-        return self.finish(self.queue(prompt))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("comfyui"))
-    try:
-        server.wait(lambda: server.get("/system_stats"), "ComfyUI's start")
-        yield server
-    finally:
-        server.process.terminate()
-        server.process.wait(30)
-        shutil.rmtree(server.base, ignore_errors=True)
-
-
-def twin(name: str) -> dict:
-    return json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def with_value(prompt: dict, kind: str, **values) -> dict:
-    for node in prompt.values():
-        if node["class_type"] == kind:
-            node["inputs"].update(values)
-    return prompt
-
-
-def messages(entry: dict, kind: str) -> list[dict]:
-    return [content for name, content in entry["status"]["messages"] if name == kind]
-
-
-def saved(server: Server, entry: dict) -> Path:
-    (result,) = [r for out in entry["outputs"].values() for r in out.get("images", []) if r["type"] == "output"]
-    return server.base / "output" / result["subfolder"] / result["filename"]
+pytestmark = NEEDED
 
 
 def test_it_registers_with_its_help_and_its_templates(server):

@@ -1,4 +1,4 @@
-"""A pipeline under ComfyUI's model management, with a stand-in that keeps books; the real one: test_comfyui_live.
+"""A pipeline under ComfyUI's model management, with a stand-in that keeps books; the real one: comfyui/test_live.py.
 
 There is one kind of memory here: moves between devices are written down, not made; streaming is from CPU to CPU.
 """
@@ -102,10 +102,10 @@ def sample(helios, chunks=1):
 def test_components_are_registered_as_they_compute(comfyui):
     management, helios = comfyui(), load()
     managed.adopt(helios)
-    needs = helios.estimate()
-    assert management.freed == [needs.device(helios.offload_mode)]
+    needs = helios.parts.estimate()
+    assert management.freed == [needs.device(helios.parts.offload_mode)]
     helios.decode(sample(helios))
-    sized = helios.estimate(64, 64).work
+    sized = helios.parts.estimate(64, 64).work
     assert list(dict.fromkeys(management.asked)) == [  # the encoder for the empty prompt too
         ("UMT5EncoderModel", needs.work["text_encoder"]),
         ("HeliosTransformer", sized["transformer"]),
@@ -162,14 +162,14 @@ def test_where_the_room_is_short_blocks_stream_and_the_video_is_the_same(comfyui
     wanted, management, helios = sample(load(), 2), comfyui(), load(offload="none")
     managed.adopt(helios)
     sample(helios)
-    patcher = next(p for p in management.loaded if p.model is helios.transformer)
-    assert helios.transformer.streamer is None
+    patcher = next(p for p in management.loaded if p.model is helios.parts.transformer)
+    assert helios.parts.transformer.streamer is None
     before = patcher.loaded_size()
     patcher.partially_unload(AWAY, before // 4)
-    assert helios.transformer.streamer is not None and torch.equal(wanted, sample(helios, 2))
+    assert helios.parts.transformer.streamer is not None and torch.equal(wanted, sample(helios, 2))
     assert patcher.partially_unload(AWAY, 1) == 0, "there is no more to be had but all"
-    assert patcher.loaded_size() == offload.size(helios.transformer) + sum(
-        slot.memory.nbytes for slot in helios.transformer.streamer.slots
+    assert patcher.loaded_size() == offload.size(helios.parts.transformer) + sum(
+        slot.memory.nbytes for slot in helios.parts.transformer.streamer.slots
     )
 
 
@@ -182,7 +182,7 @@ def test_a_vae_is_moved_whole(comfyui):
     management, helios = comfyui(), load()
     managed.adopt(helios)
     helios.decode(sample(helios))
-    patcher = next(p for p in management.loaded if p.model is helios.vae)
+    patcher = next(p for p in management.loaded if p.model is helios.parts.vae)
     assert patcher.partially_unload(AWAY, 1) == 0 and patcher.loaded_size() == patcher.model_size()
 
 
@@ -190,8 +190,8 @@ def test_the_users_choice_to_stream_holds_whatever_the_room(comfyui):
     management, helios = comfyui(), load(offload="blocks")
     managed.adopt(helios)
     sample(helios)
-    patcher = next(p for p in management.loaded if p.model is helios.transformer)
-    assert helios.transformer.streamer is not None
+    patcher = next(p for p in management.loaded if p.model is helios.parts.transformer)
+    assert helios.parts.transformer.streamer is not None
     assert patcher.model_size() == patcher.loaded_size(), "nothing is missing"
 
 
@@ -202,7 +202,7 @@ def test_where_there_is_one_memory_nothing_moves(comfyui):
         wanted = sample(helios)
         management.evict()
         assert torch.equal(wanted, sample(helios)) and not management.places
-        assert (helios.transformer.streamer is not None) == (choice == "blocks")
+        assert (helios.parts.transformer.streamer is not None) == (choice == "blocks")
 
 
 def test_a_lora_shares_what_it_does_not_change(comfyui):
@@ -220,7 +220,7 @@ def test_nothing_outlives_the_pipeline(comfyui):
     management, helios = comfyui(), load()
     managed.adopt(helios)
     helios.decode(sample(helios))
-    parts = [weakref.ref(part) for part in (helios.transformer, helios.vae, helios.text_encoder, helios)]
+    parts = [weakref.ref(part) for part in (helios.parts.transformer, helios.parts.vae, helios.parts.text_encoder, helios)]
     gc.collect()
     gc.disable()
     try:
@@ -236,7 +236,7 @@ def test_a_released_component_is_let_go(comfyui):
     managed.adopt(helios)
     helios.text("a red circle")
     (patcher,) = management.loaded
-    helios.release("text_encoder")
+    helios.parts.release("text_encoder")
     gc.collect()
     assert patcher.model is None and patcher.detach() is None
 
@@ -262,7 +262,7 @@ def test_stop_is_honoured_between_layers(comfyui, part):
     management, helios = comfyui(), load()
     managed.adopt(helios)
     latent = sample(helios)
-    assert helios.vae is not None
+    assert helios.parts.vae is not None
     management.stop = True
     work = {
         "text_encoder": lambda: helios.text("another prompt"),

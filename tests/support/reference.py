@@ -180,7 +180,7 @@ def compare(model, want_steps, want_frames, steps, done, tolerance=1e-4) -> floa
             errors.append(error(got.latent, want))
     assert max(errors) <= tolerance
     with torch.inference_mode():
-        ours = torch.cat([model.vae.decode(model.denormalise(d.latent)) for d in done], dim=2)[0]
+        ours = torch.cat([model.parts.vae.decode(model.denormalise(d.latent)) for d in done], dim=2)[0]
     ours = rearrange(ours, "c f h w -> f h w c").numpy()[: len(want_frames)] / 2 + 0.5
     assert 0.1 < want_frames.std() < 0.3
     assert psnr(ours, want_frames) >= 60

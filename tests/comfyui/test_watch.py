@@ -1,11 +1,10 @@
-"""What the web extension is sent by a real ComfyUI while it works on helios-tiny; set up as test_comfyui is."""
+"""What the web extension is sent by a real ComfyUI while it works on helios-tiny."""
 
 from __future__ import annotations
 
-from test_comfyui_live import listen, nodes, seeded
-from test_server import messages, pytestmark, server, twin, with_value
+from support.comfyui import NEEDED, listen, messages, nodes, seeded, twin, with_value
 
-__all__ = ["pytestmark", "server"]
+pytestmark = NEEDED
 
 
 def run(server, prompt):

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from helios_video.helios_core.join import video
-from test_server import Server, messages, pytestmark, saved, twin, with_value  # noqa: F401 - pytestmark is pytest's
+from support.comfyui import NEEDED, messages, resident, saved, twin, with_value
+
+pytestmark = NEEDED
 
 PROBES = """
 import time
@@ -44,17 +46,6 @@ class Probe:
 
 NODE_CLASS_MAPPINGS = {"Probe": Probe}
 """
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("loops"), PROBES)
-    try:
-        server.wait(lambda: server.get("/system_stats"), "ComfyUI's start")
-        yield server
-    finally:
-        server.process.terminate()
-        server.process.wait(30)
 
 
 def ran(server) -> list[str]:
@@ -198,22 +189,16 @@ def test_a_broken_loop_says_so_before_it_runs(server):
     assert "inside a loop, past its" in error["exception_message"] and ran(server) == []
 
 
-def memory(server) -> float:
-    """Resident memory in MB."""
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1000
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc")
-def test_a_minute_of_video_takes_little_memory(server):
+def test_a_minute_of_video_takes_little_resident(server):
     """The published steps of helios-tiny, 44 chunks; also a further run of 4 chunks, which must not add to it."""
     prompt = with_value(long_video(chunks=44), "DMDPyramidSample", steps="auto")
     ran(server)
     number, grown = server.queue(prompt), {}
     while not json.loads(server.get(f"/history/{number}")).get(number):
-        grown[len([w for w in (server.base / "probes.txt").read_text().split() if "joined" in w])] = memory(server)
+        grown[len([w for w in (server.base / "probes.txt").read_text().split() if "joined" in w])] = resident(server)
         time.sleep(0.1)
     entry = server.finish(number)
     assert entry["status"]["status_str"] == "success" and video.probe(saved(server, entry)).frames == 44 * 33
-    print("resident MB after chunk:", {k: round(mb) for k, mb in grown.items() if k % 4 == 3}, round(memory(server)))
+    print("resident MB after chunk:", {k: round(mb) for k, mb in grown.items() if k % 4 == 3}, round(resident(server)))
     assert max(grown[k] for k in grown if k > 3) - grown[3] < 150

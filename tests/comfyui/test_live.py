@@ -1,42 +1,18 @@
 """What a user sees and presses while a real ComfyUI works on helios-tiny, on the CPU: previews, bar, Stop, memory.
 
-Set COMFYUI_PATH and COMFYUI_PYTHON as for test_comfyui. Figures are printed: pytest -s.
+Figures are printed: pytest -s.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
-from pathlib import Path
 
+from support.comfyui import NEEDED, ended, listen, messages, nodes, resident, seeded, twin, with_value
 from support.events import Events, text_of
-from test_server import messages, pytestmark, server, twin, with_value
 
-__all__ = ["pytestmark", "server"]
-
-
-def listen(server, prompt: dict, until=None):
-    """(events, history entry) of a prompt. until: presses Stop once it holds of the events so far."""
-    with Events(server.port, "test") as events:
-        events.began = time.monotonic()
-        number = server.post("/prompt", {"prompt": prompt, "client_id": "test"})["prompt_id"]
-        if until is not None:
-            server.wait(lambda: until(events), "what Stop waits for")
-            events.pressed, worked = time.monotonic(), work(server)
-            server.post("/interrupt", {})
-            server.wait(lambda: ended(events), "the end")
-            events.worked = work(server) - worked
-        entry = server.finish(number)
-        server.wait(lambda: ended(events), "the last event")
-    return events, entry
-
-
-def work(server) -> float:
-    """Seconds of processor time that the server has had, which other programs on the machine do not lengthen."""
-    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+pytestmark = NEEDED
 
 
 def stopped(events) -> tuple[float, float]:
@@ -44,22 +20,6 @@ def stopped(events) -> tuple[float, float]:
     took = events.when("execution_interrupted") - events.pressed
     print(f"seconds from Stop to the end: {took:.2f}, of which worked {events.worked:.2f}")
     return took, events.worked
-
-
-def ended(events: Events) -> bool:
-    return any(events.of(kind) for kind in ("execution_success", "execution_interrupted", "execution_error"))
-
-
-def seeded(seed: int, **sampler) -> dict:
-    """The workflow, made to run anew: nothing of it is in ComfyUI's cache but the loaded model."""
-    prompt = with_value(twin("text_to_video"), "DMDPyramidSample", **sampler)
-    kinds = {node["class_type"]: node for node in prompt.values()}
-    kinds["PrimitiveInt"]["inputs"]["value"] = seed
-    return prompt
-
-
-def nodes(prompt: dict, kind: str) -> list[str]:
-    return sorted((n for n, node in prompt.items() if node["class_type"] == kind), key=int)
 
 
 def first_step(events: Events) -> float:
@@ -155,12 +115,6 @@ def test_memory_stays_flat_over_a_minute_of_video(server):
     assert max(sizes) - sizes[2] < 150
     said = [text_of(data)[1] for data in events.of("text")]
     assert said[0].startswith("chunk 1 of 44") and said[-1].startswith("decoding chunk 44 of 44")
-
-
-def resident(server) -> int:
-    """MB."""
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
 
 
 def test_comfyui_unloads_our_models_and_loads_them_again(server):
