@@ -1,4 +1,4 @@
-"""A checkpoint of single files: its variant, its parts, and what is left to choose. M2."""
+"""A checkpoint as a folder or as single files: its variant, its parts, and what is left to choose. M2."""
 
 import json
 import logging
@@ -7,6 +7,7 @@ import pytest
 from helios_video.helios_core import load
 from helios_video.helios_core.checkpoint.open import open_checkpoint
 from safetensors.torch import save_file
+from support import published as folders
 from support.parts import TRANSFORMER, same
 
 
@@ -80,3 +81,32 @@ def test_wrong_parts_are_named(files):
         load(vae)
     with pytest.raises(ValueError, match="seems to be a UMT5 text encoder; wanted the Wan 2.1 VAE"):
         load(model, text_encoder=vae, vae=umt5)
+
+
+def test_a_good_folder_loads(published):
+    model = load(published)
+    assert model.config.transformer == folders.CONFIG.transformer and model.config.variant == "distilled"
+    assert model.config.defaults.steps == (2, 2, 2)
+
+
+def test_missing_folder():
+    with pytest.raises(ValueError, match="no checkpoint folder"):
+        load("/nowhere/at/all")
+
+
+def test_a_pipeline_of_another_kind_is_refused(folder):
+    folders.write(folder / "model_index.json", {"_class_name": "WanPipeline"})
+    with pytest.raises(ValueError, match="names the pipeline .WanPipeline."):
+        load(folder)
+
+
+def test_parts_of_different_checkpoints_are_refused(folder):
+    folders.write(folder / "text_encoder" / "config.json", {"d_model": 4096})
+    with pytest.raises(ValueError, match="width 20, the text encoder gives 4096"):
+        load(folder)
+
+
+@pytest.mark.parametrize("options", [{"backend": "cuda"}, {"weight_dtype": "int3"}])
+def test_bad_options_are_refused(published, options):
+    with pytest.raises(ValueError, match="wanted one of"):
+        load(published, **options)
