@@ -185,7 +185,7 @@ def test_m27_a_saved_model_is_the_one_that_is_quantised_as_it_loads(converted, k
     differ = np.mean(np.array(layers[0].codes) != np.array(layers[1].codes))
     assert differ <= (0 if kind.startswith("int8") else 0.01)
     again = load(converted(kind), backend="mlx", weight_dtype=kind)
-    assert np.array_equal(np.array(again.transformer.blocks[1].ffn.net[2].codes), np.array(layers[0].codes))
+    assert np.array_equal(np.array(again.parts.transformer.blocks[1].ffn.net[2].codes), np.array(layers[0].codes))
 
 
 @pytest.mark.parametrize("kind", ["int8", "int4_g32"])
@@ -195,7 +195,7 @@ def test_a_chunk_of_quantised_weights_is_that_of_torch(converted, kind):
     for name in ("mlx", "torch"):
         model = load(converted(kind), backend=name)
         text = np.random.default_rng(0).standard_normal((1, 8, model.config.transformer.text_dim), np.float32)
-        net = model.transformer
+        net = model.parts.transformer
         steps = model.sample(model.history(64, 64), net.array(text), seed=1, steps=(1, 1, 1), boost_first_chunk=False)
         chunks.append([*steps][-1].latent)
     assert error(*chunks) < 0.03  # bfloat16 products
@@ -271,17 +271,17 @@ def test_conversion_to_fp8_needs_torch(monkeypatch, tmp_path):
 def test_the_estimate_is_what_the_weights_take(kind):
     """To the byte; torch's own test is in test_memory.py."""
     helios = load(backend="mlx", weight_dtype=kind)
-    held = sum(x.nbytes for _, x in tree_flatten(helios.transformer.parameters()))
-    assert helios.estimate().parts["transformer"] == held
+    held = sum(x.nbytes for _, x in tree_flatten(helios.parts.transformer.parameters()))
+    assert helios.parts.estimate().parts["transformer"] == held
 
 
 @pytest.mark.parametrize("kind", [*KINDS])
 @pytest.mark.parametrize("backend", ["mlx", "torch"])
 def test_the_estimate_of_a_quantised_file_is_what_its_weights_take(converted, kind, backend):
     helios = load(converted(kind), backend=backend)
-    model = helios.transformer
+    model = helios.parts.transformer
     tensors = tree_flatten(model.parameters()) if backend == "mlx" else model.state_dict().items()
-    assert helios.estimate().parts["transformer"] == sum(x.nbytes for _, x in tensors)
+    assert helios.parts.estimate().parts["transformer"] == sum(x.nbytes for _, x in tensors)
 
 
 def test_unified_memory_makes_the_estimate_of_a_14b_model_small(converted):

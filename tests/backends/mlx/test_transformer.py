@@ -59,8 +59,9 @@ def test_m3_pooled_rotations_are_shorter_than_one(tmp_path):
     """The tables are used as they are, complex numbers, and never brought back to length one."""
     theirs, ours = pair(tmp_path, num_layers=1)
     parts = random_history(12, 20)
-    got = np.asarray(ours.history_context(parts).rotations)
-    assert got.dtype == np.complex64 and np.array_equal(got, theirs.history_context(parts).rotations.numpy())
+    got, wanted = (model.rotations(model.history_context(parts), (9, 6, 10)) for model in (ours, theirs))
+    got = np.asarray(got)
+    assert got.dtype == np.complex64 and np.array_equal(got, wanted.numpy())
     assert np.abs(got).min() < 0.9
 
 
@@ -104,8 +105,8 @@ def test_m5_history_is_full_resolution_at_every_stage(tmp_path, backend):
     text, tables = ours.text_context(prompt()), []
     for size in ((12, 20), (24, 40), (12, 20)):
         ours.velocity(ours.array(np.zeros((1, 16, 1, *size), np.float32)), 1.0, text, context)
-        tables.append(context.grids[1, size[0] // 2, size[1] // 2])
-    assert len(context.grids) == 2 and tables[0] is tables[2]
+        tables.append(ours.rotations(context, (1, size[0] // 2, size[1] // 2)))
+    assert len(ours.tables.kept) == 2 and tables[0] is tables[2]
 
 
 def watch(monkeypatch, kind, seen):

@@ -187,8 +187,11 @@ def test_handles_share_the_base_and_give_torchs_chunks(tmp_path):
     for model in models:
         strong, merged = with_loras(model, [(path, 0.5)]), with_loras(model, [(path, 0.5)], mode="merge")
         chunks.append([one_chunk(x) for x in (strong, merged, model)])
-        assert strong.report == "tiny.safetensors at 0.5: 8 layers changed" and strong.vae is model.vae
-        assert strong.transformer.proj_out.weight is model.transformer.proj_out.weight
+        assert (
+            strong.parts.loras.report == "tiny.safetensors at 0.5: 8 layers changed"
+            and strong.parts.vae is model.parts.vae
+        )
+        assert strong.parts.transformer.proj_out.weight is model.parts.transformer.proj_out.weight
     for got, want in zip(*chunks):
         assert error(got, want) < 1e-3
     strong, merged, plain = chunks[0]

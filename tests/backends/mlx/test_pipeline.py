@@ -132,7 +132,7 @@ def test_a_batch_is_what_its_elements_are_alone(folders):
 
 def test_m11_state_is_float32_whatever_the_weights_are():
     model = load(backend="mlx", weight_dtype="bf16")
-    assert model.transformer.dtype == mx.bfloat16
+    assert model.parts.transformer.dtype == mx.bfloat16
     for step in model.sample(model.history(64, 64), model.text(PROMPT), seed=0, steps=FEW):
         assert step.latent.dtype == step.x0.dtype == mx.float32
 
@@ -145,7 +145,7 @@ def test_m22_one_evaluation_a_step_and_none_in_the_loop(folders, monkeypatch):
     history, text = model.history(64, 64), model.text(PROMPT)
     steps = list(model.sample(history, text, seed=1))
     assert settled == [2] * len(steps) and len(steps) == 12
-    net = model.transformer
+    net = model.parts.transformer
     context, prompt = net.history_context(history.parts(9)), net.text_context(text)
     plan = model.plan(history)
 
@@ -180,7 +180,7 @@ def test_m26_a_size_is_refused_not_rounded():
 def test_a_model_may_be_used_in_another_thread(folders):
     """ComfyUI's nodes run beside its server; MLX's lazy arrays belong to the thread that made them."""
     model, out = load(folders["distilled"], backend="mlx"), []
-    text, net = model.text(PROMPT), model.transformer
+    text, net = model.text(PROMPT), model.parts.transformer
 
     def work():
         out.append(last(model.sample(model.history(64, 64), text, seed=1, steps=FEW)).latent)
@@ -189,7 +189,7 @@ def test_a_model_may_be_used_in_another_thread(folders):
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()
-    assert model.transformer is net and np.array_equal(np.asarray(out[0]), np.asarray(out[1]))
+    assert model.parts.transformer is net and np.array_equal(np.asarray(out[0]), np.asarray(out[1]))
 
 
 @pytest.mark.parametrize("options", [dict(vae_tiling="on"), dict(vae_dtype="bf16"), dict(offload="sequential")])
@@ -357,8 +357,8 @@ def test_unified_memory_is_counted_once(monkeypatch):
     model = load(backend="mlx")
     monkeypatch.setattr(model.backend, "kind", lambda device: "metal")
     monkeypatch.setattr(model.backend, "free_memory", lambda device: 0)
-    assert model.offload_mode == "sequential"
-    assert "device" not in "".join(model.needs())
+    assert model.parts.offload_mode == "sequential"
+    assert "device" not in "".join(model.parts.needs())
 
 
 def test_doctor_tells_what_mlx_computes_on(capsys):

@@ -234,7 +234,7 @@ def test_m27_weights_are_not_quantised_twice():
 def test_fp8_is_refused_on_apples_gpu():
     helios = load()
     with pytest.raises(ValueError, match="no fp8; choose weight_dtype int8"):
-        load_transformer(helios.sources["transformer"], helios.config, dtype="fp8_e4m3fn", device="mps")
+        load_transformer(helios.checkpoint.sources["transformer"], helios.config, dtype="fp8_e4m3fn", device="mps")
 
 
 def test_a_nan_in_a_checkpoint_is_named(tmp_path):

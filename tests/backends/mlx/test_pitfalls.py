@@ -80,7 +80,7 @@ def test_m16_m18_m19_decoded_frames_are_the_sampled_chunks_alone(helios):
 
 
 def test_m20_m21_distilled_runs_one_forward_per_step_and_counts_the_doubled_ones(helios, monkeypatch):
-    net, calls = helios.transformer, []
+    net, calls = helios.parts.transformer, []
     real = type(net).velocity
     monkeypatch.setattr(type(net), "velocity", lambda *a: calls.append(a[2]) or real(*a))
     text, history = helios.text(PROMPT), helios.history(64, 64)
@@ -100,5 +100,5 @@ def test_components_give_their_memory_back(helios, monkeypatch):
         getattr(model, part)
         assert len(cleared) == count
         assert [name for name in ("text_encoder", "transformer", "vae") if name in model.__dict__] == [part]
-    model.release("vae")
+    model.parts.release("vae")
     assert len(cleared) == 3 and mx.get_cache_memory() == 0

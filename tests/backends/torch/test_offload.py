@@ -30,7 +30,7 @@ def test_d8_streamed_blocks_equal_resident_ones_on_both_chunks(dtype):
     resident, streamed = load(weight_dtype=dtype, offload="none"), load(weight_dtype=dtype, offload="blocks")
     for one, other in zip(run(resident), run(streamed), strict=True):
         assert torch.equal(one, other)
-    assert resident.transformer.streamer is None and streamed.transformer.streamer is not None
+    assert resident.parts.transformer.streamer is None and streamed.parts.transformer.streamer is not None
 
 
 def test_streaming_with_guidance():
@@ -55,7 +55,7 @@ def watch(model):
 
 def test_one_block_computes_from_a_slot_and_the_host_keeps_its_own():
     helios = load(offload="blocks")
-    model = helios.transformer
+    model = helios.parts.transformer
     before = {name: (t.data_ptr(), t.clone()) for name, t in model.state_dict().items()}
     seen = watch(model)
     run(helios, chunks=1)
@@ -67,10 +67,10 @@ def test_one_block_computes_from_a_slot_and_the_host_keeps_its_own():
 def test_device_memory_is_two_blocks():
     helios = load(offload="blocks")
     run(helios, chunks=1)
-    largest = max(sum(t.nbytes for t in offload.matrices(block)) for block in helios.transformer.blocks)
-    slots = helios.transformer.streamer.slots
+    largest = max(sum(t.nbytes for t in offload.matrices(block)) for block in helios.parts.transformer.blocks)
+    slots = helios.parts.transformer.streamer.slots
     assert len(slots) == 2 and all(largest <= slot.memory.nbytes < 1.01 * largest for slot in slots)
-    assert helios.estimate().block == pytest.approx(largest, rel=0.01)
+    assert helios.parts.estimate().block == pytest.approx(largest, rel=0.01)
 
 
 def test_a_run_stopped_in_the_middle_leaves_no_block_behind():
@@ -86,7 +86,7 @@ def test_a_run_stopped_in_the_middle_leaves_no_block_behind():
         if count == 2:
             raise Stopped
 
-    helios.interrupt = stop
+    helios.parts.transformer.on_block = stop
     with pytest.raises(Stopped) as kept:  # its traceback holds the generator, bound block and all
         run(helios, chunks=1)
     assert torch.equal(*run(helios, chunks=1), *wanted)
@@ -97,11 +97,11 @@ def test_v2_weights_changed_between_runs_are_seen():
     """Nothing of the old weights is kept in a slot."""
     helios = load(offload="blocks", weight_dtype="fp32")
     first = run(helios, chunks=1)
-    layer = helios.transformer.blocks[1].attn2.to_out[0]
+    layer = helios.parts.transformer.blocks[1].attn2.to_out[0]
     layer.weight = torch.nn.Parameter(layer.weight * 2, requires_grad=False)
     changed = run(helios, chunks=1)
     resident = load(offload="none", weight_dtype="fp32")
-    resident.transformer.blocks[1].attn2.to_out[0].weight.data *= 2
+    resident.parts.transformer.blocks[1].attn2.to_out[0].weight.data *= 2
     assert torch.equal(*changed, *run(resident, chunks=1)) and not torch.equal(*changed, *first)
 
 
@@ -131,8 +131,8 @@ def test_d8_all_but_the_blocks_matrices_is_on_the_device_for_good():
 def test_a_released_model_takes_its_slots_along():
     helios = load(offload="blocks")
     run(helios, chunks=1)
-    slot = weakref.ref(helios.transformer.streamer.slots[0])
-    helios.release("transformer")
+    slot = weakref.ref(helios.parts.transformer.streamer.slots[0])
+    helios.parts.release("transformer")
     assert slot() is None
 
 
