@@ -48,7 +48,7 @@ class HeliosLatentRobustness:
         from ..helios_core.measure import probe, probe_report
         from .codecs import codec
 
-        settings = probe.Settings(probes, weight, seed, tile, pieces, as_video=frames == MAPS[0])
+        settings = probe.ProbeSettings(probes, weight, seed, tile, pieces, as_video=frames == MAPS[0])
         clip = images.float().cpu().numpy()
         bar = None
         for step in probe.measure(codec(vae, clip.shape[2], clip.shape[1]), [clip], settings):

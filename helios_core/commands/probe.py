@@ -69,7 +69,7 @@ def probe(args: argparse.Namespace) -> int:
 
     from ..measure import open_codec, probe, probe_report
 
-    settings = probe.Settings(args.probes, args.weight, args.seed, args.tile, args.pieces)
+    settings = probe.ProbeSettings(args.probes, args.weight, args.seed, args.tile, args.pieces)
     files = find_files(args.pictures)
     if len(files) > MOST_PICTURES:
         files = [files[i] for i in np.linspace(0, len(files) - 1, MOST_PICTURES).round().astype(int)]

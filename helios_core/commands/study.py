@@ -49,11 +49,11 @@ def study(args: argparse.Namespace) -> int:
 
 def study_policies(args: argparse.Namespace, folder: Path, page: Path, command: str) -> None:
     """The parts that are asked for, and what follows."""
-    from ..study.experiment import QUICK, Sizes
-    from ..study.policies import study as policies
+    from ..study import policies
+    from ..study.experiment import QUICK, PolicySizes
 
     asked = {name: getattr(args, name) for name in ("prompts", "seeds", "chunks") if getattr(args, name) is not None}
-    sizes = replace(QUICK if args.quick else Sizes(), **asked)
+    sizes = replace(QUICK if args.quick else PolicySizes(), **asked)
     parts = choose(policies.PARTS, args.part)
     set_threads(args.threads)
     helios = load(args.model, vae=folders.find_file("vae", args.vae))
@@ -66,30 +66,30 @@ def study_policies(args: argparse.Namespace, folder: Path, page: Path, command: 
 
 def study_ul(args: argparse.Namespace, folder: Path, page: Path, command: str) -> None:
     """Trains, measures and writes the page. ValueError for what cannot be, before any work."""
-    from ..study.ul import study as ul
+    from ..study import ul
     from ..training.photos import find_photos
 
     files = find_photos(Path(args.data) if args.data else None)
-    steps = args.steps or (4 if args.quick else ul.Sizes.steps)
-    sizes = ul.Sizes(steps, args.seeds or (1 if args.quick else ul.Sizes.seeds))
+    steps = args.steps or (4 if args.quick else ul.UnifiedSizes.steps)
+    sizes = ul.UnifiedSizes(steps, args.seeds or (1 if args.quick else ul.UnifiedSizes.seeds))
     tell = lambda text: print(text, flush=True)  # noqa: E731
     ul.study(files, folder, sizes, page=page, command=command, workers=args.threads or 2, tell=tell)
 
 
 def study_ve(args: argparse.Namespace, folder: Path, page: Path, command: str) -> None:
     """Trains what is not trained yet, and writes the page and the figures."""
-    from ..study.ve import experiment, patches
+    from ..study import ve
     from ..training.photos import find_photos
 
-    sizes = experiment.QUICK if args.quick else experiment.Sizes()
+    sizes = ve.QUICK if args.quick else ve.VarianceSizes()
     if args.steps:
         sizes = replace(sizes, steps=args.steps, flow_steps=args.steps)
     if args.seeds:
         sizes = replace(sizes, seeds=args.seeds)
     set_threads(args.threads)
-    train, test = patches.cut(find_photos(Path(args.data) if args.data else None), sizes.patches)
+    train, test = ve.cut_patches(find_photos(Path(args.data) if args.data else None), sizes.patches)
     folder.mkdir(parents=True, exist_ok=True)
-    for line in experiment.run(train, test, folder, sizes, page=page, command=command):
+    for line in ve.study(train, test, folder, sizes, page=page, command=command):
         print(line, flush=True)
 
 

@@ -9,7 +9,7 @@ from .settings import FromFile
 
 
 @dataclass(frozen=True)
-class Settings(FromFile):
+class TinySettings(FromFile):
     """What a run is made with; the defaults are the recipe of the weights that ship.
 
     Steps are optimiser steps; shards hold 50 training clips each; lesson rounds are batches of the teacher's videos;
@@ -28,7 +28,7 @@ class Settings(FromFile):
 def parser() -> argparse.ArgumentParser:
     """The command's own options; the defaults made the weights that ship."""
     about = "Trains helios-tiny from nothing; goes on where a run was stopped or killed."
-    made = Settings.parser("helios train tiny", about, folder="tiny-run", output="helios-tiny")
+    made = TinySettings.parser("helios train tiny", about, folder="tiny-run", output="helios-tiny")
     made.add_argument("--compile", action="store_true", help="through torch.compile: a fifth faster, needs a compiler")
     return made
 
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 def train(argv: list[str]) -> int:
     """Runs every part that is not finished yet. ValueError for settings that cannot be, before any training."""
     args = parser().parse_args(argv)
-    settings = Settings.begin(args)
+    settings = TinySettings.begin(args)
     from ..training.tiny import run
 
     run.run(settings, args.folder, args.output, device=args.device, compiled=args.compile)

@@ -11,7 +11,7 @@ from .settings import DATA_HELP, FromFile
 
 
 @dataclass(frozen=True)
-class Settings(FromFile):
+class ULSettings(FromFile):
     """How a stage is trained; see HELPS. Stage 2 takes its sizes from the codec's file, not from `model`."""
 
     signed: ClassVar[tuple[str, ...]] = ("bias", "base_bias")
@@ -56,7 +56,7 @@ ABOUT = (
 
 def parser() -> argparse.ArgumentParser:
     """The command's own options."""
-    made = Settings.parser("helios train ul", ABOUT, folder="ul-run", output=None, helps=HELPS)
+    made = ULSettings.parser("helios train ul", ABOUT, folder="ul-run", output=None, helps=HELPS)
     made.add_argument("--stage", type=int, choices=[1, 2], required=True, help="1: codec; 2: model of its latents")
     made.add_argument("--data", type=Path, required=True, metavar="FOLDER", help=DATA_HELP)
     made.add_argument("--codec", type=Path, metavar="FILE", help="for stage 2: what stage 1 wrote")
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 def train(argv: list[str]) -> int:
     """Runs one stage. ValueError for what cannot be, before any training."""
     args = parser().parse_args(argv)
-    settings = Settings.begin(args, f"stage{args.stage}-config.json")
+    settings = ULSettings.begin(args, f"stage{args.stage}-config.json")
     output = args.output or Path(f"ul-{'codec' if args.stage == 1 else 'base'}.safetensors")
     from ..training.ul import run
 

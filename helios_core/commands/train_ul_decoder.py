@@ -9,7 +9,7 @@ from .settings import FromFile
 
 
 @dataclass(frozen=True)
-class Settings(FromFile):
+class ULDecoderSettings(FromFile):
     """The defaults are the recipe of helios-tiny's decoder; see HELPS."""
 
     model: str = "helios-tiny"
@@ -54,13 +54,13 @@ ABOUT = (
 def parser() -> argparse.ArgumentParser:
     """The command's own options."""
     places = {"folder": "ul-decoder-run", "output": "ul-decoder.safetensors"}
-    return Settings.parser("helios train ul-decoder", ABOUT, helps=HELPS, **places)
+    return ULDecoderSettings.parser("helios train ul-decoder", ABOUT, helps=HELPS, **places)
 
 
 def train(argv: list[str]) -> int:
     """Runs every part that is not finished yet. ValueError for settings that cannot be, before any training."""
     args = parser().parse_args(argv)
-    settings = Settings.begin(args, "decoder-config.json")
+    settings = ULDecoderSettings.begin(args, "decoder-config.json")
     from ..training.ul import decoder_run
 
     rows = decoder_run.run(settings, args.folder, args.output, device=args.device)

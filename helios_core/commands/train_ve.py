@@ -11,7 +11,7 @@ from .settings import DATA_HELP, FromFile
 
 
 @dataclass(frozen=True)
-class Settings(FromFile):
+class VESettings(FromFile):
     """How the VAE is trained; see HELPS."""
 
     term: str = "ve"
@@ -67,7 +67,7 @@ ABOUT = (
 
 def parser() -> argparse.ArgumentParser:
     """The command's own options."""
-    made = Settings.parser("helios train ve", ABOUT, folder="ve-run", output="ve-vae.safetensors", helps=HELPS)
+    made = VESettings.parser("helios train ve", ABOUT, folder="ve-run", output="ve-vae.safetensors", helps=HELPS)
     made.add_argument("--data", type=Path, required=True, metavar="FOLDER", help=DATA_HELP)
     made.add_argument("--vae", metavar="FILE", help="the VAE to fine-tune, or a checkpoint's folder; else a new one")
     return made
@@ -84,7 +84,7 @@ def train(argv: list[str]) -> int:
     """Trains and reports. ValueError for what cannot be, before any training."""
     args = parser().parse_args(argv)
     vae = find_vae(args.vae)
-    settings = Settings.begin(args)
+    settings = VESettings.begin(args)
     from ..training.ve import run
 
     found = run.run(settings, vae, args.data, args.folder, args.output, device=args.device)

@@ -1,1 +1,25 @@
 """Drawn videos, which helios-tiny is made of, and how well a model does what their captions say."""
+
+from . import bench, reading, scenes
+from .against_scene import ChunkReading, expected_contrast, read_chunk
+from .bench import ATTRIBUTES, held_out_scenes, render
+from .per_video import PerVideoDrift
+from .scenes import SIZE, Scene, draw, draw_varied, random_scene
+
+__all__ = [
+    "ATTRIBUTES",
+    "SIZE",
+    "ChunkReading",
+    "PerVideoDrift",
+    "Scene",
+    "bench",
+    "draw",
+    "draw_varied",
+    "expected_contrast",
+    "held_out_scenes",
+    "random_scene",
+    "read_chunk",
+    "reading",
+    "render",
+    "scenes",
+]

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..measure import frame_statistics, joints, plots
 from .against_scene import ChunkReading, read_chunk
-from .per_video import Memory
+from .per_video import PerVideoDrift
 from .scenes import SIZE, Scene, random_scene
 
 ATTRIBUTES = ("colour", "shape", "motion", "background", "count")
@@ -83,7 +83,7 @@ def run(helios, scenes, seeds, chunks: int, *, batch: int = 16, drift=None, **op
     for seed in seeds:
         for i in range(0, len(scenes), batch):
             part = [Video(scene, seed) for scene in scenes[i : i + batch]]
-            memory = drift and Memory(helios, drift, seed + i)
+            memory = drift and PerVideoDrift(helios, drift, seed + i)
             rendered = render(helios, [v.scene for v in part], seed + i, chunks, remember=memory, **options)
             for chunk, frames, latents in rendered:
                 for n, (video, shown, latent) in enumerate(zip(part, frames, latents)):

@@ -23,7 +23,7 @@ def together(rows: list[History]) -> History:
     return replace(rows[0], **{name: None if x[0] is None else pack(x, axes[name])[0] for name, x in held.items()})
 
 
-class Memory:
+class PerVideoDrift:
     """What is remembered of chunks under a drift policy, video by video: within a batch there is but one verdict."""
 
     def __init__(self, helios, policy: DriftPolicy, seed: int):

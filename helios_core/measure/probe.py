@@ -39,7 +39,7 @@ class Codec(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Settings:
+class ProbeSettings:
     """probes: random r per tile; weight: lambda of the predicted equilibrium; tile: latents; pieces: per clip."""
 
     probes: int = 8
@@ -88,7 +88,7 @@ class Findings:
         return None if self.sigma is None else 20 * np.log10(self.std / np.maximum(self.sigma, 1e-30))
 
 
-class Step(NamedTuple):
+class ProbeStep(NamedTuple):
     """So many units of the total are done; the last step has the findings."""
 
     done: int
@@ -96,7 +96,7 @@ class Step(NamedTuple):
     findings: Findings | None = None
 
 
-def pieces(clip: np.ndarray, codec: Codec, settings: Settings) -> list[np.ndarray]:
+def pieces(clip: np.ndarray, codec: Codec, settings: ProbeSettings) -> list[np.ndarray]:
     """Frames [f h w 3], uint8 or 0 to 1 -> a few pieces [1 3 f' h' w'] in [-1, 1], evenly over it, sizes that fit.
 
     ValueError for other shapes, pictures below one latent, and NaN or infinity.
@@ -136,7 +136,7 @@ def tiles(z: np.ndarray, size: int) -> list[tuple]:
     return [(rows, columns) for rows in windows(z.shape[3], size) for columns in windows(z.shape[4], size)]
 
 
-def squares(codec: Codec, z: np.ndarray, settings: Settings, piece: int) -> Iterator[tuple[tuple, np.ndarray]]:
+def squares(codec: Codec, z: np.ndarray, settings: ProbeSettings, piece: int) -> Iterator[tuple[tuple, np.ndarray]]:
     """(J^T r)^2 by tile: the rows and columns of latents that it counts for, and values [k c t h w] of k probes."""
     z = z[:, :, :SENSED]
     counted = slice(0, max(1, z.shape[2] - 1))
@@ -152,7 +152,7 @@ def squares(codec: Codec, z: np.ndarray, settings: Settings, piece: int) -> Iter
         yield place, found[:, :, counted, in_rows, in_columns]
 
 
-def measure(codec: Codec, clips: list[np.ndarray], settings: Settings = Settings()) -> Iterator[Step]:
+def measure(codec: Codec, clips: list[np.ndarray], settings: ProbeSettings = ProbeSettings()) -> Iterator[ProbeStep]:
     """Yields as it goes; the last step has the findings.
 
     clips: [f h w 3] each, uint8 or 0 to 1, of any sizes. ValueError for what is no picture, before any work.
@@ -163,19 +163,19 @@ def measure(codec: Codec, clips: list[np.ndarray], settings: Settings = Settings
     total = 2 * len(frames) + sum(_count_tiles(frames[i], codec, settings) for i in looks)
     for part in frames:
         posts.append(codec.encode(part))
-        yield Step(done := done + 1, total)
+        yield ProbeStep(done := done + 1, total)
     std, sigma = _moments(posts)
     for piece, part in enumerate(frames):
         errors.append(noise_errors(codec, part, *posts[piece], std, Noise(settings.seed), piece))
-        yield Step(done := done + 1, total)
+        yield ProbeStep(done := done + 1, total)
     for piece in looks:
         for place, found in squares(codec, posts[piece][0], settings, piece):
             sensed.setdefault(piece, []).append((place, found))
-            yield Step(done := done + 1, total)
-    yield Step(total, total, _conclude(codec, frames, (std, sigma), errors, sensed, settings))
+            yield ProbeStep(done := done + 1, total)
+    yield ProbeStep(total, total, _conclude(codec, frames, (std, sigma), errors, sensed, settings))
 
 
-def _count_tiles(part: np.ndarray, codec: Codec, settings: Settings) -> int:
+def _count_tiles(part: np.ndarray, codec: Codec, settings: ProbeSettings) -> int:
     rows, columns = (len(windows(n // codec.space, settings.tile)) for n in part.shape[3:])
     return rows * columns
 

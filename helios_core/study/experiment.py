@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..drawn.bench import held_out_scenes
-from ..drawn.scenes import Scene, random_scene
+from ..drawn import Scene, held_out_scenes, random_scene
 from .paired import Figure, conclude
 
 VERSION = 1  # of the measures: files of another are measured again
@@ -26,7 +25,7 @@ SEED_STRIDE = 1000  # element i of a batch has seed + i
 
 
 @dataclass(frozen=True)
-class Sizes:
+class PolicySizes:
     """How much is measured. prompts, seeds: videos of each arm; chunks: of a long video; joint_chunks: of one whose
     joints are measured; looks: chunks of a long video that are decoded and read."""
 
@@ -45,11 +44,11 @@ class Sizes:
         return sorted(set(np.linspace(0, self.chunks - 1, self.looks).round().astype(int).tolist()))
 
 
-QUICK = Sizes(prompts=3, seeds=2, chunks=6, joint_chunks=3, looks=3)
+QUICK = PolicySizes(prompts=3, seeds=2, chunks=6, joint_chunks=3, looks=3)
 
 
 @dataclass(frozen=True)
-class Part:
+class StudyPart:
     """One question. arms: name -> what `measure` takes for it; baseline: the arm that does nothing.
 
     measure(helios, arms, scenes, seed, sizes) -> per arm one row per scene: {"figures": {name: value}, and, for plots,
@@ -80,20 +79,20 @@ def fingerprint(helios) -> str:
     return found.hexdigest()[:12]
 
 
-def jobs(parts, sizes: Sizes) -> Iterator[tuple[Part, tuple[str, ...], int]]:
+def jobs(parts, sizes: PolicySizes) -> Iterator[tuple[StudyPart, tuple[str, ...], int]]:
     """(part, arms measured together, seed's number)."""
     for part in parts:
         groups = [(arm,) for arm in part.arms] if part.one_by_one else [tuple(part.arms)]
         yield from ((part, group, seed) for group in groups for seed in range(sizes.seeds))
 
 
-def file_of(folder: Path, part: Part, arms: tuple[str, ...], seed: int) -> Path:
+def file_of(folder: Path, part: StudyPart, arms: tuple[str, ...], seed: int) -> Path:
     """Where a job's figures are kept."""
     arm = "-" + re.sub(r"[^a-z0-9.]+", "-", arms[0]) if part.one_by_one else ""
     return folder / "measured" / f"{part.name}{arm}-{seed}.json"
 
 
-def measure(helios, parts, sizes: Sizes, folder: Path, tell: Callable[[str], None] = print) -> dict:
+def measure(helios, parts, sizes: PolicySizes, folder: Path, tell: Callable[[str], None] = print) -> dict:
     """All figures: part -> arm -> one list of rows per seed; measured, or read where they are. tell: of each job."""
     parts, scenes = tuple(parts), held_out_scenes(sizes.prompts)
     weights, found = fingerprint(helios), {part.name: {arm: [] for arm in part.arms} for part in parts}
@@ -150,7 +149,7 @@ def seconds(folder: Path) -> float:
     return sum(json.loads(f.read_text(encoding="utf-8"))["seconds"] for f in (folder / "measured").glob("*.json"))
 
 
-def table(part: Part, found: dict) -> dict:
+def table(part: StudyPart, found: dict) -> dict:
     """arm -> figure -> [seeds, prompts] of a part's rows; what is missing is NaN."""
     return {
         arm: {
@@ -161,7 +160,7 @@ def table(part: Part, found: dict) -> dict:
     }
 
 
-def curves(part: Part, found: dict) -> dict:
+def curves(part: StudyPart, found: dict) -> dict:
     """curve -> arm -> means over all videos."""
     rows = {arm: [row for group in seeds for row in group] for arm, seeds in found.items()}
     return {

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..drawn import scenes
+from ..drawn import SIZE
 from .crops import Crops, to_frames
 from .photos import TrainingCrops
-from .tiny import vae
+from .tiny.vae import sample_clip
 
 
 def open_data(data: Path, *, size: int, frames: int = 1) -> Crops | Drawn:
@@ -28,14 +28,14 @@ class Drawn:
     """uint8 [t h w 3] squares of `size` pixels and `frames` frames. ValueError for more pixels than drawings have."""
 
     def __init__(self, *, size: int, frames: int = 1):
-        if size > scenes.SIZE:
-            raise ValueError(f"--size {size}: drawn videos have {scenes.SIZE} pixels to a side")
+        if size > SIZE:
+            raise ValueError(f"--size {size}: drawn videos have {SIZE} pixels to a side")
         self.size, self.frames = size, frames
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """One crop of one scene."""
-        y, x = rng.integers(0, scenes.SIZE - self.size + 1, 2)
-        return vae.sample_clip(rng, self.frames)[:, y : y + self.size, x : x + self.size]
+        y, x = rng.integers(0, SIZE - self.size + 1, 2)
+        return sample_clip(rng, self.frames)[:, y : y + self.size, x : x + self.size]
 
     def batch(self, rng: np.random.Generator, count: int) -> torch.Tensor:
         """float32 [b 3 t h w] in [-1, 1]."""

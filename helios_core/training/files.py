@@ -22,7 +22,7 @@ def save(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None
     return partial.replace(file)
 
 
-def shards(folder: Path, name: str, count: int, make: Callable[[int], dict]) -> Iterator[dict[str, Tensor]]:
+def load_shards(folder: Path, name: str, count: int, make: Callable[[int], dict]) -> Iterator[dict[str, Tensor]]:
     """The tensors of NAME_000 to NAME_count in `folder`; those that are missing are made, and kept."""
     for index in range(count):
         file = folder / f"{name}_{index:03d}.safetensors"

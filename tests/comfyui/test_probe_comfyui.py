@@ -70,7 +70,7 @@ def tell(make, images):
         made = codec(vae, images.shape[2], images.shape[1])
         node = module.NODE_CLASS_MAPPINGS["HeliosLatentRobustness"]()
         report, plots, heat = node.probe(vae=vae, images=images, probes=2)
-        part = probe.pieces(images.numpy(), made, probe.Settings())[0]
+        part = probe.pieces(images.numpy(), made, probe.ProbeSettings())[0]
         mean, logvar = made.encode(part)
         z = vae.encode(images[: part.shape[2]])
         direction = torch.randn(mean.shape, generator=torch.Generator().manual_seed(1)).numpy()

@@ -23,7 +23,7 @@ from torch import nn
 
 
 def find(codec, clips, **settings):
-    *before, last = probe.measure(codec, clips, probe.Settings(**settings))
+    *before, last = probe.measure(codec, clips, probe.ProbeSettings(**settings))
     assert last.done == last.total and [step.done for step in before] == list(range(1, last.total + 1))
     return last.findings
 
@@ -77,7 +77,7 @@ def exact(model, z):
 
 def test_the_estimate_agrees_with_the_exact_jacobian_within_its_stated_error():
     codec, model = small_codec()
-    frames = probe.pieces(video(1), codec, probe.Settings())
+    frames = probe.pieces(video(1), codec, probe.ProbeSettings())
     truth = exact(model, codec.encode(frames[0])[0]).mean(axis=(1, 2, 3))
     off = []
     for seed in range(8):
@@ -133,7 +133,7 @@ def test_tiles_cover_every_latent_once_and_agree_with_the_whole():
             assert whole.stop - whole.start <= size + 2 * probe.MARGIN
         assert (counted == 1).all()
     picture = [video(1, 64)]
-    z = codec.encode(probe.pieces(picture[0], codec, probe.Settings())[0])[0]
+    z = codec.encode(probe.pieces(picture[0], codec, probe.ProbeSettings())[0])[0]
     truth = exact_by_rows(model, z)
     cut, whole = (find(codec, picture, probes=40, tile=tile) for tile in (8, 32))
     for found in (cut, whole):
@@ -210,7 +210,7 @@ def test_pictures_that_cannot_be_probed_are_refused():
             find(codec, [clip])
     for wrong in ({"probes": 1}, {"weight": 0.0}, {"tile": 0}):
         with pytest.raises(ValueError, match="wanted|must be"):
-            probe.Settings(**wrong)
+            probe.ProbeSettings(**wrong)
 
 
 def test_helios_tiny_on_torch_and_on_mlx_says_the_same():

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helios_video.helios_core.study import experiment, paired
-from helios_video.helios_core.study.experiment import Part, Sizes
+from helios_video.helios_core.study.experiment import PolicySizes, StudyPart
 from helios_video.helios_core.study.paired import Figure, compare, conclude
-from helios_video.helios_core.study.policies import study
+from helios_video.helios_core.study.policies.report import write_page
 
-SMALL = Sizes(prompts=2, seeds=2, chunks=2, joint_chunks=2, looks=2)
+SMALL = PolicySizes(prompts=2, seeds=2, chunks=2, joint_chunks=2, looks=2)
 HIGH, LOW = Figure("a", "a title", "high"), Figure("b", "b title", "low")
 
 
@@ -115,7 +115,7 @@ class Counted:
         self.calls = []
         arms = {"off": 0.0, "on:1": gain}
         text = "What is asked."
-        self.part = Part(
+        self.part = StudyPart(
             "made", "Made up", text, arms, "off", "off", (HIGH, LOW), "a", self.measure, one_by_one, ("a",), {"a": "a"}
         )
 
@@ -181,7 +181,7 @@ def made_up_report(helios, tmp_path, gain):
     about = {"model": "m", "weights": "w", "steps": [2], "solver": "dmd", "cfg": 1.0, "minutes": 1.0, "command": "c"}
     about |= {"chance": 0.02, "rule": paired.RULE, "sizes": vars(sizes)}
     report = experiment.plain({"about": about, "parts": experiment.results([counted.part], found)})
-    study.write_page(tmp_path / "page.md", [counted.part], report)
+    write_page(tmp_path / "page.md", [counted.part], report)
     return (tmp_path / "page.md").read_text(encoding="utf-8")
 
 

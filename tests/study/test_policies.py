@@ -12,7 +12,7 @@ from helios_video.helios_core import load, pyramid
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.commands.study import choose
 from helios_video.helios_core.drawn import bench
-from helios_video.helios_core.drawn import per_video as remembering
+from helios_video.helios_core.drawn.per_video import PerVideoDrift, one, together
 from helios_video.helios_core.drawn.scenes import RADIUS, draw
 from helios_video.helios_core.history.drift import STRENGTHS, DriftPolicy
 from helios_video.helios_core.history.window import MOMENTS
@@ -20,32 +20,32 @@ from helios_video.helios_core.join.boundary import Boundary
 from helios_video.helios_core.measure import plots
 from helios_video.helios_core.steps import schedule
 from helios_video.helios_core.study import experiment
-from helios_video.helios_core.study.experiment import Sizes
-from helios_video.helios_core.study.policies import joints, latents, renders, study
+from helios_video.helios_core.study.experiment import PolicySizes
+from helios_video.helios_core.study.policies import joints, latents, renders, report, study
 from helios_video.helios_core.training.tiny.teacher import SCHEDULE, flow_pair
 
-SMALL = Sizes(prompts=2, seeds=2, chunks=2, joint_chunks=2, looks=2)
+SMALL = PolicySizes(prompts=2, seeds=2, chunks=2, joint_chunks=2, looks=2)
 
 
 def test_every_part_holds_together():
     """Baselines and defaults are arms; what is named exists; the arms cover every policy, and today's defaults."""
-    for part in study.PARTS:
+    for part in report.PARTS:
         names = [f.name for f in part.figures]
         assert {part.baseline, part.default or part.baseline} <= set(part.arms)
         assert part.decides in names and len(set(names)) == len(names)
         assert set(part.pictured) <= {f.name for f in part.figures if f.goal}
         assert next(f for f in part.figures if f.name == part.decides).goal
-    assert [p.arms[p.default] for p in (study.DRIFT, study.JOINTS)] == [DriftPolicy(), Boundary()]
-    assert {policy.name for policy in study.DRIFT.arms.values()} == set(STRENGTHS)
-    assert {b.policy for b in study.JOINTS.arms.values()} == {"none", "match", "crossfade"}
-    assert choose(study.PARTS, ["drift"]) == (study.DRIFT,)
+    assert [p.arms[p.default] for p in (report.DRIFT, report.JOINTS)] == [DriftPolicy(), Boundary()]
+    assert {policy.name for policy in report.DRIFT.arms.values()} == set(STRENGTHS)
+    assert {b.policy for b in report.JOINTS.arms.values()} == {"none", "match", "crossfade"}
+    assert choose(report.PARTS, ["drift"]) == (report.DRIFT,)
 
 
 def test_looks_go_from_the_first_chunk_to_the_last():
-    assert Sizes().looked_at() == [0, 6, 12, 18, 25, 31, 37, 43]
-    assert Sizes(chunks=2).looked_at() == [0, 1]
+    assert PolicySizes().looked_at() == [0, 6, 12, 18, 25, 31, 37, 43]
+    assert PolicySizes(chunks=2).looked_at() == [0, 1]
     with pytest.raises(ValueError, match="at least 1 prompt"):
-        Sizes(prompts=0)
+        PolicySizes(prompts=0)
 
 
 def test_a_true_video_has_no_errors_and_a_faulty_one_its_own():
@@ -62,7 +62,7 @@ def test_a_true_video_has_no_errors_and_a_faulty_one_its_own():
 
 def test_drawn_joints_reward_repair_and_punish_blur():
     """Known truth: `match` mends contrast and light and touches nothing else; a cross-fade blurs what was right."""
-    found = joints.measure_drawn(None, study.DRAWN.arms, [None] * 6, 0, SMALL)
+    found = joints.measure_drawn(None, report.DRAWN.arms, [None] * 6, 0, SMALL)
     mean = {
         arm: {k: np.mean([r["figures"][k] for r in rows]) for k in rows[0]["figures"]} for arm, rows in found.items()
     }
@@ -90,9 +90,7 @@ def test_joints_of_chunks_with_a_fault():
 
 @pytest.fixture(scope="module")
 def tiny():
-    model = load("helios-tiny", weight_dtype="fp32")
-    model.cache_folder = None
-    return model
+    return load("helios-tiny", weight_dtype="fp32", cache_folder=None)
 
 
 FAST = dict(steps=(1, 1, 1), cfg=1.0, boost_first_chunk=False)
@@ -101,7 +99,7 @@ FAST = dict(steps=(1, 1, 1), cfg=1.0, boost_first_chunk=False)
 def test_videos_of_a_batch_are_corrected_each_on_its_own(tiny):
     """As generated alone, with its own verdicts, to what rounding in a batch leaves."""
     scenes, policy = bench.held_out_scenes(2), DriftPolicy("anchor", 1.0, 0.05, 0.05)
-    memory = remembering.Memory(tiny, policy, 5)
+    memory = PerVideoDrift(tiny, policy, 5)
     batch = [z for _, _, z in bench.render(tiny, scenes, 5, 3, looks=(), remember=memory, **FAST)]
     for i, scene in enumerate(scenes):
         events = tiny.generate(scene.caption(), frames=99, seed=5 + i, drift=policy, width=64, height=64, **FAST)
@@ -114,8 +112,8 @@ def test_videos_of_a_batch_are_corrected_each_on_its_own(tiny):
 
 def test_a_batch_comes_apart_and_together_again(tiny):
     history = tiny.history(64, 64, batch=2).append(torch.randn(2, 16, 9, 8, 8))
-    rows = [remembering.one(history, i) for i in range(2)]
-    back = remembering.together(rows)
+    rows = [one(history, i) for i in range(2)]
+    back = together(rows)
     assert torch.equal(back.window, history.window) and torch.equal(back.anchor, history.anchor)
     assert back.chunk == 1 and all(getattr(back, name) is None for name in MOMENTS)
 
@@ -124,7 +122,7 @@ def test_a_stage_starts_where_training_starts_it():
     """The baseline is flow_pair's own start to the bit; another policy differs by its coarse half alone."""
     clean, noise = torch.randn(1, 16, 9, 8, 8), torch.randn(1, 16, 9, 8, 8)
     for stage in schedule.stages(SCHEDULE)[1:]:
-        arms = {arm: study.STAGES.arms[arm] for arm in ("content, area", "noise, area")}
+        arms = {arm: report.STAGES.arms[arm] for arm in ("content, area", "noise, area")}
         starts, end = latents.start_points(stage, clean, noise, 2, arms)
         want = flow_pair(stage, clean, noise, 2)
         assert torch.equal(starts["content, area"], want[0]) and torch.equal(end, want[1])
@@ -154,14 +152,14 @@ def test_the_whole_study_in_its_smallest_size(tiny, tmp_path, monkeypatch, capsy
     monkeypatch.setattr(
         tiny, "config", replace(tiny.config, defaults=replace(tiny.config.defaults, steps=(1, 1, 1), cfg=1.0))
     )
-    few = tuple(map(fewer, study.PARTS))
-    sizes = Sizes(prompts=1, seeds=1, chunks=2, joint_chunks=2, looks=2)
+    few = tuple(map(fewer, report.PARTS))
+    sizes = PolicySizes(prompts=1, seeds=1, chunks=2, joint_chunks=2, looks=2)
     told = []
     run = dict(page=tmp_path / "docs" / "policies.md", command="again", parts=few, tell=told.append)
     (tmp_path / "docs").mkdir()
-    report = study.study(tiny, sizes, tmp_path, **run)
+    found = study(tiny, sizes, tmp_path, **run)
     assert len(told) == len(list(experiment.jobs(few, sizes)))
-    values = [f["mean"] for f in study.comparisons(report)]
+    values = [f["mean"] for f in report.comparisons(found)]
     assert len(values) > 100 and all(v is not None and np.isfinite(v) for v in values)
     page = run["page"].read_text(encoding="utf-8")
     assert page.count("![") == len(few) and str(tmp_path) not in page
@@ -169,9 +167,9 @@ def test_the_whole_study_in_its_smallest_size(tiny, tmp_path, monkeypatch, capsy
     assert len(pictures) == len(few) and sum(p.stat().st_size for p in pictures) < 400_000
     with (tmp_path / "results.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == len(values)
-    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(report))
+    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(found))
     told.clear()
-    assert study.study(tiny, sizes, tmp_path, **run) == report and not told
+    assert study(tiny, sizes, tmp_path, **run) == found and not told
 
 
 def test_the_command_line_refuses_before_any_work(tmp_path, monkeypatch, capsys):

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 from helios_video.helios_core import cli
-from helios_video.helios_core.study.ul import arms as ul_arms
-from helios_video.helios_core.study.ul import study
+from helios_video.helios_core.study.ul import arms, experiment
 from helios_video.helios_core.study.ul.arms import Arm
 from helios_video.helios_core.training import data, photos
 from PIL import Image
 
-SIZES = study.Sizes(steps=1, seeds=3)
-ARMS = [*study.sweep(SIZES), *study.others()]
+SIZES = experiment.UnifiedSizes(steps=1, seeds=3)
+ARMS = [*experiment.sweep(SIZES), *experiment.others()]
 
 
 @pytest.fixture
@@ -76,11 +75,11 @@ def test_a_place_without_photographs_is_named(tmp_path, monkeypatch):
 
 def test_arms_are_told_apart_and_the_middle_one_is_in_the_sweep():
     assert len({arm.name for arm in ARMS}) == len(ARMS) == 9 + 4 + 3 + 1
-    assert study.sweep(SIZES).count(study.MIDDLE) == 1
+    assert experiment.sweep(SIZES).count(experiment.MIDDLE) == 1
 
 
 def test_figures_like_the_paper_s_agree_with_it():
-    said = study.verdicts(made_up(), SIZES)
+    said = experiment.verdicts(made_up(), SIZES)
     assert len(said) == 9 and all(v.holds for v in said), [v for v in said if not v.holds]
 
 
@@ -98,13 +97,13 @@ def test_figures_like_the_paper_s_agree_with_it():
 )
 def test_figures_unlike_the_paper_s_are_said_to_be_so(changes, claim):
     found = made_up(**changes)
-    assert [v.holds for v in study.verdicts(found, SIZES) if claim in v.claim] == [False]
-    assert f"{claim}" in study.write(found, SIZES) and "| no |" in study.write(found, SIZES)
+    assert [v.holds for v in experiment.verdicts(found, SIZES) if claim in v.claim] == [False]
+    assert f"{claim}" in experiment.write(found, SIZES) and "| no |" in experiment.write(found, SIZES)
 
 
 def test_bits_are_compared_at_the_same_error():
-    arms = [Arm(factor, prior="normal") for factor in study.MORE]
-    said = study.at_equal_psnr(made_up(), "", arms)  # factor 3.75: 18 + 3.75 dB, 3.75 / 30 bits, and twice that
+    others = [Arm(factor, prior="normal") for factor in experiment.MORE]
+    said = experiment.at_equal_psnr(made_up(), "", others)  # factor 3.75: 18 + 3.75 dB, 3.75 / 30 bits, and twice that
     assert said.holds and said.figures == "0.2500 bits per pixel against 0.1250 at 21.75 dB"
 
 
@@ -113,36 +112,36 @@ def test_errors_that_do_not_overlap_are_not_compared():
     for arm in ARMS:
         if arm.prior == "normal" or arm.noise == 10:
             found[arm.name]["psnr"] += 40
-    unclear = [v.claim for v in study.verdicts(found, SIZES) if v.holds is None]
+    unclear = [v.claim for v in experiment.verdicts(found, SIZES) if v.holds is None]
     assert len(unclear) == 2 and all("at equal PSNR" in claim for claim in unclear)
-    assert "| cannot be told | their PSNRs do not overlap" in study.write(found, SIZES)
+    assert "| cannot be told | their PSNRs do not overlap" in experiment.write(found, SIZES)
     near = made_up(factor3__noise5__diffusion__seed0={"distance_clean": 0.101})
-    assert study.of_z0(near).holds is None
+    assert experiment.of_z0(near).holds is None
 
 
 def test_distance_of_pictures():
     a, b = torch.zeros(4, 3, 1, 8, 8), torch.ones(4, 3, 1, 8, 8)
-    assert ul_arms.sliced_distance(a, a) == 0 < ul_arms.sliced_distance(a, b * 0.1) < ul_arms.sliced_distance(a, b)
+    assert arms.sliced_distance(a, a) == 0 < arms.sliced_distance(a, b * 0.1) < arms.sliced_distance(a, b)
     moved = torch.cat([b[:2], a[:2]])
-    assert ul_arms.sliced_distance(torch.cat([a[:2], b[:2]]), moved) < 1e-6
+    assert arms.sliced_distance(torch.cat([a[:2], b[:2]]), moved) < 1e-6
 
 
 def test_an_arm_is_measured_once(folder, monkeypatch):
-    monkeypatch.setattr(ul_arms, "TESTED", 4)
-    monkeypatch.setattr(ul_arms, "BATCH", 2)
+    monkeypatch.setattr(arms, "TESTED", 4)
+    monkeypatch.setattr(arms, "BATCH", 2)
     files, arm = photos.find_photos(folder), Arm(3.0, refit=1, base=True)
-    figures = ul_arms.run(arm, files, folder / "out", 2)
+    figures = arms.run(arm, files, folder / "out", 2)
     assert all(np.isfinite(value) for value in figures.values())
     assert {"bits_per_pixel_refitted", "distance_z0", "distance_clean"} <= set(figures)
     assert len(list(folder.glob(f"out/{arm.name}-2-*/samples.png"))) == 1
-    monkeypatch.setattr(ul_arms, "train", None)
-    assert ul_arms.run(arm, files, folder / "out", 2) == figures
+    monkeypatch.setattr(arms, "train", None)
+    assert arms.run(arm, files, folder / "out", 2) == figures
     with pytest.raises(TypeError):
-        ul_arms.run(arm, files, folder / "out", 3)
+        arms.run(arm, files, folder / "out", 3)
 
 
 def test_the_command_writes_the_page(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(study, "measure", lambda arms, *_, **__: {a.name: made_up()[a.name] for a in arms})
+    monkeypatch.setattr(experiment, "measure", lambda arms, *_, **__: {a.name: made_up()[a.name] for a in arms})
     assert cli.main(["study", "ul", "--data", str(folder), "-o", str(tmp_path / "s"), "--steps", "1"]) == 0
     page = (tmp_path / "s" / "ul.md").read_text()
     assert (

@@ -101,8 +101,8 @@ def test_clips_of_a_folder_are_split(helios, tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "in").mkdir()
     video.write_video(tmp_path / "in" / "a.mp4", rng.integers(0, 255, (7, 40, 48, 3), dtype=np.uint8))
-    from helios_video.helios_core.commands.train_ul_decoder import Settings
+    from helios_video.helios_core.commands.train_ul_decoder import ULDecoderSettings
 
-    settings = Settings(data=str(tmp_path / "in"), clips=3, tested=2, size=32, latents=2)
+    settings = ULDecoderSettings(data=str(tmp_path / "in"), clips=3, tested=2, size=32, latents=2)
     train, test = decoder_run.find_clips(settings, tmp_path / "out", helios)
     assert train.frames.shape == (3, 5, 32, 32, 3) and test.latents.shape == (2, 16, 2, 4, 4)

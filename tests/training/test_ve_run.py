@@ -12,7 +12,7 @@ import pytest
 import torch
 from helios_video.helios_core import load
 from helios_video.helios_core.cli import main
-from helios_video.helios_core.commands.train_ve import Settings
+from helios_video.helios_core.commands.train_ve import VESettings
 from helios_video.helios_core.drawn import scenes
 from helios_video.helios_core.join.video import write_video
 from helios_video.helios_core.pipeline import TINY
@@ -21,7 +21,7 @@ from helios_video.helios_core.training.ve import run as ve_run
 from helios_video.helios_core.training.ve import terms
 from PIL import Image
 
-SMALL = replace(Settings(), size=16, batch=2, steps=20, base_dim=4, weight=0.01, lr=1e-3, log_every=2, decay=0.5)
+SMALL = replace(VESettings(), size=16, batch=2, steps=20, base_dim=4, weight=0.01, lr=1e-3, log_every=2, decay=0.5)
 
 
 @pytest.fixture(scope="module")

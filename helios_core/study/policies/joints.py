@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...drawn.bench import render
-from ...drawn.scenes import draw
+from ...drawn import draw, render
 from ...join import Boundary, Tail, follow
 from ...measure import frame_statistics, joints
-from ..experiment import Part, Sizes, draw_scenes
+from ..experiment import PolicySizes, StudyPart, draw_scenes
 from ..paired import Figure
 
 REACH = 12  # frames after a joint that are looked at: as many as the longest arm may change
@@ -63,7 +62,7 @@ class Joined:
         return figures
 
 
-def measure_joints(helios, arms: dict, scenes, seed: int, sizes: Sizes) -> dict[str, list[dict]]:
+def measure_joints(helios, arms: dict, scenes, seed: int, sizes: PolicySizes) -> dict[str, list[dict]]:
     """Every arm joins the same chunks."""
     videos = {arm: [Joined(boundary) for _ in scenes] for arm, boundary in arms.items()}
     for _, shown, _ in render(helios, scenes, seed, sizes.joint_chunks):
@@ -73,7 +72,7 @@ def measure_joints(helios, arms: dict, scenes, seed: int, sizes: Sizes) -> dict[
     return {arm: [{"figures": video.figures()} for video in row] for arm, row in videos.items()}
 
 
-JOINTS = Part(
+JOINTS = StudyPart(
     name="joints",
     title="Joints of rendered chunks",
     text="The same chunks are joined by each policy. `beyond` is by how much the median change at the joints exceeds "
@@ -113,7 +112,7 @@ def psnr(frames: np.ndarray, wanted: np.ndarray) -> float:
     return float(min(MOST, 10 * np.log10(255**2 / max(error, 1e-9))))
 
 
-def measure_drawn(helios, arms: dict, scenes, seed: int, sizes: Sizes) -> dict[str, list[dict]]:
+def measure_drawn(helios, arms: dict, scenes, seed: int, sizes: PolicySizes) -> dict[str, list[dict]]:
     """Drawn videos, cut in two, the second half with each fault."""
     drawn, found = draw_scenes(len(scenes) + 1, seed), {arm: [] for arm in arms}
     for scene, other in zip(drawn, drawn[1:]):
@@ -129,7 +128,7 @@ def measure_drawn(helios, arms: dict, scenes, seed: int, sizes: Sizes) -> dict[s
     return found
 
 
-DRAWN = Part(
+DRAWN = StudyPart(
     name="drawn",
     title="Joints of drawn videos, where the truth is known",
     text="A drawn video is cut in two, and the second half is given a fault: none, 7 % less contrast, 8 levels less "

@@ -6,9 +6,9 @@ import numpy as np
 from einops import rearrange
 
 from ... import pyramid, resample
-from ...drawn.scenes import SIZE, draw
+from ...drawn import SIZE, draw
 from ...steps import schedule
-from ..experiment import Part, Sizes, draw_scenes
+from ..experiment import PolicySizes, StudyPart, draw_scenes
 from ..paired import Figure
 
 FRAMES = 33
@@ -70,11 +70,11 @@ def measure_levels(helios, arms: dict, drawn, prepare) -> dict[str, list[dict]]:
     return found
 
 
-def measure_content(helios, arms: dict, scenes, seed: int, sizes: Sizes) -> dict[str, list[dict]]:
+def measure_content(helios, arms: dict, scenes, seed: int, sizes: PolicySizes) -> dict[str, list[dict]]:
     return measure_levels(helios, arms, draw_scenes(len(scenes), seed), lambda frames: frames)
 
 
-def measure_control(helios, arms: dict, scenes, seed: int, sizes: Sizes) -> dict[str, list[dict]]:
+def measure_control(helios, arms: dict, scenes, seed: int, sizes: PolicySizes) -> dict[str, list[dict]]:
     return measure_levels(helios, arms, draw_scenes(len(scenes), seed), fade)
 
 
@@ -91,7 +91,7 @@ LEVELS = tuple(
 )
 KERNELS = ("nearest", "bilinear_aligned", "bicubic", "lanczos")
 POLICIES = ("content", "noise", "analytic", "match", "match_channel", "match_frame")
-CONTENT = Part(
+CONTENT = StudyPart(
     name="content",
     title="Variance of clean latents",
     text="Drawn videos are encoded, and their latents shrunk by 2 and 4. The ideal is what the VAE makes of the video "
@@ -107,7 +107,7 @@ CONTENT = Part(
     measure=measure_content,
     pictured=("error_2", "error_4", "psnr_2", "contrast_error_2"),
 )
-CONTROL = Part(
+CONTROL = StudyPart(
     name="control",
     title="Variance of control latents",
     text=f"As above, but what is encoded and shrunk is a control video of {100 * FADED:.0f} % of the contrast, and the "
@@ -124,7 +124,7 @@ CONTROL = Part(
 )
 
 
-def measure_stages(helios, arms: dict, scenes, seed: int, sizes: Sizes) -> dict[str, list[dict]]:
+def measure_stages(helios, arms: dict, scenes, seed: int, sizes: PolicySizes) -> dict[str, list[dict]]:
     """The network's first estimate of a stage's end, from start points whose coarse half each policy made."""
     clean = np.concatenate([np.asarray(encode(helios, draw(scene, FRAMES))) for scene in scenes])
     clean = helios.backend.array(clean)
@@ -167,7 +167,7 @@ def estimate(helios, stage: schedule.Stage, start, history, text):
     return helios.backend.to_cpu(model.array(start) - step.sigma * velocity)
 
 
-STAGES = Part(
+STAGES = StudyPart(
     name="stages",
     title="Variance at the stages of the sampler",
     text="A stage begins from the coarser stage's clean latents, enlarged and blended with noise. Here those clean "

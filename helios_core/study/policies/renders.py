@@ -7,11 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from ... import pyramid
-from ...drawn.against_scene import ChunkReading, expected_contrast, read_chunk
-from ...drawn.bench import ATTRIBUTES, render
-from ...drawn.per_video import Memory
+from ...drawn import ATTRIBUTES, ChunkReading, PerVideoDrift, expected_contrast, read_chunk, render
 from ...history import DriftPolicy, distances, measure, parse_policy
-from ..experiment import Part, Sizes
+from ..experiment import PolicySizes, StudyPart
 from ..paired import Figure
 
 TRUTH = (
@@ -39,7 +37,7 @@ def truth(reading: ChunkReading, scene) -> dict[str, float]:
     }
 
 
-def measure_noise(helios, arms: dict, scenes, seed: int, sizes: Sizes) -> dict[str, list[dict]]:
+def measure_noise(helios, arms: dict, scenes, seed: int, sizes: PolicySizes) -> dict[str, list[dict]]:
     """First chunks from noise that was shrunk by each policy and kernel."""
     found = {}
     for arm, (policy, kernel) in arms.items():
@@ -74,7 +72,7 @@ NOISE_ARMS = {
         *((policy, kernel) for policy in ("noise", "analytic") for kernel in NOISE_KERNELS),
     ]
 }
-NOISE = Part(
+NOISE = StudyPart(
     name="noise",
     title="Variance of the noise",
     text="White noise of full size is shrunk to the coarsest stage by each policy and kernel, and a first chunk is "
@@ -97,11 +95,11 @@ NOISE = Part(
 )
 
 
-def measure_drift(helios, arms: dict, scenes, seed: int, sizes: Sizes) -> dict[str, list[dict]]:
+def measure_drift(helios, arms: dict, scenes, seed: int, sizes: PolicySizes) -> dict[str, list[dict]]:
     """Long videos; the chunks at `looked_at` are decoded and read, the latents of all are measured."""
     found = {}
     for arm, policy in arms.items():
-        memory, looks = Memory(helios, policy, seed), sizes.looked_at()
+        memory, looks = PerVideoDrift(helios, policy, seed), sizes.looked_at()
         truths, moments = [[] for _ in scenes], []
         options = {"looks": looks, "remember": memory}
         for chunk, shown, latents in render(helios, scenes, seed, sizes.chunks, **options):
@@ -127,7 +125,7 @@ def minute(seen: list[dict], moments: np.ndarray, corrected) -> dict:
 
 
 DRIFT_ARMS = ("off", "corrupt:0.1", "corrupt:0.3", "renormalise:0.5", "renormalise:1", "anchor:0.5", "anchor:1")
-DRIFT = Part(
+DRIFT = StudyPart(
     name="drift",
     title="Anti-drift",
     text="Long videos, with what the model remembers of a chunk corrected wherever drift is found in it. Chunks are "

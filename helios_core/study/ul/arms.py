@@ -98,7 +98,7 @@ def refit(model: UL, files: list[Path], place: Path, steps: int, seed: int) -> V
     data, span = Seeded(Photos(files, SIZE), seed + 1), model.config.logsnr_z
 
     def loss(step: int) -> dict:
-        draws = stages.Draws(step, use=4)
+        draws = stages.StepDraws(step, use=4)
         z = report.encode(model, data.batch(draws.rng, BATCH))
         level = draws.levels(z, span)
         noisy, v = diffuse(z, draws.like(z), level)
@@ -116,7 +116,7 @@ def sample(model: UL, files: list[Path], frames: torch.Tensor, place: Path, step
     stages.train_base(base, model.encoder, data, recipe(steps), place / "base.pt", bias=BASE_BIAS, batch=BATCH)
     shape = tuple(report.encode(model, frames).shape)
     z0, clean = (report.draw_latents(base, shape, clean=only) for only in (False, True))
-    again = add_noise(clean, stages.Draws(0, use=5).like(clean), model.config.noise)
+    again = add_noise(clean, stages.StepDraws(0, use=5).like(clean), model.config.noise)
     ways = {"z0": z0, "clean": clean, "renoised": again}
     plan = report.MANY
     shown = {name: report.show(model, z, plan, noisy=True) for name, z in ways.items()}

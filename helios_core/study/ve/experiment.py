@@ -19,8 +19,7 @@ from torch import Tensor
 
 from ...training.ve import terms, toy
 from ..page import rerun, save_picture
-from . import law
-from . import ring as ve_ring
+from . import law, ring
 from .text import LAW, NOISY, STEPS, picture, report
 
 TERMS = {
@@ -32,7 +31,7 @@ DRAWN = ("VE 0.001", "scale-free 0.0001")  # whose latents V4 samples, beside th
 
 
 @dataclass(frozen=True)
-class Sizes:
+class VarianceSizes:
     """patches: to train on; steps, flow_steps: of a VAE and of a flow; samples: for a Frechet distance."""
 
     seeds: int = 3
@@ -46,11 +45,17 @@ class Sizes:
             raise ValueError("wanted at least 1 seed and step, and 200 patches and samples")
 
 
-QUICK = Sizes(seeds=2, patches=400, steps=3, flow_steps=2, samples=200)
+QUICK = VarianceSizes(seeds=2, patches=400, steps=3, flow_steps=2, samples=200)
 
 
-def run(
-    train: np.ndarray, test: np.ndarray, folder: Path, sizes: Sizes = Sizes(), *, page: Path, command: str
+def study(
+    train: np.ndarray,
+    test: np.ndarray,
+    folder: Path,
+    sizes: VarianceSizes = VarianceSizes(),
+    *,
+    page: Path,
+    command: str,
 ) -> Iterator[str]:
     """Yields a line per finished VAE and flow, and writes the page. Trainings stay in `folder`: a run goes on where it
     stopped. command: how to rerun it."""
@@ -70,15 +75,15 @@ def run(
             samples.append({"seed": seed, "latents": name, "beside": beside})
             samples[-1] |= distances(flow, vaes[name], train, test, sizes.samples, seed)
             yield f"seed {seed}, flow on {name}: {samples[-1]['10 steps']:.4f} from photographs in 10 steps"
-    ring = []
+    modes = []
     half = {"steps": -(-sizes.steps // 2), "flow_steps": -(-sizes.flow_steps // 2)}
-    for row in ve_ring.run(folder, seeds=sizes.seeds, **half):
-        ring.append(row)
+    for row in ring.run(folder, seeds=sizes.seeds, **half):
+        modes.append(row)
         yield f"seed {row['seed']}, eight Gaussians, {row['latents']}: {row['on a mode']:.1%} of the samples on a mode"
     slopes = [law.linear_law(seed) for seed in range(sizes.seeds)]
-    write_tables(folder, {"vaes": rows, "flows": samples, "ring": ring})
+    write_tables(folder, {"vaes": rows, "flows": samples, "ring": modes})
     shown = save_picture(page, "curves", picture(rows, samples), "The law, noise on latents, and few-step sampling")
-    page.write_text("\n\n".join([report(rows, samples, slopes, ring), shown, rerun(command)]) + "\n", encoding="utf-8")
+    page.write_text("\n\n".join([report(rows, samples, slopes, modes), shown, rerun(command)]) + "\n", encoding="utf-8")
 
 
 def measure(vae, test: Tensor, name: str, seed: int) -> dict:

@@ -23,7 +23,7 @@ def read_grey(file: Path) -> np.ndarray:
         return np.asarray(picture, dtype=np.float32) / 255
 
 
-def cut(files: list[Path], count: int) -> tuple[np.ndarray, np.ndarray]:
+def cut_patches(files: list[Path], count: int) -> tuple[np.ndarray, np.ndarray]:
     """`count` training patches and a tenth as many for the test [n SIDE^2], as many of every picture.
 
     ValueError for a picture too small for either part.

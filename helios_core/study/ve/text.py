@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ...measure import plots
-from . import ring as ve_ring
+from . import ring
 
 KINDS = ("VE", "scale-free", "KL")
 STEPS = (5, 10, 50)
@@ -31,8 +31,8 @@ def gain(rows: list[dict], kind: str, seed: int) -> dict[float, float]:
     return {r["weight"]: r[NOISY] - float(np.interp(r["psnr"], x, y, np.nan, np.nan)) for r in own}
 
 
-def report(rows: list[dict], samples: list[dict], slopes: list[float], ring: list[dict]) -> str:
-    """Markdown. rows, samples, ring: what `measure`, `distances` and ve_ring.py gave; slopes: of linear decoders."""
+def report(rows: list[dict], samples: list[dict], slopes: list[float], modes: list[dict]) -> str:
+    """Markdown. rows, samples, modes: what `measure`, `distances` and `ring.run` gave; slopes: of linear decoders."""
     seeds = sorted({row["seed"] for row in rows})
     parts = [
         f"# Variance Expansion at the size of a toy, {len(seeds)} seeds",
@@ -42,7 +42,7 @@ def report(rows: list[dict], samples: list[dict], slopes: list[float], ring: lis
         "## V2: against a KL VAE of equal clean PSNR, 20 % noise\n" + gain_text(rows, "VE", seeds),
         "## V3: the same, free of scale\n" + gain_text(rows, "scale-free", seeds),
         "## V4: Frechet distance to photographs, by Euler steps\n" + flow_table(samples),
-        "### Eight Gaussians on a circle, latents of two numbers, 10 Euler steps\n" + ve_ring.table(ring, cell),
+        "### Eight Gaussians on a circle, latents of two numbers, 10 Euler steps\n" + ring.table(modes, cell),
     ]
     return "\n\n".join(parts)
 

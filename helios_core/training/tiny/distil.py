@@ -26,7 +26,7 @@ from ... import pyramid
 from ...history import History
 from ...noise import Noise
 from ...steps import CFG, Plan, denoise
-from .. import files
+from ..files import load_shards
 from ..loop import Recipe, fit
 from . import teacher
 
@@ -75,15 +75,15 @@ def teach(model: teacher.Tiny, ids: Tensor, empty: Tensor, seed: int, history: H
     return dict(enumerate(zip(starts.values(), ends.values(), strict=True))), step.latent
 
 
-def make_lessons(model: teacher.Tiny, clips: teacher.Clips, folder: Path, rounds: int) -> Lessons:
+def make_lessons(model: teacher.Tiny, clips: teacher.CaptionedClips, folder: Path, rounds: int) -> Lessons:
     """The teacher's videos to the captions of clips, a batch per file in `folder`; the missing ones are made."""
-    parts = list(files.shards(folder, "lessons", rounds, lambda index: make_round(model, clips, index)))
+    parts = list(load_shards(folder, "lessons", rounds, lambda index: make_round(model, clips, index)))
     joined = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
     starts, ends = (tuple(joined[f"{kind}{i}"] for i in range(teacher.SCHEDULE.stages)) for kind in ("start", "end"))
     return Lessons(starts, ends, joined["window"], joined["anchor"], joined["ids"])
 
 
-def make_round(model: teacher.Tiny, clips: teacher.Clips, index: int) -> dict[str, Tensor]:
+def make_round(model: teacher.Tiny, clips: teacher.CaptionedClips, index: int) -> dict[str, Tensor]:
     """One batch of the teacher's videos, float16; the first ones begin with an image."""
     batches, rows = teacher.Batches(clips, seed=index), []
     pick = batches.pick(len(clips.latents), BATCH)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import string
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 
 import torch
 
 from ...backends.torch.transformer import FLOAT32
 from ...config import ScheduleConfig, TransformerConfig, VAEConfig
-from ...drawn import scenes as shapes
+from ...drawn.scenes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, scene
 from ..files import save
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
@@ -36,15 +37,9 @@ def build_tokenizer(vocab_size: int):
 
 def all_captions() -> list[str]:
     """Every caption of one object in every way to say it, and some of two."""
-    scenes = [
-        shapes.scene(colour, shape, motion, background)
-        for colour in shapes.COLOURS
-        for shape in shapes.SHAPES
-        for motion in shapes.MOTIONS
-        for background in shapes.BACKGROUNDS
-    ]
+    scenes = [scene(*what) for what in product(COLOURS, SHAPES, MOTIONS, BACKGROUNDS)]
     scenes += [replace(s, things=s.things + t.things) for s, t in zip(scenes[::7], scenes[::-7])]
-    return [scene.caption(variant) for scene in scenes for variant in range(3)]
+    return [s.caption(variant) for s in scenes for variant in range(3)]
 
 
 def save_folder(

@@ -15,7 +15,10 @@ SHEET_PROMPTS, SHEET_CHUNKS = 6, 4
 
 
 def run(settings, folder: Path, output: Path, *, device: str = "auto", compiled: bool = False) -> None:
-    """settings: `commands.train.Settings`. In `folder` also the teacher's checkpoint, and a sample sheet of each."""
+    """The checkpoint in `output`; in `folder` also the teacher's, and a sample sheet of each.
+
+    settings: `commands.train.TinySettings`. compiled: blocks through torch.compile. ValueError for an unknown device.
+    """
     place = find_device(device)
     tokenizer = files.build_tokenizer(teacher.TEXT["vocab_size"])
     vae = train(folder, steps=settings.vae_steps, device=place)

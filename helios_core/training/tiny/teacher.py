@@ -21,13 +21,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ... import pyramid
 from ...backends.torch.transformer import HeliosTransformer
 from ...config import ScheduleConfig, TransformerConfig
-from ...drawn import scenes as shapes
+from ...drawn import SIZE, draw, random_scene
 from ...history import History
 from ...steps import schedule
-from ..files import shards as kept_shards
+from ..files import load_shards
 from ..loop import Recipe, fit
-from . import files
-from . import vae as tiny_vae
+from .files import save_folder
+from .vae import VAE_CONFIG, encode
 
 TRANSFORMER = TransformerConfig(
     num_attention_heads=4,
@@ -87,7 +87,7 @@ class Tiny(nn.Module):
 
 
 @dataclass(frozen=True)
-class Clips:
+class CaptionedClips:
     """latents [n c t h w], normalised; captions: token ids [n, 3 ways to say it, m]; empty: those of "" [1, m].
 
     stills: per chunk the last latent of its first frame held still, the past that an image start has [n c chunks h w].
@@ -113,29 +113,29 @@ def tokenise(tokenizer, texts: list[str], length: int = CAPTION_LENGTH) -> Tenso
 def encode_shard(vae, tokenizer, index: int, clips: int = 50) -> dict[str, Tensor]:
     """Clips of one shard, encoded chunk by chunk as in inference: raw latents, those of stills, caption ids."""
     rng = np.random.default_rng((index, 7))
-    scenes = [shapes.random_scene(rng, held_out=False) for _ in range(clips)]
+    scenes = [random_scene(rng, held_out=False) for _ in range(clips)]
     rows, stills = [], []
     for scene in scenes:
-        video = shapes.draw(scene, 33 * CHUNKS).reshape(CHUNKS, 33, shapes.SIZE, shapes.SIZE, 3)
-        moving, still = (tiny_vae.encode(vae, v) for v in (video, video[:, :1].repeat(33, axis=1)))
+        video = draw(scene, 33 * CHUNKS).reshape(CHUNKS, 33, SIZE, SIZE, 3)
+        moving, still = (encode(vae, v) for v in (video, video[:, :1].repeat(33, axis=1)))
         rows.append(torch.cat(list(moving), dim=1))
         stills.append(torch.stack(list(still[:, :, -1]), dim=1))
     ids = torch.stack([tokenise(tokenizer, [s.caption(v) for v in range(3)]) for s in scenes])
     return {"latents": torch.stack(rows).half(), "stills": torch.stack(stills).half(), "ids": ids}
 
 
-def load_clips(folder: Path, vae, tokenizer, shards: int, stats) -> Clips:
+def load_clips(folder: Path, vae, tokenizer, shards: int, stats) -> CaptionedClips:
     """All shards; the missing ones are made and kept in `folder`."""
-    parts = list(kept_shards(folder, "clips", shards, lambda index: encode_shard(vae, tokenizer, index)))
+    parts = list(load_shards(folder, "clips", shards, lambda index: encode_shard(vae, tokenizer, index)))
     mean, std = (torch.tensor(s).view(1, -1, 1, 1, 1) for s in stats)
     latents, stills = ((torch.cat([p[name] for p in parts]).float() - mean) / std for name in ("latents", "stills"))
-    return Clips(latents, stills, torch.cat([p["ids"] for p in parts]), tokenise(tokenizer, [""]))
+    return CaptionedClips(latents, stills, torch.cat([p["ids"] for p in parts]), tokenise(tokenizer, [""]))
 
 
 class Batches:
     """Draws training batches: target chunk, its history, caption; the same ones for every device."""
 
-    def __init__(self, clips: Clips | None, seed: int, device="cpu"):
+    def __init__(self, clips: CaptionedClips | None, seed: int, device="cpu"):
         self.clips, self.rng, self.device = clips, torch.Generator().manual_seed(seed), device
 
     def rand(self, *shape) -> Tensor:
@@ -205,7 +205,7 @@ def stage_loss(model: Tiny, batches: Batches, stage: schedule.Stage, n: int) -> 
     return ((velocity - target) ** 2).mean() / (target**2).mean()
 
 
-def train(clips: Clips, folder: Path, recipe: Recipe, *, device="cpu", compiled: bool = False) -> Tiny:
+def train(clips: CaptionedClips, folder: Path, recipe: Recipe, *, device="cpu", compiled: bool = False) -> Tiny:
     """The trained pair, on the CPU; checkpoints and the log in `folder`. compiled: blocks through torch.compile."""
     torch.manual_seed(0)
     model = trainable(Tiny(), device, compiled)
@@ -246,15 +246,15 @@ def mixed_precision(device):
 
 def write_checkpoint(folder: Path, model: Tiny, vae, tokenizer, stats, sampling: Sampling) -> Path:
     """The published folder layout, with how it is to be sampled; the folder."""
-    return files.save_folder(
+    return save_folder(
         folder,
         model=model,
         vae=vae,
         tokenizer=tokenizer,
         transformer=TRANSFORMER,
         schedule=sampling.schedule,
-        vae_config=tiny_vae.CONFIG,
+        vae_config=VAE_CONFIG,
         stats=stats,
         text={**model.text.config.to_dict(), "torch_dtype": "bfloat16"},
-        generation=sampling.generation | {"width": shapes.SIZE, "height": shapes.SIZE, "boost_first_chunk": False},
+        generation=sampling.generation | {"width": SIZE, "height": SIZE, "boost_first_chunk": False},
     )

@@ -20,10 +20,10 @@ from torch import nn
 
 from ...backends.torch.vae import WanVAE
 from ...config import VAEConfig
-from ...drawn.scenes import SIZE, draw, draw_varied, random_scene
+from ...drawn import SIZE, draw, draw_varied, random_scene
 from ..loop import Recipe, fit
 
-CONFIG = VAEConfig(base_dim=16, num_res_blocks=1)
+VAE_CONFIG = VAEConfig(base_dim=16, num_res_blocks=1)
 KL_WEIGHT = 3e-5
 IMAGES = 8  # per step at first
 CROPS = 8  # half the height and width; every fourth step a quarter as many whole clips
@@ -84,14 +84,14 @@ def initialise(vae: WanVAE) -> None:
             nn.init.zeros_(module.conv2.weight)
     for conv in (vae.encoder.conv_in, vae.decoder.conv_in):
         nn.init.normal_(conv.bias, 0, 0.3)
-    vae.quant_conv.weight[CONFIG.z_dim :].mul_(0.1)
-    vae.quant_conv.bias[CONFIG.z_dim :].fill_(-6.0)
+    vae.quant_conv.weight[VAE_CONFIG.z_dim :].mul_(0.1)
+    vae.quant_conv.bias[VAE_CONFIG.z_dim :].fill_(-6.0)
 
 
 def train(folder: Path, *, steps: int, device="cpu") -> WanVAE:
     """A trained VAE; checkpoints in `folder`."""
     torch.manual_seed(0)
-    vae = WanVAE(CONFIG)
+    vae = WanVAE(VAE_CONFIG)
     initialise(vae)
     recipe = Recipe(steps=steps, lr=1e-3, warmup=20, ema=0.99, weight_decay=0.0)
     return fit(vae.to(device), reconstruction(vae, device), recipe, folder / "vae.pt").eval()

@@ -15,14 +15,14 @@ import torch
 from einops import rearrange
 
 from ...backends.torch.ul import UL
-from ...drawn import scenes
+from ...drawn import draw, random_scene
 from ...ul import ULConfig
-from .. import files
 from ..crops import Crops, to_frames
+from ..files import load_shards
 from ..loop import Recipe, fit
 from ..tiny.vae import sample_clip
 from .loss import diffuse
-from .stages import Draws, hold_first, initialise
+from .stages import StepDraws, hold_first, initialise
 
 DRAWN = "drawn"
 SHARD = 50  # clips in a file
@@ -32,7 +32,7 @@ NOISE = (1.0, 8.0)  # levels of the latents
 
 
 @dataclass(frozen=True, eq=False)
-class Clips:
+class DecoderClips:
     """Clips as uint8 [n t h w 3], the VAE's frames of them, and their normalised latents [n c t h w]."""
 
     frames: torch.Tensor
@@ -53,10 +53,10 @@ def drawn(number: int, frames: int) -> np.ndarray:
 def held_out(count: int, frames: int) -> Iterable[np.ndarray]:
     """Clips of captions that no training of helios-tiny shows."""
     rng = np.random.default_rng(99)
-    return (scenes.draw(scenes.random_scene(rng, held_out=True), frames) for _ in range(count))
+    return (draw(random_scene(rng, held_out=True), frames) for _ in range(count))
 
 
-def make_clips(folder: Path, helios, data: str, *, count: int, size: int, latents: int) -> Clips:
+def make_clips(folder: Path, helios, data: str, *, count: int, size: int, latents: int) -> DecoderClips:
     """Encodes and decodes once; what lies in `folder` is not made again. data: a folder of videos, or drawn."""
     frames = helios.config.vae.scale_factor_temporal * (latents - 1) + 1
     source = None if data == DRAWN else Crops.below(Path(data), size=size, frames=frames)
@@ -67,8 +67,8 @@ def make_clips(folder: Path, helios, data: str, *, count: int, size: int, latent
         numbers = range(first, min(count, first + SHARD))
         return run_vae(helios, (drawn(i, frames) if source is None else source.draw(rng) for i in numbers))
 
-    parts = list(files.shards(folder, "clips", -(-count // SHARD), make))
-    return Clips(*(torch.cat([part[name] for part in parts]) for name in ("frames", "seen", "latents")))
+    parts = list(load_shards(folder, "clips", -(-count // SHARD), make))
+    return DecoderClips(*(torch.cat([part[name] for part in parts]) for name in ("frames", "seen", "latents")))
 
 
 @torch.inference_mode()
@@ -83,7 +83,7 @@ def run_vae(helios, pictures: Iterable[np.ndarray]) -> dict[str, torch.Tensor]:
     return {name: torch.stack(values) for name, values in found.items()}
 
 
-def adapt(config: ULConfig, helios, clips: Clips) -> ULConfig:
+def adapt(config: ULConfig, helios, clips: DecoderClips) -> ULConfig:
     """The sizes of `config` for that checkpoint's latents, with the VAE's error as it was measured."""
     vae = helios.config.vae
     wrong = to_frames(clips.seen[:SHARD].numpy()) - to_frames(clips.frames[:SHARD].numpy())
@@ -91,16 +91,17 @@ def adapt(config: ULConfig, helios, clips: Clips) -> ULConfig:
     stride = (vae.scale_factor_temporal, vae.scale_factor_spatial)
     return replace(
         config, latent_channels=vae.z_dim, stride=stride, causal=True, with_pixels=True, pixel_error=float(wrong),
-        latents_mean=tuple(vae.latents_mean), latents_std=tuple(vae.latents_std), space=Path(helios.path).name,
+        latents_mean=tuple(vae.latents_mean), latents_std=tuple(vae.latents_std),
+        space=Path(helios.path).name,
     )  # fmt: skip
 
 
-def loss_of(model: UL, clips: Clips, batch: int):
+def loss_of(model: UL, clips: DecoderClips, batch: int):
     """The loss of a step, as `fit` takes it: errors of v in units of what is left to learn, evenly over all levels."""
     config, device = model.config, next(model.parameters()).device
 
     def loss(step: int) -> dict:
-        draws = Draws(step, use=3)
+        draws = StepDraws(step, use=3)
         x, seen, z = (part.to(device) for part in clips.pick(draws.rng, batch))
         x, seen = (hold_first(part, config.hidden) for part in (x, seen))
         pixels = None if draws.rng.random() < BLIND else seen
@@ -121,7 +122,7 @@ def loss_of(model: UL, clips: Clips, batch: int):
     return loss
 
 
-def train(model: UL, clips: Clips, recipe: Recipe, file: Path, *, batch: int) -> UL:
+def train(model: UL, clips: DecoderClips, recipe: Recipe, file: Path, *, batch: int) -> UL:
     """Trains the decoder, from `file` on if it is there; leaves the averaged weights in it."""
     return fit(model, loss_of(model, clips, batch), recipe, file).eval()
 

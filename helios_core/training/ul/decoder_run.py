@@ -30,7 +30,7 @@ EVERY = {  # setting -> plan, and whether the VAE's frames are given
 
 
 def run(settings, folder: Path, output: Path, *, device: str = "auto") -> dict[str, dict]:
-    """settings: `commands.train_ul_decoder.Settings`. Returns the rows of the table by setting.
+    """settings: `commands.train_ul_decoder.ULDecoderSettings`. Returns the rows of the table by setting.
 
     ValueError, before any training, for a checkpoint, data or sizes that do not fit.
     """
@@ -48,19 +48,19 @@ def run(settings, folder: Path, output: Path, *, device: str = "auto") -> dict[s
     return finish(model, helios, test, settings, folder, output) if first else {}
 
 
-def find_clips(settings, folder: Path, helios) -> tuple[decoder.Clips, decoder.Clips]:
+def find_clips(settings, folder: Path, helios) -> tuple[decoder.DecoderClips, decoder.DecoderClips]:
     """Clips to train on, and others for the table: held-out drawings, or further crops of the same videos."""
     given = {"size": settings.size, "latents": settings.latents}
     if settings.data == decoder.DRAWN:
         clips = decoder.make_clips(folder, helios, settings.data, count=settings.clips, **given)
         found = decoder.run_vae(helios, decoder.held_out(settings.tested, clips.frames.shape[1]))
-        return clips, decoder.Clips(**found)
+        return clips, decoder.DecoderClips(**found)
     clips = decoder.make_clips(folder, helios, settings.data, count=settings.clips + settings.tested, **given)
     parts = [(part[: settings.clips], part[settings.clips :]) for part in (clips.frames, clips.seen, clips.latents)]
-    return tuple(decoder.Clips(*chosen) for chosen in zip(*parts))
+    return tuple(decoder.DecoderClips(*chosen) for chosen in zip(*parts))
 
 
-def finish(model: UL, helios, test: decoder.Clips, settings, folder: Path, output: Path) -> dict[str, dict]:
+def finish(model: UL, helios, test: decoder.DecoderClips, settings, folder: Path, output: Path) -> dict[str, dict]:
     """The file, the table and the sheet."""
     save_ul(model, output, steps=settings.steps, dtype=torch.float16)
     rows, pictures = compare(model, helios, test)
@@ -70,7 +70,7 @@ def finish(model: UL, helios, test: decoder.Clips, settings, folder: Path, outpu
     return rows
 
 
-def compare(model: UL, helios, clips: decoder.Clips) -> tuple[dict, dict]:
+def compare(model: UL, helios, clips: decoder.DecoderClips) -> tuple[dict, dict]:
     """Figures per setting on those clips, and frames of the first one."""
     wanted, seen = to_frames(clips.frames.numpy()), to_frames(clips.seen.numpy())
     start = time.perf_counter()

@@ -38,7 +38,7 @@ def leave() -> None:
 
 
 def run(settings, stage: int, data: Path, folder: Path, output: Path, *, codec: Path | None, device: str) -> dict:
-    """settings: `commands.train_ul.Settings`; codec: stage 1's file, for stage 2. Returns the figures of the report.
+    """settings: `commands.train_ul.ULSettings`; codec: stage 1's file, for stage 2. Returns the figures of the report.
 
     ValueError, before any training, for data or sizes that do not fit.
     """

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...backends.torch.ul import UL
 from ...backends.torch.ul_layers import Block, ResBlock, Temporal
 from ..loop import Recipe, fit, rank
-from . import loss as ul_loss
+from .loss import bits, diffuse, levels, per_sample, rate, terminal, times, warm_up, weighted
 
 PRIORS = ("diffusion", "detached", "normal")  # normal: KL to N(0, I) in place of a network
 
@@ -55,7 +55,7 @@ def initialise(model: nn.Module, *, head: float = 4.0) -> None:
             module.weight.mul_(head)
 
 
-class Draws:
+class StepDraws:
     """The randomness of one step: the same step draws the same, so that a resumed run goes on as it would have."""
 
     def __init__(self, step: int, use: int = 0):
@@ -68,7 +68,7 @@ class Draws:
         return torch.randn(x.shape, generator=self.torch).to(x.device)
 
     def levels(self, x: Tensor, span) -> Tensor:
-        return ul_loss.levels(ul_loss.times(len(x), self.torch, device=x.device), span)
+        return levels(times(len(x), self.torch, device=x.device), span)
 
 
 def hold_first(frames: Tensor, count: int) -> Tensor:
@@ -76,37 +76,37 @@ def hold_first(frames: Tensor, count: int) -> Tensor:
     return torch.cat([frames[:, :, :1]] * count + [frames], dim=2)
 
 
-def rate_terms(model: UL, z: Tensor, draws: Draws, prior: str) -> tuple[Tensor, Tensor]:
+def rate_terms(model: UL, z: Tensor, draws: StepDraws, prior: str) -> tuple[Tensor, Tensor]:
     """What the clean latents cost in nats [b], and the same as the encoder is to feel it."""
     span = model.config.logsnr_z
-    normal = ul_loss.terminal(z, span[1])
+    normal = terminal(z, span[1])
     if prior == "normal":
         return normal, normal
     level = draws.levels(z, span)
-    noisy, v = ul_loss.diffuse(z.detach() if prior == "detached" else z, draws.like(z), level)
-    cost = ul_loss.rate(v, model.prior(noisy, level), level, span) + ul_loss.terminal(z, span[0])
+    noisy, v = diffuse(z.detach() if prior == "detached" else z, draws.like(z), level)
+    cost = rate(v, model.prior(noisy, level), level, span) + terminal(z, span[0])
     if prior == "detached":
-        return cost.detach(), cost - ul_loss.terminal(z, span[0]) + 1e-3 * normal
+        return cost.detach(), cost - terminal(z, span[0]) + 1e-3 * normal
     return cost, cost
 
 
 def decoder_terms(
-    decoder, config, x: Tensor, z: Tensor, draws: Draws, terms: Terms, *, level_z: Tensor | None = None, pixels=None
+    decoder, config, x: Tensor, z: Tensor, draws: StepDraws, terms: Terms, *, level_z: Tensor | None = None, pixels=None
 ) -> tuple[Tensor, Tensor]:
     """The decoder's loss in nats [b], and the even one, for frames x and clean latents z. level_z: of z_0, if not the
     config's noise."""
     level_z = torch.full((len(z),), config.noise, device=z.device) if level_z is None else level_z
-    z0 = ul_loss.diffuse(z, draws.like(z), level_z)[0]
+    z0 = diffuse(z, draws.like(z), level_z)[0]
     level = draws.levels(x, config.logsnr_x)
-    noisy, v = ul_loss.diffuse(x, draws.like(x), level)
-    loss = ul_loss.weighted(v, decoder(noisy, z0, level, level_z, pixels), level, config.logsnr_x, bias=terms.bias)
+    noisy, v = diffuse(x, draws.like(x), level)
+    loss = weighted(v, decoder(noisy, z0, level, level_z, pixels), level, config.logsnr_x, bias=terms.bias)
     if not terms.even:
         return loss, torch.zeros_like(loss)
     few = max(1, len(x) // 4)
     level = draws.levels(x[:few], config.logsnr_x)
-    noisy, v = ul_loss.diffuse(x[:few], draws.like(x[:few]), level)
+    noisy, v = diffuse(x[:few], draws.like(x[:few]), level)
     known = None if pixels is None else pixels[:few]
-    even = ul_loss.per_sample((v - decoder(noisy, z0[:few].detach(), level, level_z[:few], known)) ** 2)
+    even = per_sample((v - decoder(noisy, z0[:few].detach(), level, level_z[:few], known)) ** 2)
     return loss, terms.even * even
 
 
@@ -115,19 +115,19 @@ def stage_one(model: UL, data, terms: Terms, steps: int, batch: int):
     config, device = model.config, next(model.parameters()).device
 
     def loss(step: int) -> dict:
-        draws = Draws(step)
+        draws = StepDraws(step)
         x = hold_first(data.batch(draws.rng, batch).to(device), config.hidden)
         with mixed(device):
             z = model.encoder(x).float()
             cost, felt = rate_terms(model, z, draws, terms.prior)
             decoding, even = decoder_terms(model.decoder, config, x, z, draws, terms)
-        share = ul_loss.warm_up(step, steps) if terms.warm_up else 1.0
+        share = warm_up(step, steps) if terms.warm_up else 1.0
         pixels = (x.shape[2] - config.hidden) * x.shape[3] * x.shape[4]
         total = (share * felt + terms.loss_factor * decoding).mean() + even.mean()
         return {
             "loss": total / pixels,
-            "bits_per_pixel": ul_loss.bits(cost, pixels),
-            "bits_per_latent": ul_loss.bits(cost, z[0].numel()),
+            "bits_per_pixel": bits(cost, pixels),
+            "bits_per_latent": bits(cost, z[0].numel()),
             "decoder": decoding.mean() / pixels,
             "z_std": z.std(),
         }
@@ -143,14 +143,14 @@ def stage_two(model: UL, encoder, data, *, bias: float, batch: int):
     config, device = model.config, next(model.parameters()).device
 
     def loss(step: int) -> dict:
-        draws = Draws(step, use=2)
+        draws = StepDraws(step, use=2)
         with torch.no_grad(), mixed(device):
             z = encoder(hold_first(data.batch(draws.rng, batch).to(device), config.hidden)).float()
         level = draws.levels(z, config.logsnr_z)
-        noisy, v = ul_loss.diffuse(z, draws.like(z), level)
+        noisy, v = diffuse(z, draws.like(z), level)
         with mixed(device):
             answer = model.base(noisy, level)
-        nats = ul_loss.weighted(v, answer, level, config.logsnr_z, bias=bias)
+        nats = weighted(v, answer, level, config.logsnr_z, bias=bias)
         return {"loss": nats.mean() / z[0].numel(), "v_error": ((answer - v) ** 2).mean()}
 
     return loss

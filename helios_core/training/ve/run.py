@@ -131,7 +131,7 @@ def look(vae: WanVAE, crops: Crops, settings) -> probe.Findings:
     """The probe on crops that no step of the training drew."""
     rng = np.random.default_rng((settings.seed, EVALUATION))
     clips = [crops.draw(rng) for _ in range(SEEN)]
-    settings = probe.Settings(weight=settings.weight, sensed_pieces=SEEN)
+    settings = probe.ProbeSettings(weight=settings.weight, sensed_pieces=SEEN)
     *_, last = probe.measure(codec_of(vae, backend), clips, settings)
     return last.findings
 
@@ -184,7 +184,7 @@ def figures(found: probe.Findings) -> dict[str, float]:
 
 
 def run(settings, vae: Path | None, data: Path, folder: Path, output: Path, *, device: str) -> dict:
-    """settings: `commands.train_ve.Settings`. Reports of before and after in `folder`; returns their figures, in the
+    """settings: `commands.train_ve.VESettings`. Reports of before and after in `folder`; returns their figures, in the
     first process of several.
 
     ValueError, before any training, for data or sizes that do not fit.

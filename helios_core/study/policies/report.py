@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ...measure import plots
-from ..experiment import Part, Sizes, fingerprint, measure, plain, results, seconds, table
+from ..experiment import PolicySizes, StudyPart, fingerprint, measure, plain, results, seconds, table
 from ..page import save_picture
 from ..paired import ERRORS, RULE, Figure, chance
 from .joints import DRAWN, JOINTS
@@ -31,7 +31,7 @@ READING = (
 )
 
 
-def study(helios, sizes: Sizes, folder: Path, *, page: Path, command: str, parts=PARTS, tell=print) -> dict:
+def study(helios, sizes: PolicySizes, folder: Path, *, page: Path, command: str, parts=PARTS, tell=print) -> dict:
     """Measures what is not measured yet and writes results.json, results.csv, and the page with its pictures.
 
     page: the Markdown file; its pictures go into a folder of its name beside it. command: how to rerun it.
@@ -71,7 +71,7 @@ def write_page(page: Path, parts, report: dict) -> None:
     lines = ["# Which policies earn their place", "", *opening(parts, report), ""]
     for part in parts:
         found = report["parts"][part.name]
-        drawn = picture(part, found, Sizes(**report["about"]["sizes"]))
+        drawn = picture(part, found, PolicySizes(**report["about"]["sizes"]))
         lines += [f"## {part.title}", part.text, "", save_picture(page, part.name, drawn, part.title), ""]
         lines += [*rows(part, found), "", *conclusion(part, found), ""]
     page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
@@ -115,7 +115,7 @@ def comparisons(report: dict) -> list[dict]:
     return [f for part in report["parts"].values() for arm in part["arms"].values() for f in arm.values()]
 
 
-def rows(part: Part, found: dict) -> list[str]:
+def rows(part: StudyPart, found: dict) -> list[str]:
     """The part's table, doing nothing first."""
     names = [part.baseline, *(arm for arm in part.arms if arm != part.baseline)]
     lines = [["", *(f.title for f in part.figures)], ["---"] * (1 + len(part.figures))]
@@ -136,7 +136,7 @@ def cell(found: dict, figure: Figure, baseline: bool) -> str:
     return f"{mark}{mean}{mark} ({show(found['difference'], '+')} \u00b1 {show(found['error'])})"
 
 
-def conclusion(part: Part, found: dict) -> list[str]:
+def conclusion(part: StudyPart, found: dict) -> list[str]:
     """What earns its place, what helps here and harms there, and what follows for the default."""
     told = {arm: told_of(part, figures) for arm, figures in found["arms"].items()}
     lines = [f"- `{arm}` earns its place: better in {told[arm][0]}." for arm in found["earning"]]
@@ -149,14 +149,14 @@ def conclusion(part: Part, found: dict) -> list[str]:
     return [*lines, f"- {follows(part, found['result'])}"]
 
 
-def told_of(part: Part, figures: dict) -> tuple[str, str]:
+def told_of(part: StudyPart, figures: dict) -> tuple[str, str]:
     """Titles of the figures in which an arm is better, and of those in which it is worse."""
     titles = {f.name: f.title.removesuffix(", %") for f in part.figures}
     better, worse = ([titles[k] for k, f in figures.items() if f["verdict"] == v] for v in ("better", "worse"))
     return "; ".join(better), "; ".join(worse)
 
 
-def follows(part: Part, result: str) -> str:
+def follows(part: StudyPart, result: str) -> str:
     """The default, or where there is none what to take."""
     stays, than = result == (part.default or part.baseline), part.default or part.baseline
     figure = f"the deciding figure ({next(f.title for f in part.figures if f.name == part.decides)}) and worse in none"
@@ -166,7 +166,7 @@ def follows(part: Part, result: str) -> str:
     return f"**{what}: `{result}`**, which is better than `{than}` in {figure}."
 
 
-def picture(part: Part, found: dict, sizes: Sizes) -> Image.Image:
+def picture(part: StudyPart, found: dict, sizes: PolicySizes) -> Image.Image:
     """Differences from doing nothing, a plot per pictured figure; then the curves."""
     arms = [arm for arm in part.arms if arm != part.baseline]
     names = 24 + max(round(plots.font(11).getlength(arm)) for arm in arms)
@@ -183,14 +183,14 @@ def picture(part: Part, found: dict, sizes: Sizes) -> Image.Image:
     return plots.sheet(rows)
 
 
-def curve_plot(curve: dict, title: str, sizes: Sizes) -> Image.Image:
+def curve_plot(curve: dict, title: str, sizes: PolicySizes) -> Image.Image:
     """A line per arm over the chunks, with room for the names above them."""
     low, high = plots.padded(np.min(list(curve.values())), np.max(list(curve.values())))
     limits = (low, high + (high - low))
     return plots.line_plot(curve, title, x=places(curve, sizes), x_label="chunk", limits=limits)
 
 
-def places(curve: dict, sizes: Sizes) -> list[int]:
+def places(curve: dict, sizes: PolicySizes) -> list[int]:
     """Chunks, from 1, that a curve's points are of: those that were read, or all."""
     looks = [chunk + 1 for chunk in sizes.looked_at()]
     return looks if len(next(iter(curve.values()))) == len(looks) else list(range(1, sizes.chunks + 1))

@@ -25,7 +25,7 @@ MIDDLE = Arm(3.0, refit=4, base=True)
 
 
 @dataclass(frozen=True)
-class Sizes:
+class UnifiedSizes:
     """How much is trained: optimiser steps of an arm, seeds of the sweep."""
 
     steps: int = 1500
@@ -36,7 +36,7 @@ class Sizes:
             raise ValueError("the study wants at least 1 step and 1 seed")
 
 
-def sweep(sizes: Sizes) -> list[Arm]:
+def sweep(sizes: UnifiedSizes) -> list[Arm]:
     """U2: the loss factor."""
     arms = [Arm(factor, seed=seed) for seed in range(sizes.seeds) for factor in FACTORS]
     return [MIDDLE if arm.name == MIDDLE.name else arm for arm in arms]
@@ -78,7 +78,7 @@ SAID = {True: "yes", False: "no", None: "cannot be told"}
 CLAIMS = {"bits_per_pixel": True, "psnr": True, "decoder_variance": False}  # figure -> whether it should rise
 
 
-def verdicts(found: dict, sizes: Sizes) -> list[Verdict]:
+def verdicts(found: dict, sizes: UnifiedSizes) -> list[Verdict]:
     """All of them, from figures by name of arm."""
     return [
         *(of_sweep(found, sizes, name) for name in CLAIMS),
@@ -88,7 +88,7 @@ def verdicts(found: dict, sizes: Sizes) -> list[Verdict]:
     ]
 
 
-def of_sweep(found: dict, sizes: Sizes, name: str) -> Verdict:
+def of_sweep(found: dict, sizes: UnifiedSizes, name: str) -> Verdict:
     """U2, in every seed."""
     seeds = [[found[Arm(factor, seed=seed).name][name] for factor in FACTORS] for seed in range(sizes.seeds)]
     agree = [bool((np.diff(values) * (1 if CLAIMS[name] else -1) > 0).all()) for values in seeds]
@@ -96,7 +96,7 @@ def of_sweep(found: dict, sizes: Sizes, name: str) -> Verdict:
     return Verdict(claim, all(agree), f"in {sum(agree)} of {len(agree)} seeds")
 
 
-def of_bound(found: dict, sizes: Sizes) -> list[Verdict]:
+def of_bound(found: dict, sizes: UnifiedSizes) -> list[Verdict]:
     """U3."""
     rows = [found[arm.name] for arm in sweep(sizes)]
     pairs = [(row["bits_per_latent"], row["gaussian_bits_per_latent"]) for row in rows]
@@ -150,7 +150,14 @@ def at_equal_psnr(found: dict, claim: str, others: list[Arm]) -> Verdict:
 
 
 def study(
-    files: list[Path], folder: Path, sizes: Sizes, *, page: Path, command: str, workers: int = 1, tell: Callable = print
+    files: list[Path],
+    folder: Path,
+    sizes: UnifiedSizes,
+    *,
+    page: Path,
+    command: str,
+    workers: int = 1,
+    tell: Callable = print,
 ) -> None:
     """Trains and measures every arm that is not on disk, and writes the page. command: how to rerun it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -159,7 +166,7 @@ def study(
     page.write_text("\n\n".join([write(found, sizes), shown, rerun(command)]) + "\n", encoding="utf-8")
 
 
-def write(found: dict, sizes: Sizes) -> str:
+def write(found: dict, sizes: UnifiedSizes) -> str:
     """The page's text."""
     names = ("bits_per_pixel", "bits_per_latent", "psnr", "psnr_one_step", "decoder_variance", "z_std")
     lines = ["# Unified Latents at the size of a toy", ""]
@@ -174,7 +181,7 @@ def write(found: dict, sizes: Sizes) -> str:
     return "\n".join(lines)
 
 
-def draw(found: dict, sizes: Sizes):
+def draw(found: dict, sizes: UnifiedSizes):
     """The sweep's three figures over the loss factor, a line per seed."""
     plots = []
     for name in CLAIMS:
