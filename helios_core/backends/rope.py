@@ -6,8 +6,27 @@ are averaged, not angles, and the shorter vectors are not renormalised. Source: 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from einops import rearrange
+
+
+class Window(NamedTuple):
+    """All that the rotations of a history depend on: its parts' frame numbers and the chunk's, its short term grid."""
+
+    long_index: tuple[int, ...]
+    mid_index: tuple[int, ...]
+    short_index: tuple[int, ...]
+    current_index: tuple[int, ...]
+    height: int
+    width: int
+
+    @classmethod
+    def of(cls, parts, patch_size: tuple[int, int, int]) -> Window:
+        """That of a `history.Parts`, whose short term is cut into patches of that size."""
+        h, w = parts.short.shape[3:]
+        return cls(*parts[3:], h // patch_size[1], w // patch_size[2])
 
 
 def table(frames, height: int, width: int, rope_dim, theta: float) -> np.ndarray:
@@ -42,3 +61,12 @@ def history_rotations(parts, height: int, width: int, rope_dim, theta: float) ->
 def current_rotations(index, height: int, width: int, rope_dim, theta: float) -> np.ndarray:
     """Rotations [n, d/2] of the chunk's own tokens; height, width: its patch grid at this stage."""
     return rearrange(table(index, height, width, rope_dim, theta), "t h w d -> (t h w) d")
+
+
+def rotations(window: Window | None, grid: tuple[int, int, int], rope_dim, theta: float) -> np.ndarray:
+    """Rotations [n, d/2] of a history's tokens, if there is one, then of the chunk's own. grid: the chunk's patches."""
+    index = range(grid[0]) if window is None else window.current_index
+    own = current_rotations(index, *grid[1:], rope_dim, theta)
+    if window is None:
+        return own
+    return np.concatenate([history_rotations(window, window.height, window.width, rope_dim, theta), own])

@@ -2,15 +2,16 @@
 
 The twin of ../torch/transformer.py, with the same exact savings: two residual streams, float32, the history's with a
 constant modulation; text keys and values once per prompt, its padding folded into one key; the history's patch
-embeddings and rotations once per chunk, the grid's rotations once per stage; the last block updates the current tokens
-only. Nothing here is evaluated: a step is one graph, which the pipeline settles.
+embeddings once per chunk, rotations once per size and frame numbers; the last block updates the current tokens only.
+Nothing of a step is evaluated here: it is one graph, which the pipeline settles. What is kept of a prompt is, so that
+another thread may use it.
 Module names are the published checkpoint's; patch kernels are [out t h w in], channels last.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -18,11 +19,16 @@ import mlx.nn as nn
 import numpy as np
 from einops import rearrange
 from mlx.core import array
+from mlx.utils import tree_flatten
 
 from ...config import TransformerConfig
 from .. import rope
+from ..recent import Recent, digest
 from .arrays import to_array
 from .layers import Attention, FeedForward, Modulation, OutputNorm, TimeTextEmbedding, gated_add, modulated_norm
+
+PROMPTS = 2  # whose keys and values stay: each is layers * tokens * dim * 2 numbers, 420 MB for 512 tokens at 14B
+TABLES = 6  # of rotations: the three stages of two sizes, 38 MB for one of 1280x768
 
 
 class TextContext(NamedTuple):
@@ -35,14 +41,11 @@ class TextContext(NamedTuple):
 
 @dataclass
 class HistoryContext:
-    """tokens [b n d] float32, their rotations [n d/2], their modulation (timestep 0) per block and branch, frame
-    numbers of the current chunk."""
+    """tokens [b n d] float32, their modulation (timestep 0) per block and branch, what their rotations depend on."""
 
     tokens: array
-    rotations: array
     modulations: list[tuple[Modulation, Modulation]]
-    current_index: tuple[int, ...]
-    grids: dict = field(default_factory=dict)
+    window: rope.Window
 
 
 class PatchEmbed(nn.Module):
@@ -55,6 +58,7 @@ class PatchEmbed(nn.Module):
 
     @property
     def kernel_size(self) -> tuple[int, int, int]:
+        """Latents to a patch along t, h and w."""
         return self.weight.shape[1:4]
 
     def __call__(self, x: array) -> array:
@@ -65,6 +69,8 @@ class PatchEmbed(nn.Module):
 
 
 class Block(nn.Module):
+    """Self-attention over history and current tokens, cross-attention to the text, feed-forward."""
+
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.eps = config.eps
@@ -95,7 +101,8 @@ class HeliosTransformer(nn.Module):
     """Predicts the flow velocity of one chunk. `on_block` is called before every step and may raise to stop.
 
     Between its blocks there is nothing to stop: they are only described there. compiled: the forward, if `compile` was
-    called.
+    called. prompts, tables: what is kept of prompts and sizes; `forget` drops it. A copy that shares the weights shares
+    them too.
     """
 
     def __init__(self, config: TransformerConfig):
@@ -103,6 +110,7 @@ class HeliosTransformer(nn.Module):
         self.config = config
         self.on_block = None
         self.compiled = None
+        self.prompts, self.tables = Recent(PROMPTS), Recent(TABLES)
         sizes = {name: tuple(f * p for p in config.patch_size) for name, f in (("short", 1), ("mid", 2), ("long", 4))}
         self.patch_embedding = PatchEmbed(config.in_channels, config.dim, config.patch_size)
         self.patch_short = PatchEmbed(config.in_channels, config.dim, sizes["short"])
@@ -115,6 +123,7 @@ class HeliosTransformer(nn.Module):
 
     @property
     def dtype(self) -> mx.Dtype:
+        """That of the matrix products, which the weights have."""
         return self.proj_out.weight.dtype
 
     def fuse(self) -> HeliosTransformer:
@@ -133,23 +142,45 @@ class HeliosTransformer(nn.Module):
         """numpy, torch or MLX -> float32."""
         return to_array(values)
 
+    def forget(self) -> None:
+        """Drops what is kept of prompts and sizes."""
+        self.prompts.clear()
+        self.tables.clear()
+
     def text_context(self, embedding) -> TextContext:
-        """What the blocks need of a prompt. embedding [b m text_dim]; trailing zero rows are padding."""
+        """What the blocks need of a prompt. embedding [b m text_dim]; trailing zero rows are padding.
+
+        The last PROMPTS of them are kept, by content, type and the very weights. A weight changed in place (`+=`) is
+        not seen: call `forget`.
+        """
         embedding = self.array(embedding)
         rows = np.flatnonzero(np.asarray((embedding != 0).any(axis=(0, -1))))
         used = int(rows[-1]) + 1 if len(rows) else 0
         padding = embedding.shape[1] - used
         kept = embedding[:, : used + 1] if padding > 1 else embedding
-        text = self.condition_embedder.text_embedder(kept.astype(self.dtype))
+        key = (digest(np.asarray(kept)), padding, self.dtype)
+        return self.prompts(key, lambda: self.keys_values(kept, padding), self.text_weights())
+
+    def text_weights(self) -> list[array]:
+        """All that the keys and values of a prompt depend on beside its embedding."""
+        layers = [self.condition_embedder.text_embedder]
+        layers += [block.attn2[name] for block in self.blocks for name in ("to_k", "to_v", "norm_k")]
+        return [weight for layer in layers for _, weight in tree_flatten(layer.parameters())]
+
+    def keys_values(self, rows: array, padding: int) -> TextContext:
+        """Of a prompt's rows [b m text_dim], of which the last stands for all the padding if there is more than one."""
+        text = self.condition_embedder.text_embedder(rows.astype(self.dtype))
         pairs = [block.attn2.keys_values(text) for block in self.blocks]
         bias = None
         if padding > 1:
-            folded = mx.arange(used + 1) == used
+            folded = mx.arange(rows.shape[1]) == rows.shape[1] - 1
             bias = mx.where(folded, math.log(padding), 0.0).astype(self.dtype)[None, None, None]
-        return TextContext([k for k, _ in pairs], [v for _, v in pairs], bias)
+        found = TextContext([k for k, _ in pairs], [v for _, v in pairs], bias)
+        mx.eval(*found.keys, *found.values, *([] if bias is None else [bias]))
+        return found
 
     def history_context(self, parts) -> HistoryContext:
-        """Tokens and rotations of a `history.Parts`; once per chunk."""
+        """Tokens of a `history.Parts`, and what goes with them; once per chunk."""
         long, mid, short = (
             embed_patches(embed, self.array(x)).astype(mx.float32)
             for embed, x in (
@@ -158,16 +189,9 @@ class HeliosTransformer(nn.Module):
                 (self.patch_short, parts.short),
             )
         )
-        _, ph, pw = self.config.patch_size
-        grid = (parts.short.shape[3] // ph, parts.short.shape[4] // pw)
-        rotations = rope.history_rotations(parts, *grid, self.config.rope_dim, self.config.rope_theta)
         _, vectors = self.condition_embedder(mx.zeros(1))
-        return HistoryContext(
-            mx.concatenate([long, mid, short], axis=1),
-            mx.array(rotations),
-            self.modulations(vectors),
-            parts.current_index,
-        )
+        window = rope.Window.of(parts, self.config.patch_size)
+        return HistoryContext(mx.concatenate([long, mid, short], axis=1), self.modulations(vectors), window)
 
     def modulations(self, vectors: array) -> list[tuple[Modulation, Modulation]]:
         """Of every block: attention's and the feed-forward's, from a timestep's modulation vectors [b 6 d]."""
@@ -177,15 +201,13 @@ class HeliosTransformer(nn.Module):
         return [tuple(map(Modulation, *branches)) for branches in zip(*parts)]
 
     def rotations(self, history: HistoryContext | None, grid: tuple[int, int, int]) -> array:
-        """Rotations of history and current tokens; once per chunk and stage."""
-        if history is not None and grid in history.grids:
-            return history.grids[grid]
-        index = range(grid[0]) if history is None else history.current_index
-        own = rope.current_rotations(index, *grid[1:], self.config.rope_dim, self.config.rope_theta)
-        own = mx.array(own)
-        if history is None:
-            return own
-        return history.grids.setdefault(grid, mx.concatenate([history.rotations, own]))
+        """Rotations [n d/2] of history and current tokens; the last TABLES of them are kept."""
+        window = None if history is None else history.window
+
+        def make() -> array:
+            return mx.array(rope.rotations(window, grid, self.config.rope_dim, self.config.rope_theta))
+
+        return self.tables((window, grid), make)
 
     def velocity(self, x: array, t: float, text: TextContext, history: HistoryContext | None = None) -> array:
         """The model for sampling: one timestep for the whole batch."""

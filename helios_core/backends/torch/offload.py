@@ -54,6 +54,7 @@ class Slot:
         return out
 
     def fetch(self, tensors: list[Tensor]) -> None:
+        """Copies them into the slot."""
         for view, t in zip(self.views(tensors, self.memory), tensors, strict=True):
             view.copy_(t)
 
@@ -82,6 +83,7 @@ class CudaSlot(Slot):
         self.fetched, self.computed = torch.cuda.Event(), torch.cuda.Event()
 
     def fetch(self, tensors: list[Tensor]) -> None:
+        """Copies them into the staging memory now, from there into the slot once its last block is computed."""
         size = aligned(tensors)
         self.fetched.synchronize()  # the staging memory's last copy has left
         for view, t in zip(self.views(tensors, self.staging), tensors, strict=True):
@@ -92,10 +94,12 @@ class CudaSlot(Slot):
             self.fetched.record(self.stream)
 
     def bind(self, tensors: list[Tensor]) -> None:
+        """The same, and the device waits for the copy."""
         torch.cuda.current_stream(self.memory.device).wait_event(self.fetched)
         super().bind(tensors)
 
     def release(self) -> None:
+        """The same, and the next copy waits until the device has computed."""
         if self.bound:
             self.computed.record(torch.cuda.current_stream(self.memory.device))
         super().release()
@@ -107,10 +111,10 @@ class BlockStream:
     def __init__(self, device):
         self.device, self.slots, self.size = torch.device(device), [], 0
 
-    def __call__(self, blocks, part: str = "") -> Iterator[nn.Module]:
-        """part: the submodule of a block that is wanted; the whole if empty."""
+    def __call__(self, blocks, *parts: str) -> Iterator[nn.Module]:
+        """parts: the submodules of a block that are wanted; the whole if none are named."""
         self._prepare(blocks)
-        streamed = [matrices(block.get_submodule(part)) for block in blocks]
+        streamed = [[t for part in parts or ("",) for t in matrices(block.get_submodule(part))] for block in blocks]
         self.slots[0].fetch(streamed[0])
         for i, block in enumerate(blocks):
             slot = self.slots[i % 2]
@@ -147,7 +151,12 @@ def stream_blocks(model: nn.Module, device) -> nn.Module:
 
 @torch.inference_mode(False)
 def place(model: nn.Module, device, *, streamed: bool = False) -> None:
-    """Moves a loaded network to a device, tied tensors together. streamed: a transformer, as `stream_blocks` has it."""
+    """Moves a loaded network to a device, tied tensors together. streamed: a transformer, as `stream_blocks` has it.
+
+    What it kept on the device that it leaves is dropped.
+    """
+    if hasattr(model, "forget"):
+        model.forget()
     if getattr(model, "streamer", None) is not None:
         model.streamer.release()
         model.streamer = None

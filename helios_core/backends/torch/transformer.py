@@ -2,9 +2,10 @@
 
 Unusual here, all exact:
 - history and current tokens are two residual streams, float32, with a modulation each; history's is constant;
-- text keys and values are computed once per prompt. Padding rows are exact zeros and all alike, so they are kept as
-  one key whose logit is raised by the logarithm of their number;
-- patch embeddings and rotations of the history are computed once per chunk, rotations of the grid once per stage;
+- text keys and values are computed once per prompt: the last two stay, such as a prompt and its negative, or the two
+  of a change. Padding rows are exact zeros and all alike, so they are kept as one key whose logit is raised by the
+  logarithm of their number;
+- patch embeddings of the history are computed once per chunk, rotations once per size and frame numbers;
 - the last block updates the current tokens only.
 Module names are the published checkpoint's (diffusers' HeliosTransformer3DModel). Layers: layers.py.
 """
@@ -12,7 +13,7 @@ Module names are the published checkpoint's (diffusers' HeliosTransformer3DModel
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -23,8 +24,12 @@ from torch import Tensor, nn
 from ...checkpoint import FLOAT32 as FLOAT32
 from ...config import TransformerConfig
 from .. import rope
+from ..recent import Recent, digest
 from .kernels import spare
 from .layers import Attention, FeedForward, Modulation, OutputNorm, TimeTextEmbedding, gated_add, modulated_norm
+
+PROMPTS = 2  # whose keys and values stay: each is layers * tokens * dim * 2 numbers, 420 MB for 512 tokens at 14B
+TABLES = 6  # of rotations: the three stages of two sizes, 38 MB for one of 1280x768
 
 
 class TextContext(NamedTuple):
@@ -37,17 +42,16 @@ class TextContext(NamedTuple):
 
 @dataclass
 class HistoryContext:
-    """tokens [b n d] float32, their rotations [n d/2], their modulation (timestep 0) per block and branch, frame
-    numbers of the current chunk."""
+    """tokens [b n d] float32, their modulation (timestep 0) per block and branch, what their rotations depend on."""
 
     tokens: Tensor
-    rotations: Tensor
     modulations: list[tuple[Modulation, Modulation]]
-    current_index: tuple[int, ...]
-    grids: dict = field(default_factory=dict)
+    window: rope.Window
 
 
 class Block(nn.Module):
+    """Self-attention over history and current tokens, cross-attention to the text, feed-forward."""
+
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.eps = config.eps
@@ -77,7 +81,8 @@ class Block(nn.Module):
 class HeliosTransformer(nn.Module):
     """Predicts the flow velocity of one chunk. `on_block` is called before every block and may raise to stop.
 
-    streamer: an `offload.BlockStream` where the blocks' weights stay in host memory.
+    streamer: an `offload.BlockStream` where the blocks' weights stay in host memory. prompts, tables: what is kept of
+    prompts and sizes; `forget` drops it. A copy that shares the weights shares them too.
     """
 
     def __init__(self, config: TransformerConfig):
@@ -85,6 +90,7 @@ class HeliosTransformer(nn.Module):
         self.config = config
         self.on_block = None
         self.streamer = None
+        self.prompts, self.tables = Recent(PROMPTS), Recent(TABLES)
         sizes = {name: tuple(f * p for p in config.patch_size) for name, f in (("short", 1), ("mid", 2), ("long", 4))}
         self.patch_embedding = nn.Conv3d(config.in_channels, config.dim, config.patch_size, config.patch_size)
         self.patch_short = nn.Conv3d(config.in_channels, config.dim, sizes["short"], sizes["short"])
@@ -97,10 +103,12 @@ class HeliosTransformer(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
+        """That of the matrix products, which the weights have."""
         return self.proj_out.weight.dtype
 
     @property
     def device(self) -> torch.device:
+        """Where it computes."""
         return self.proj_out.weight.device
 
     def fuse(self) -> HeliosTransformer:
@@ -109,31 +117,54 @@ class HeliosTransformer(nn.Module):
             block.attn1.fuse()
         return self
 
-    def each_block(self, part: str = ""):
-        """The blocks in order, each with its weights (those of `part`) on the device until the next is asked for."""
-        return self.blocks if self.streamer is None else self.streamer(self.blocks, part)
+    def each_block(self, *parts: str):
+        """The blocks in order, each with its weights on the device until the next is asked for; parts: only theirs."""
+        return self.blocks if self.streamer is None else self.streamer(self.blocks, *parts)
+
+    def forget(self) -> None:
+        """Drops what is kept of prompts and sizes, as before the weights move to another device."""
+        self.prompts.clear()
+        self.tables.clear()
 
     def array(self, values) -> Tensor:
         """numpy or torch -> float32 on this model's device."""
         return torch.as_tensor(values).to(self.device, torch.float32)
 
     def text_context(self, embedding) -> TextContext:
-        """What the blocks need of a prompt. embedding [b m text_dim]; trailing zero rows are padding."""
+        """What the blocks need of a prompt. embedding [b m text_dim]; trailing zero rows are padding.
+
+        In inference mode the last PROMPTS of them are kept, by content, device, type and the very weights; weights
+        that want gradients are never kept for. A weight changed by way of its `data` is not seen: call `forget`.
+        """
         embedding = self.array(embedding)
         rows = torch.nonzero((embedding != 0).any(-1).any(0))
         used = int(rows[-1]) + 1 if len(rows) else 0
         padding = embedding.shape[1] - used
         kept = embedding[:, : used + 1] if padding > 1 else embedding
-        text = self.condition_embedder.text_embedder(kept.to(self.dtype))
-        pairs = [block.attn2.keys_values(text) for block in self.each_block("attn2")]
+        weights = self.text_weights()
+        if not torch.is_inference_mode_enabled() or any(w.requires_grad for w in weights):
+            return self.keys_values(kept, padding)
+        key = (digest(kept.cpu().numpy()), padding, kept.device, self.dtype, *map(state, weights))
+        return self.prompts(key, lambda: self.keys_values(kept, padding), weights)
+
+    def text_weights(self) -> list[Tensor]:
+        """All that the keys and values of a prompt depend on beside its embedding."""
+        layers = [self.condition_embedder.text_embedder]
+        layers += [getattr(block.attn2, name) for block in self.blocks for name in ("to_k", "to_v", "norm_k")]
+        return [t for layer in layers for t in (*layer.parameters(), *layer.buffers())]
+
+    def keys_values(self, rows: Tensor, padding: int) -> TextContext:
+        """Of a prompt's rows [b m text_dim], of which the last stands for all the padding if there is more than one."""
+        text = self.condition_embedder.text_embedder(rows.to(self.dtype))
+        pairs = [block.attn2.keys_values(text) for block in self.each_block("attn2.to_k", "attn2.to_v")]
         bias = None
         if padding > 1:
-            bias = torch.zeros(1, 1, 1, used + 1, device=self.device, dtype=self.dtype)
+            bias = torch.zeros(1, 1, 1, rows.shape[1], device=self.device, dtype=self.dtype)
             bias[..., -1] = math.log(padding)
         return TextContext([k for k, _ in pairs], [v for _, v in pairs], bias)
 
     def history_context(self, parts) -> HistoryContext:
-        """Tokens and rotations of a `history.Parts`; once per chunk."""
+        """Tokens of a `history.Parts`, and what goes with them; once per chunk."""
         long, mid, short = (
             rearrange(embed_patches(embed, self.array(x)), "b d t h w -> b (t h w) d").float()
             for embed, x in (
@@ -142,16 +173,9 @@ class HeliosTransformer(nn.Module):
                 (self.patch_short, parts.short),
             )
         )
-        _, ph, pw = self.config.patch_size
-        grid = (parts.short.shape[3] // ph, parts.short.shape[4] // pw)
-        rotations = rope.history_rotations(parts, *grid, self.config.rope_dim, self.config.rope_theta)
         _, vectors = self.condition_embedder(torch.zeros(1, device=self.device))
-        return HistoryContext(
-            torch.cat([long, mid, short], dim=1),
-            torch.from_numpy(rotations).to(self.device),
-            self.modulations(vectors),
-            parts.current_index,
-        )
+        window = rope.Window.of(parts, self.config.patch_size)
+        return HistoryContext(torch.cat([long, mid, short], dim=1), self.modulations(vectors), window)
 
     def modulations(self, vectors: Tensor) -> list[tuple[Modulation, Modulation]]:
         """Of every block: attention's and the feed-forward's, from a timestep's modulation vectors [b 6 d]."""
@@ -161,15 +185,15 @@ class HeliosTransformer(nn.Module):
         return [tuple(map(Modulation, *branches)) for branches in zip(*parts)]
 
     def rotations(self, history: HistoryContext | None, grid: tuple[int, int, int]) -> Tensor:
-        """Rotations of history and current tokens; once per chunk and stage."""
-        if history is not None and grid in history.grids:
-            return history.grids[grid]
-        index = range(grid[0]) if history is None else history.current_index
-        own = rope.current_rotations(index, *grid[1:], self.config.rope_dim, self.config.rope_theta)
-        own = torch.from_numpy(own).to(self.device)
-        if history is None:
-            return own
-        return history.grids.setdefault(grid, torch.cat([history.rotations, own]))
+        """Rotations [n d/2] of history and current tokens; the last TABLES of them are kept."""
+        window = None if history is None else history.window
+
+        @torch.inference_mode(False)  # so that a training may use them after a sampling
+        def make() -> Tensor:
+            table = rope.rotations(window, grid, self.config.rope_dim, self.config.rope_theta)
+            return torch.from_numpy(table).to(self.device)
+
+        return self.tables((window, grid, self.device), make)
 
     @torch.inference_mode()
     def velocity(self, x: Tensor, t: float, text: TextContext, history: HistoryContext | None = None) -> Tensor:
@@ -203,3 +227,8 @@ def embed_patches(embed: nn.Conv3d, x: Tensor) -> Tensor:
     if any(pads):
         x = F.pad(x, pads, mode="replicate")
     return embed(x.to(embed.weight.dtype))
+
+
+def state(weight: Tensor) -> tuple[int, int]:
+    """What changes when a weight is given other numbers: its memory, or torch's count of changes in place."""
+    return weight.data_ptr(), 0 if weight.is_inference() else weight._version
