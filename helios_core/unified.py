@@ -40,10 +40,12 @@ class Unified:
 
     @property
     def config(self):
+        """The file's `ULConfig`."""
         return self.file.config
 
     @cached_property
     def backend(self):
+        """The package that computes; see backends/interface.py."""
         return libraries.open_backend(self.backend_name)
 
     def _part(self, name: str):
@@ -51,10 +53,12 @@ class Unified:
 
     @cached_property
     def encoder(self):
+        """A `UL` of the encoder. ValueError if the file has none."""
         return self._part("encoder")
 
     @cached_property
     def decoder(self):
+        """A `UL` of the decoder. ValueError if the file has none."""
         return self._part("decoder")
 
     def _ready(self, name: str, shape, block: int = 0):
@@ -81,6 +85,7 @@ class Unified:
         return (z - self._stat("latents_mean", 0.0)) / self._stat("latents_std", 1.0)
 
     def raw(self, z: np.ndarray) -> np.ndarray:
+        """Latents of about unit variance -> raw, as sockets and files have them."""
         return z * self._stat("latents_std", 1.0) + self._stat("latents_mean", 0.0)
 
     def _stat(self, name: str, default: float) -> np.ndarray:
@@ -124,3 +129,15 @@ class Unified:
         steps = self.stream(z, plan or Plan(), **given)
         made = [np.asarray(self.backend.to_cpu(step.frames)) for step in steps if step.frames is not None]
         return np.concatenate(made, axis=2)
+
+    def blocks(self, z: np.ndarray, plan: Plan | None = None, *, pixels=None, **given) -> Iterator[np.ndarray]:
+        """`stream` for a file: blocks of uint8 frames [f h w 3] of the first of a batch, which alone is decoded.
+
+        ValueError for NaN or infinity.
+        """
+        for step in self.stream(z[:1], plan or Plan(), pixels=None if pixels is None else pixels[:1], **given):
+            if step.frames is None:
+                continue
+            if not bool(self.backend.all_finite(step.frames)):
+                raise ValueError("the decoder gave NaN or infinity; the latents are broken: look at what made them")
+            yield self.backend.to_pixels(step.frames)

@@ -31,6 +31,17 @@ class Codec:
         raw = sockets.tensor(raw)
         return images(self.model.decode(raw.numpy(), pixels=self.frames(raw)))
 
+    def blocks(self, raw, first: int = 0):
+        """For a file: blocks of uint8 frames [f h w 3] of raw latents [b c t h w], in one step, the batch's first only.
+
+        first: number of the first latent in the whole video, by which the noise goes.
+        """
+        raw = sockets.tensor(raw)[:1]
+        clip = core().CLIP if self.model.config.causal else raw.shape[2]
+        for i in range(0, raw.shape[2], clip):
+            part = raw[:, :, i : i + clip]
+            yield from self.model.blocks(part.numpy(), pixels=self.frames(part), first=first + i)
+
     def frames(self, raw, vae=None, clip: int = 9) -> np.ndarray | None:
         """The VAE's of raw latents, [b 3 f h w] in [-1, 1]; None without one."""
         vae, config = vae or self.vae, self.model.config
@@ -176,8 +187,16 @@ class ULDecoder:
 
 def other_frames(vae, z, clip: int) -> np.ndarray:
     """A VAE's frames of raw latents, [b 3 f h w] in [-1, 1], every clip decoded on its own."""
-    parts = [sockets.tensor(vae.decode(z[:, :, i : i + clip])).numpy() for i in range(0, z.shape[2], clip)]
-    return np.moveaxis(np.concatenate(parts, axis=1), -1, 1) * 2 - 1
+    return np.concatenate([clip_frames(vae, z[:, :, i : i + clip]) for i in range(0, z.shape[2], clip)], axis=2)
+
+
+def clip_frames(vae, z) -> np.ndarray:
+    """One clip's frames [b 3 f h w] in [-1, 1]: the pack's own VAE makes them so, ComfyUI's gives images."""
+    if not isinstance(vae, sockets.WanVAE):
+        return np.moveaxis(sockets.tensor(vae.decode(z)).numpy(), -1, 1) * 2 - 1
+    helios, backend = vae.helios, vae.helios.backend
+    blocks = backend.decode_blocks(vae.ready(*helios.pixels(z)), z)
+    return np.concatenate([np.asarray(backend.to_cpu(block)) for block in blocks], axis=2)
 
 
 def check_space(latent, config) -> None:

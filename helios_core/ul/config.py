@@ -103,4 +103,5 @@ class ULConfig(FromDict):
         return self.stride[0] - 1 if self.causal else 0
 
     def to_dict(self) -> dict:
+        """All fields, as `from_dict` takes them."""
         return asdict(self)

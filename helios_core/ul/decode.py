@@ -1,7 +1,8 @@
 """Decoding with a diffusion decoder: in blocks of time, in tiles or whole, with the same result.
 
 Noise is keyed by absolute frame and latent, a block continues the convolutions of the one before at every step, and a
-tile is cut wide enough that nothing it keeps has seen its edge.
+tile is cut wide enough that nothing it keeps has seen its edge. A step's tiles are put together where they were
+computed.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def decode(
 ) -> Iterator[Decoded]:  # fmt: skip
     """One clip's normalised latents [b c t h w], after every step of every block of frames.
 
-    backend: array and settle. pixels: another decoder's frames of them, [b 3 f h w] in [-1, 1]. first: the number of
+    backend: array and finish. pixels: another decoder's frames of them, [b 3 f h w] in [-1, 1]. first: the number of
     the first latent in the whole video, for the noise. noisy: z is a z_0 of that noise already, as the base samples.
     """
     config: ULConfig = model.config
@@ -157,6 +158,7 @@ class Draws:
     first: int = 0
 
     def latents(self, start: int, stop: int) -> np.ndarray:
+        """For latents `start` to `stop` of the clip, [b c t h w]."""
         b, c, _, h, w = self.shape
         return self._draw((b, c, h, w), range(self.first + start, self.first + stop), "ul latent")
 
@@ -213,18 +215,21 @@ def runner(model, plan: Plan, shape, backend) -> Callable:
     def run(index, x, *given):
         if len(grid) == 1:
             return run_tile(index, *grid[0], x, *given)
-        whole = np.empty(x.shape, dtype=np.float32)
+        whole = x * 0
         for rows, columns in grid:
             place = (Ellipsis, scaled(rows.keep, space), scaled(columns.keep, space))
-            whole[place] = np.asarray(backend.to_cpu(run_tile(index, rows, columns, x, *given)))
-        return backend.array(whole, x)
+            whole[place] = run_tile(index, rows, columns, x, *given)
+            backend.finish(whole)  # so that a lazy backend lets go of what the tile was made of
+        return whole
 
     return run
 
 
 def scaled(part: slice, factor: int) -> slice:
+    """A part in latents as one in pixels."""
     return slice(part.start * factor, part.stop * factor)
 
 
 def shifted(part: slice, by: int) -> slice:
+    """A part counted from another beginning."""
     return slice(part.start + by, part.stop + by)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 
 def sigmoid(x: float) -> float:
+    """1 / (1 + exp(-x)), without overflow."""
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helios_video.helios_core import load as load_helios
 from helios_video.helios_core import unified
 from helios_video.helios_core.config.model import VAEConfig
+from helios_video.helios_core.join import to_uint8
 from helios_video.helios_core.training.files import save_ul
 from helios_video.nodes import host, live, sockets
 from support.nodes import call
@@ -97,6 +99,56 @@ def test_chunk_concat_takes_the_decoder(load, tmp_path, monkeypatch):
     decoder = load(WAN_LIKE)
     clip, _ = call("ChunkConcat", fps=24.0, latent=latent(), decoder=decoder)
     assert clip.num_frames == 9 and clip.size == (48, 32)
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+@pytest.mark.parametrize("vae", [None, OtherVAE()], ids=["alone", "looking"])
+def test_a_chunk_decoded_alone_is_its_part_of_the_whole(load, vae, backend):
+    """For a file as for images, and no two chunks have the same noise."""
+    if backend == "mlx":
+        pytest.importorskip("mlx.core", reason="mlx is not installed")
+    decoder = load(WAN_LIKE if vae else replace(WAN_LIKE, with_pixels=False), backend=backend, vae=vae)
+    raw = latent(t=20)["samples"]
+    raw[:, :, 9:18] = raw[:, :, :9]
+    whole = np.concatenate([*decoder.blocks(raw)])
+    assert whole.shape == (33 + 33 + 5, 32, 48, 3) and whole.dtype == np.uint8
+    parts = [np.concatenate([*decoder.blocks(raw[:, :, a : a + 9], first=a)]) for a in (0, 9, 18)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert not np.array_equal(parts[0], parts[1])
+    np.testing.assert_array_equal(to_uint8(decoder.decode(raw)[0]), whole)
+    if vae is None:  # with one, ULDecoder starts from its frames
+        images = call("ULDecoder", latent={"samples": raw}, decoder=decoder)[0]
+        np.testing.assert_array_equal(to_uint8(images), whole)
+
+
+def test_of_a_batch_a_file_takes_the_first_alone(load, monkeypatch):
+    decoder = load(WAN_LIKE, vae=OtherVAE())
+    raw, seen = torch.cat([latent()["samples"], latent(seed=1)["samples"]]), []
+    stream = type(decoder.model).stream
+    monkeypatch.setattr(
+        type(decoder.model), "stream", lambda self, z, *a, **k: seen.append(len(z)) or stream(self, z, *a, **k)
+    )
+    (block,) = decoder.blocks(raw)
+    assert seen == [1] and np.array_equal(block, to_uint8(decoder.decode(raw[:1])[0]))
+
+
+def test_a_broken_latent_makes_no_file(load):
+    raw = latent()["samples"]
+    raw[0, 0, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="the decoder gave NaN or infinity"):
+        [*load(WAN_LIKE).blocks(raw)]
+
+
+def test_the_pack_s_own_vae_is_looked_at_as_it_decodes(load, monkeypatch):
+    """Its frames come in [-1, 1], as they are wanted, and are brought to no other range on the way."""
+    from helios_video.nodes import ul
+
+    z = torch.randn(1, 16, 2, 2, 3)
+    vae = sockets.WanVAE(load_helios(backend="torch"))
+    monkeypatch.setattr(vae, "_images", lambda *_: pytest.fail("made images of them"))
+    found = ul.other_frames(vae, z, 1)
+    blocks = [[*vae.helios.backend.decode_blocks(vae.ready(24, 16), z[:, :, i : i + 1])] for i in range(2)]
+    np.testing.assert_array_equal(found, torch.cat(sum(blocks, []), dim=2).numpy())
 
 
 def test_the_loader_s_vae_is_looked_at_everywhere(load, tmp_path, monkeypatch, caplog):

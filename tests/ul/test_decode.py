@@ -22,8 +22,8 @@ def model():
 
 
 @torch.inference_mode()
-def frames(model, plan, z=Z, **more):
-    parts = [d.frames for d in decode(model, z, plan, backend=backend, **more) if d.frames is not None]
+def frames(model, plan, z=Z, on=backend, **more):
+    parts = [d.frames for d in decode(model, z, plan, backend=on, **more) if d.frames is not None]
     return torch.cat(parts, dim=2)
 
 
@@ -38,6 +38,26 @@ def test_blocks_and_tiles_are_the_whole(model, steps, pixels):
     torch.testing.assert_close(blocks, whole, rtol=0, atol=1e-5)
     tiles = frames(model, replace(plan, block=3, tile=2), pixels=pixels)
     torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
+
+
+def test_tiles_stay_where_they_are_computed(model):
+    """Nothing comes back to the host between steps, and what is sent are the draws and the pixels of a block alone."""
+    sent = []
+
+    class Device:
+        """A backend that gives nothing back."""
+
+        def array(self, values, like=None):
+            sent.append(values.size)
+            return backend.array(values, like)
+
+        def finish(self, *arrays):
+            assert all(isinstance(x, torch.Tensor) for x in arrays)
+
+    for plan in (Plan(steps=3, start=-1.0, block=4), Plan(steps=3, start=-1.0, block=4, tile=2)):
+        sent.clear()
+        frames(model, plan, pixels=PIXELS, on=Device())
+        assert sum(n > 1 for n in sent) == 4, "latents, their noise, pixels, the frames' noise"
 
 
 def test_tiles_are_smaller_than_the_whole():
