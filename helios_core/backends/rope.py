@@ -6,6 +6,7 @@ are averaged, not angles, and the shorter vectors are not renormalised. Source: 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,12 @@ def history_rotations(parts, height: int, width: int, rope_dim, theta: float) ->
 def current_rotations(index, height: int, width: int, rope_dim, theta: float) -> np.ndarray:
     """Rotations [n, d/2] of the chunk's own tokens; height, width: its patch grid at this stage."""
     return rearrange(table(index, height, width, rope_dim, theta), "t h w d -> (t h w) d")
+
+
+@lru_cache(maxsize=4)
+def grid_rotations(frames: int, height: int, width: int, rope_dim: tuple[int, int, int], theta: float) -> np.ndarray:
+    """`current_rotations` of frames 0 to `frames`, kept for the next call; not to be written to."""
+    return current_rotations(range(frames), height, width, rope_dim, theta)
 
 
 def rotations(window: Window | None, grid: tuple[int, int, int], rope_dim, theta: float) -> np.ndarray:

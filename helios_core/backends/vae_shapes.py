@@ -4,10 +4,12 @@ from __future__ import annotations
 
 
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """One number as height and width, or the two."""
     return (size, size) if isinstance(size, int) else size
 
 
 def check_config(c) -> None:
+    """ValueError for a VAE's config that this network is not: Wan 2.2, patched, with dropout, or uneven."""
     if c.is_residual or c.patch_size not in (None, 1):
         raise ValueError(
             f"wanted a Wan 2.1 VAE (is_residual false, patch_size null); came is_residual {c.is_residual}, "
@@ -23,11 +25,13 @@ def check_config(c) -> None:
 
 
 def check_latents(z, channels: int) -> None:
+    """ValueError unless z is [b, channels, t, h, w] and not empty."""
     if z.ndim != 5 or z.shape[1] != channels or 0 in z.shape:
         raise ValueError(f"wanted latents [b, {channels}, t, h, w]; came {list(z.shape)}")
 
 
 def check_frames(x, channels: int, factor: tuple[int, int]) -> None:
+    """ValueError unless x is [b, channels, 1 + ft n, fs h, fs w], not empty; factor: (ft, fs)."""
     if x.ndim != 5 or x.shape[1] != channels or 0 in x.shape:
         raise ValueError(f"wanted frames [b, {channels}, t, h, w]; came {list(x.shape)}")
     _, _, t, h, w = x.shape
@@ -41,6 +45,7 @@ def check_frames(x, channels: int, factor: tuple[int, int]) -> None:
 
 
 def nearest(value: int, factor: int, least: int, offset: int = 0) -> str:
+    """The multiples of `factor` around a value, with `offset` added, for a message; none below `least`."""
     below = max(value // factor * factor, least) + offset
     above = -(-value // factor) * factor + offset
     return f"{below}" if below >= above else f"{below} or {above}"

@@ -55,8 +55,11 @@ def rotate(x: array, rotations: array) -> array:
 
 
 class Linear(nn.Linear):
+    """A linear layer as attention and feed-forward call it; quantised layers and LoRAs stand in for it."""
+
     @property
     def dtype(self) -> mx.Dtype:
+        """What it computes in, and takes its input as."""
         return self.weight.dtype
 
     @classmethod
@@ -69,6 +72,8 @@ class Linear(nn.Linear):
 
 
 class Attention(nn.Module):
+    """Self-attention with rotary positions, or cross-attention to a prompt; norms over all heads together."""
+
     def __init__(self, config: TransformerConfig, amplify_history: bool = False):
         super().__init__()
         dim = config.dim
@@ -96,6 +101,7 @@ class Attention(nn.Module):
         return [self.to_q(x), self.to_k(x), self.to_v(x)]
 
     def split_heads(self, x: array) -> array:
+        """[b n (h d)] -> [b h n d]."""
         return rearrange(x, "b n (h d) -> b h n d", h=self.heads)
 
     def turn(self, x: array, norm: nn.RMSNorm, rotations: array) -> array:
@@ -111,6 +117,7 @@ class Attention(nn.Module):
         return mx.concatenate([key[:, :, :split] * gain, key[:, :, split:]], axis=2)
 
     def attend(self, q: array, k: array, v: array, bias: array | None = None) -> array:
+        """Of queries [b h n d] to keys and values [b h m d], projected back: [b n d]."""
         if len(k) < len(q):  # one prompt for a batch, which MLX's attention does not broadcast
             k, v = (mx.broadcast_to(x, (len(q), *x.shape[1:])) for x in (k, v))
         out = mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=bias)
@@ -123,6 +130,7 @@ class Attention(nn.Module):
         return self.attend(q, self.amplify(self.turn(k, self.norm_k, rotations), split), self.split_heads(v))
 
     def keys_values(self, text: array) -> tuple[array, array]:
+        """Keys and values [b h m d] of a prompt's embedded tokens [b m d]."""
         k = rms_norm(self.to_k(text), self.norm_k.weight, self.eps).astype(text.dtype)
         return self.split_heads(k), self.split_heads(self.to_v(text))
 
@@ -133,20 +141,26 @@ class Attention(nn.Module):
 
 
 class GELU(nn.Module):
+    """A linear layer, then GELU in its tanh form; named as the checkpoint has it."""
+
     def __init__(self, dim: int, inner: int):
         super().__init__()
         self.proj = Linear(dim, inner)
 
     def __call__(self, x: array) -> array:
+        """x [... i] -> [... o]."""
         return gelu_tanh(self.proj(x))
 
 
 class FeedForward(nn.Module):
+    """Linear, GELU, linear, token by token."""
+
     def __init__(self, dim: int, inner: int):
         super().__init__()
         self.net = [GELU(dim, inner), nn.Identity(), Linear(inner, dim)]
 
     def __call__(self, x: array) -> array:
+        """x [b n d] -> [b n d]."""
         return self.net[2](self.net[0](x))
 
 
@@ -160,6 +174,7 @@ class Projection(nn.Module):
         self.linear_2 = nn.Linear(dim, dim)
 
     def __call__(self, x: array) -> array:
+        """x [... i] -> [... d]."""
         return self.linear_2(self.activation(self.linear_1(x)))
 
 
@@ -171,6 +186,7 @@ def gelu_tanh(x: array) -> array:
 
 
 def silu(x: array) -> array:
+    """x times the logistic function of x."""
     return x * mx.sigmoid(x)
 
 
@@ -182,6 +198,8 @@ def sinusoid(t: array, dim: int) -> array:
 
 
 class TimeTextEmbedding(nn.Module):
+    """The embeddings of timesteps, with what modulates every block, and of text."""
+
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.freq_dim = config.freq_dim
@@ -196,11 +214,14 @@ class TimeTextEmbedding(nn.Module):
 
 
 class OutputNorm(nn.Module):
+    """The norm before the last projection, modulated by the timestep."""
+
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.eps = config.eps
         self.scale_shift_table = mx.random.normal((1, 2, config.dim)) / config.dim**0.5
 
     def __call__(self, x: array, embedding: array, dtype: mx.Dtype) -> array:
+        """x [b n d] float32, embedding [b d] of the timestep -> [b n d] in `dtype`."""
         shift, scale = mx.split(self.scale_shift_table + embedding.astype(mx.float32)[:, None], 2, axis=1)
         return modulated_norm([x], [Modulation(shift, 1 + scale)], self.eps, dtype)

@@ -37,17 +37,21 @@ class LoraLinear(nn.Module):
 
     @property
     def dtype(self) -> mx.Dtype:
+        """What the additions are computed in."""
         return self.down.dtype
 
     @property
     def weight(self) -> mx.array:
+        """The base's, without the additions."""
         return self.base.weight
 
     @property
     def bias(self) -> mx.array:
+        """The base's."""
         return self.base.bias
 
     def __call__(self, x: mx.array) -> mx.array:
+        """x [... i] -> [... o], as `Linear`."""
         y = self.base(x)
         ends = np.cumsum([up.shape[1] for up in self.ups[:-1]]).tolist()
         low = mx.split(x @ self.down.T, ends, axis=-1)
@@ -87,6 +91,7 @@ def share(value):
 
 
 def has(model: nn.Module, path: str) -> bool:
+    """Whether there is something of that dotted name."""
     parent, _, last = path.rpartition(".")
     return last in submodule(model, parent)
 

@@ -149,15 +149,18 @@ class QuantLinear(nn.Module):
 
     @property
     def dtype(self) -> mx.Dtype:
+        """What it computes in, and takes its input as."""
         return self.bias.dtype
 
     @property
     def how(self) -> dict[str, int]:
+        """What MLX's quantised functions must be told of the codes."""
         columns = self.codes.shape[1] * 32 // self.bits
         return {"group_size": columns // self.scale.shape[1], "bits": self.bits}
 
     @property
     def weight(self) -> mx.array:
+        """The weight [o i] in `dtype`, widened anew."""
         scale, zero = (x.astype(mx.float32) for x in (self.scale, self.zero))
         return mx.dequantize(self.codes, scale, zero, **self.how).astype(self.dtype)
 
@@ -169,6 +172,7 @@ class QuantLinear(nn.Module):
         return cls(*map(mx.concatenate, map(list, parts)), layers[0].bits, bias)
 
     def __call__(self, x: mx.array) -> mx.array:
+        """x [... i] -> [... o], as `Linear`."""
         if on_cpu():  # whose kernel adds up in bfloat16 and is no faster
             return mx.addmm(self.bias, x, self.weight.T)
         y = mx.quantized_matmul(x, self.codes, self.scale, self.zero, transpose=True, **self.how)

@@ -39,6 +39,8 @@ def buckets(length: int, count: int, furthest: int) -> np.ndarray:
 
 
 class SelfAttention(nn.Module):
+    """Attention with a bias by distance, and no scale."""
+
     def __init__(self, config: dict):
         super().__init__()
         self.heads, inner, width = config["num_heads"], config["num_heads"] * config["d_kv"], config["d_model"]
@@ -64,6 +66,8 @@ class SelfAttention(nn.Module):
 
 
 class DenseReluDense(nn.Module):
+    """The gated feed-forward; the name is Hugging Face's, its activation is GELU."""
+
     def __init__(self, config: dict):
         super().__init__()
         self.wi_0 = nn.Linear(config["d_model"], config["d_ff"], bias=False)
@@ -71,6 +75,7 @@ class DenseReluDense(nn.Module):
         self.wo = nn.Linear(config["d_ff"], config["d_model"], bias=False)
 
     def __call__(self, x: array) -> array:
+        """x [b n d] -> [b n d] in the last layer's type."""
         return self.wo((gelu_tanh(self.wi_0(x)) * self.wi_1(x)).astype(self.wo.weight.dtype))
 
 
@@ -84,17 +89,22 @@ class Layer(nn.Module):
         self.layer_norm = nn.RMSNorm(config["d_model"], config.get("layer_norm_epsilon", 1e-6))
 
     def __call__(self, x: array, dtype: mx.Dtype, *mask: array) -> array:
+        """x [b n d] float32; dtype: of the branch's input; mask: what the branch takes beside it."""
         y = mx.fast.rms_norm(x, self.layer_norm.weight.astype(mx.float32), self.layer_norm.eps)
         return x + self[self.name](y.astype(dtype), *mask)
 
 
 class Block(nn.Module):
+    """The names of a block's two layers; `UMT5EncoderModel` runs them."""
+
     def __init__(self, config: dict):
         super().__init__()
         self.layer = [Layer(config, SelfAttention), Layer(config, DenseReluDense)]
 
 
 class Encoder(nn.Module):
+    """The names of all blocks and the last norm; `UMT5EncoderModel` runs them."""
+
     def __init__(self, config: dict):
         super().__init__()
         self.block = [Block(config) for _ in range(config["num_layers"])]

@@ -19,6 +19,7 @@ def factors(config: ULConfig, levels: int) -> list[tuple[int, int, int]]:
 
 
 def patches(frames: mx.array, size: int) -> mx.array:
+    """Frames [b c t (h i) (w j)] -> [b t h w (i j c)], squares of `size` pixels in one."""
     return rearrange(frames, "b c t (h i) (w j) -> b t h w (i j c)", i=size, j=size)
 
 
@@ -28,12 +29,15 @@ def make_stage(config: ULConfig, dim: int, blocks: int, embedding: int = 0) -> l
 
 
 def run_stage(blocks: list[ResBlock], x: mx.array, embedding: mx.array | None, past: Past) -> mx.array:
+    """x [b t h w d] through the blocks; embedding [b 1 1 1 e] of the levels, or None."""
     for block in blocks:
         x = block(x, embedding, past)
     return x
 
 
 class Encoder(nn.Module):
+    """ResNet from frames to latents, half the size per level."""
+
     def __init__(self, config: ULConfig):
         super().__init__()
         dims, blocks = config.sizes("encoder")

@@ -10,7 +10,7 @@ import mlx.core as mx
 from einops import rearrange
 from mlx import nn
 
-from ..rope import current_rotations
+from ..rope import grid_rotations
 from .layers import rotate, silu
 from .vae_conv import Stream as Past
 from .vae_conv import conv
@@ -31,6 +31,7 @@ class Conv(nn.Conv2d):
         super().__init__(inner, outer, 3, padding=1)
 
     def __call__(self, x: mx.array) -> mx.array:
+        """x [b t h w i] -> [b t h w o]."""
         return conv(x, self.weight[:, None], self.bias)
 
 
@@ -41,6 +42,7 @@ class Temporal(nn.Linear):
         super().__init__(3 * dim, dim)
 
     def __call__(self, x: mx.array, past: Past) -> mx.array:
+        """x [b t h w d] -> the same; past: of the frames before."""
         t, long = x.shape[1], past.extend(self, x, 2)
         return x + super().__call__(mx.concatenate([long[:, :t], long[:, 1 : t + 1], x], axis=-1))
 
@@ -54,6 +56,7 @@ class Level(nn.Module):
         self.linear_2 = nn.Linear(dim, dim)
 
     def __call__(self, level: mx.array) -> mx.array:
+        """Levels, log signal-to-noise [b] -> [b 1 1 1 d]."""
         steps = mx.arange(32, dtype=mx.float32) / 31
         angle = level.astype(mx.float32)[:, None] * LOWEST * mx.exp(math.log(HIGHEST / LOWEST) * steps)
         waves = mx.concatenate([mx.cos(angle), mx.sin(angle)], axis=-1).astype(self.linear_1.weight.dtype)
@@ -73,6 +76,7 @@ class ResBlock(nn.Module):
         self.conv_2 = Conv(dim, dim)
 
     def __call__(self, x: mx.array, embedding: mx.array | None, past: Past) -> mx.array:
+        """x [b t h w d] -> the same; embedding [b 1 1 1 e], past: of the frames before."""
         y = norm(x)
         if "modulation" in self:
             scale, shift = mx.split(self.modulation(embedding), 2, axis=-1)
@@ -92,6 +96,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def __call__(self, x: mx.array) -> mx.array:
+        """x [b t h w c] -> the same."""
         if not self.window:
             return self.attend(rearrange(x, "b t h w c -> (b t) 1 h w c")).reshape(x.shape)
         (b, t, h, w, _), n = x.shape, self.window
@@ -104,12 +109,13 @@ class Attention(nn.Module):
         return y[:, :, :h, :w]
 
     def cut(self, x: mx.array) -> mx.array:
+        """[b t h w c] -> windows [(b t y x) 1 i j c]; h and w are whole windows."""
         n = self.window
         return rearrange(x, "b t (y i) (x j) c -> (b t y x) 1 i j c", i=n, j=n)
 
     def attend(self, x: mx.array, mask: mx.array | None = None) -> mx.array:
         """Among all of x [b t h w c]. mask: which of it is there."""
-        table = mx.array(current_rotations(range(x.shape[1]), *x.shape[2:4], self.rope_dim, THETA))
+        table = mx.array(grid_rotations(*x.shape[1:4], self.rope_dim, THETA))
         q, k, v = rearrange(self.qkv(x), "b t h w (n k d) -> n b k (t h w) d", n=3, d=self.head_dim)
         q, k = (rotate(norm(y.astype(mx.float32)), table).astype(x.dtype) for y in (q, k))
         mask = None if mask is None else rearrange(mask, "b t h w 1 -> b 1 1 (t h w)")
@@ -128,6 +134,7 @@ class Block(nn.Module):
         self.linear_2 = nn.Linear(4 * dim, dim)
 
     def __call__(self, x: mx.array, embedding: mx.array) -> mx.array:
+        """x [b t h w d] -> the same; embedding [b 1 1 1 e]."""
         scale, shift, gate, scale_2, shift_2, gate_2 = mx.split(self.modulation(embedding), 6, axis=-1)
         x = x + gate * self.attention(norm(x) * (1 + scale) + shift)
         y = silu(self.linear_1(norm(x) * (1 + scale_2) + shift_2))
@@ -142,6 +149,7 @@ class Merge(nn.Linear):
         self.factors = factors
 
     def __call__(self, x: mx.array) -> mx.array:
+        """x [b t h w i], whole blocks -> [b t/i h/j w/k o]."""
         i, j, k = self.factors
         return super().__call__(rearrange(x, "b (t i) (h j) (w k) c -> b t h w (i j k c)", i=i, j=j, k=k))
 
@@ -154,5 +162,6 @@ class Split(nn.Linear):
         self.factors = factors
 
     def __call__(self, x: mx.array) -> mx.array:
+        """x [b t h w i] -> [b t*i h*j w*k o]."""
         i, j, k = self.factors
         return rearrange(super().__call__(x), "b t h w (i j k c) -> b (t i) (h j) (w k) c", i=i, j=j, k=k)

@@ -22,6 +22,8 @@ BLOCK_SIZE = {"cpu": 6_500_000, "gpu": 50_000_000}
 
 
 class Encoder3d(nn.Module):
+    """From frames to the moments of latents, before quant_conv."""
+
     def __init__(self, c):
         super().__init__()
         dims = [c.base_dim * m for m in (1, *c.dim_mult)]
@@ -39,10 +41,13 @@ class Encoder3d(nn.Module):
         self.conv_out = CausalConv3d(dims[-1], 2 * c.z_dim, 3)
 
     def layers(self) -> list:
+        """In order, each of (x, stream)."""
         return [self.conv_in, *self.down_blocks, *self.mid_block.layers(), Head(self.norm_out, self.conv_out)]
 
 
 class Decoder3d(nn.Module):
+    """From latents, after post_quant_conv, to frames."""
+
     def __init__(self, c):
         super().__init__()
         width = c.base_dim if c.decoder_base_dim is None else c.decoder_base_dim
@@ -58,6 +63,7 @@ class Decoder3d(nn.Module):
         self.conv_out = CausalConv3d(dims[-1], c.out_channels, 3)
 
     def layers(self) -> list:
+        """In order, each of (x, stream)."""
         up = [layer for block in self.up_blocks for layer in block.layers()]
         return [self.conv_in, *self.mid_block.layers(), *up, Head(self.norm_out, self.conv_out)]
 
@@ -109,10 +115,12 @@ class WanVAE(nn.Module):
 
     @property
     def dtype(self) -> mx.Dtype:
+        """That of the weights."""
         return self.post_quant_conv.weight.dtype
 
     @property
     def device(self) -> mx.Device:
+        """Where it computes."""
         return mx.default_device()
 
     def inside(self, x: mx.array) -> mx.array:
@@ -133,6 +141,7 @@ class WanVAE(nn.Module):
         return mx.clip(x, -1.0, 1.0) if clamp else x
 
     def decode_layers(self) -> list:
+        """All of decoding in order, each of (x, stream)."""
         return [self.post_quant_conv, *self.decoder.layers()]
 
     def stream(self, z: mx.array, latents_per_step: int | None = None) -> Iterator[mx.array]:

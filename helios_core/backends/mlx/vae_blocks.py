@@ -24,6 +24,7 @@ class CausalConv3d(nn.Conv3d):
         self.width = max(in_dim, out_dim)
 
     def __call__(self, x: mx.array, stream: Stream) -> mx.array:
+        """Channels `in_dim` -> `out_dim`, the size as it was."""
         return causal_conv(x, self, stream)
 
 
@@ -46,10 +47,13 @@ class Head:
         self.norm, self.out, self.width = norm, out, out.width
 
     def __call__(self, x: mx.array, stream: Stream) -> mx.array:
+        """Norm, SiLU and convolution; the size as it was."""
         return causal_conv(x, self.out, stream, self.norm)
 
 
 class ResidualBlock(nn.Module):
+    """Two causal convolutions around a residual, each after norm and SiLU."""
+
     def __init__(self, in_dim: int, out_dim: int):
         super().__init__()
         self.norm1 = RMSNorm(in_dim)
@@ -60,6 +64,7 @@ class ResidualBlock(nn.Module):
         self.width = max(in_dim, out_dim)
 
     def __call__(self, x: mx.array, stream: Stream) -> mx.array:
+        """Channels `in_dim` -> `out_dim`, the size as it was."""
         h = causal_conv(x, self.conv1, stream, self.norm1)
         x = x if self.conv_shortcut is None else self.conv_shortcut(x, stream)
         return x + causal_conv(h, self.conv2, stream, self.norm2)
@@ -84,6 +89,7 @@ class AttentionBlock(nn.Module):
         return conv(rearrange(out, "b 1 (h w) c -> b 1 h w c", h=h), self.proj.weight[:, None], self.proj.bias)
 
     def __call__(self, x: mx.array, stream: Stream) -> mx.array:
+        """Every frame plus its attention to itself."""
         return x + mx.concatenate([self.attend(frame) for frame in mx.split(x, x.shape[1], axis=1)], axis=1)
 
 
@@ -107,9 +113,11 @@ class Upsample(nn.Module):
         return first
 
     def double(self, x: mx.array, stream: Stream) -> mx.array:
+        """Two frames for each."""
         return rearrange(self.time_conv(x, stream), "b t h w (n c) -> b (t n) h w c", n=2)
 
     def __call__(self, x: mx.array, stream: Stream) -> mx.array:
+        """Twice h and w, half the channels; in time see the class."""
         if self.time_conv is not None:
             x = self.double_frames(x, stream)
         return upsample_conv(x, self.resample[1])
@@ -137,6 +145,7 @@ class Downsample(nn.Module):
         return mx.concatenate([first, y], axis=1) if past is None else y
 
     def __call__(self, x: mx.array, stream: Stream) -> mx.array:
+        """Half h and w; in time see the class."""
         b = len(x)
         x = mx.pad(rearrange(x, "b t h w c -> (b t) h w c"), [(0, 0), (0, 1), (0, 1), (0, 0)])
         y = rearrange(self.resample[1](x), "(b t) h w c -> b t h w c", b=b)
@@ -144,12 +153,15 @@ class Downsample(nn.Module):
 
 
 class MidBlock(nn.Module):
+    """The names of the coarsest level's three layers."""
+
     def __init__(self, dim: int):
         super().__init__()
         self.resnets = [ResidualBlock(dim, dim) for _ in range(2)]
         self.attentions = [AttentionBlock(dim)]
 
     def layers(self) -> list[nn.Module]:
+        """In order, each of (x, stream)."""
         return [self.resnets[0], self.attentions[0], self.resnets[1]]
 
 
@@ -163,4 +175,5 @@ class UpBlock(nn.Module):
         self.upsamplers = None if time is None else [Upsample(out_dim, time)]
 
     def layers(self) -> list[nn.Module]:
+        """In order, each of (x, stream)."""
         return [*self.resnets, *(self.upsamplers or [])]

@@ -35,6 +35,7 @@ class Stream:
 
 
 def on_cpu() -> bool:
+    """Whether MLX computes on the CPU, whose own convolutions are slow."""
     return mx.default_device() == mx.Device(mx.cpu)
 
 

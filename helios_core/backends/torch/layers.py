@@ -55,8 +55,11 @@ def rotate(x: Tensor, rotations: Tensor) -> Tensor:
 
 
 class Linear(nn.Linear):
+    """A linear layer as attention and feed-forward call it; quantised layers and LoRAs stand in for it."""
+
     @property
     def dtype(self) -> torch.dtype:
+        """What it computes in, and takes its input as."""
         return self.weight.dtype
 
     @classmethod
@@ -69,10 +72,13 @@ class Linear(nn.Linear):
         return joined
 
     def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
+        """x [... i] -> [... o]; gelu: then GELU, where the kernel has both in one pass."""
         return kernels.linear(x, self.weight, self.bias, gelu)
 
 
 class Attention(nn.Module):
+    """Self-attention with rotary positions, or cross-attention to a prompt; norms over all heads together."""
+
     def __init__(self, config: TransformerConfig, amplify_history: bool = False):
         super().__init__()
         dim = config.dim
@@ -111,6 +117,7 @@ class Attention(nn.Module):
         return (x * kernels.inverse_rms(x, self.eps) * norm.weight.float()).to(x.dtype)
 
     def split_heads(self, x: Tensor) -> Tensor:
+        """[b n (h d)] -> [b h n d]."""
         return rearrange(x, "b n (h d) -> b h n d", h=self.heads)
 
     def amplify(self, key: Tensor, split: int) -> Tensor:
@@ -121,6 +128,7 @@ class Attention(nn.Module):
         return torch.cat([key[:, :, :split] * gain, key[:, :, split:]], dim=2)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Of queries [b h n d] to keys and values [b h m d], projected back: [b n d]."""
         return self.to_out[0](rearrange(kernels.attention(q, k, v, bias), "b h n d -> b n (h d)"))
 
     def forward(self, x: Tensor, rotations: Tensor, split: int, first: int = 0) -> Tensor:
@@ -133,6 +141,7 @@ class Attention(nn.Module):
         return self.attend(q[:, :, first:], self.amplify(k, split), self.split_heads(v))
 
     def keys_values(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [b h m d] of a prompt's embedded tokens [b m d]."""
         k = self.rms_norm(self.to_k(text), self.norm_k)
         return tuple(self.split_heads(x).contiguous() for x in (k, self.to_v(text)))
 
@@ -143,20 +152,26 @@ class Attention(nn.Module):
 
 
 class GELU(nn.Module):
+    """A linear layer, then GELU in its tanh form; named as the checkpoint has it."""
+
     def __init__(self, dim: int, inner: int):
         super().__init__()
         self.proj = Linear(dim, inner)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [... i] -> [... o]."""
         return self.proj(x, gelu=True)
 
 
 class FeedForward(nn.Module):
+    """Linear, GELU, linear, token by token."""
+
     def __init__(self, dim: int, inner: int):
         super().__init__()
         self.net = nn.ModuleList([GELU(dim, inner), nn.Identity(), Linear(inner, dim)])
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [b n d] -> [b n d]."""
         return kernels.by_rows(lambda part: self.net[2](self.net[0](part)), x)
 
 
@@ -170,10 +185,12 @@ class Projection(nn.Module):
         self.linear_2 = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [... i] -> [... d]."""
         return self.linear_2(self.activation(self.linear_1(x)))
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU in its tanh form."""
     return F.gelu(x, approximate="tanh")
 
 
@@ -185,6 +202,8 @@ def sinusoid(t: Tensor, dim: int) -> Tensor:
 
 
 class TimeTextEmbedding(nn.Module):
+    """The embeddings of timesteps, with what modulates every block, and of text."""
+
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.freq_dim = config.freq_dim
@@ -199,11 +218,14 @@ class TimeTextEmbedding(nn.Module):
 
 
 class OutputNorm(nn.Module):
+    """The norm before the last projection, modulated by the timestep."""
+
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.eps = config.eps
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
 
     def forward(self, x: Tensor, embedding: Tensor, dtype: torch.dtype) -> Tensor:
+        """x [b n d] float32, embedding [b d] of the timestep -> [b n d] in `dtype`."""
         shift, scale = (self.scale_shift_table + embedding.float()[:, None]).unsqueeze(2).unbind(1)
         return modulated_norm([x], [Modulation(shift, 1 + scale)], self.eps, dtype)

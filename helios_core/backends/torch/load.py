@@ -41,6 +41,7 @@ def array(values, like: torch.Tensor | None = None) -> torch.Tensor:
 
 
 def to_cpu(x: torch.Tensor) -> torch.Tensor:
+    """float32 on the CPU."""
     return x.float().cpu()
 
 

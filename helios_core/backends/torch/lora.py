@@ -34,17 +34,21 @@ class LoraLinear(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
+        """What the additions are computed in."""
         return self.down.dtype
 
     @property
     def weight(self) -> Tensor:
+        """The base's, without the additions."""
         return self.base.weight
 
     @property
     def bias(self) -> Tensor:
+        """The base's."""
         return self.base.bias
 
     def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
+        """x [... i] -> [... o], as `Linear`."""
         y = self.base(x)
         out = y.view(-1, y.shape[-1])
         low = F.linear(x, self.down).flatten(0, -2).split([up.shape[1] for up in self.ups], dim=-1)

@@ -123,10 +123,12 @@ class QuantLinear(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
+        """What it computes in, and takes its input as."""
         return self.bias.dtype
 
     @property
     def weight(self) -> Tensor:
+        """The weight [o i] in `dtype`, widened anew."""
         return dequantise(self.codes, self.scale, self.zero, self.dtype)
 
     @classmethod
@@ -136,6 +138,7 @@ class QuantLinear(nn.Module):
         return cls(*(None if part[0] is None else torch.cat(part) for part in parts))
 
     def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
+        """x [... i] -> [... o], as `Linear`."""
         return kernels.linear(x, self.weight, self.bias, gelu)
 
 

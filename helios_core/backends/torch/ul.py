@@ -19,6 +19,7 @@ def factors(config: ULConfig, levels: int) -> list[tuple[int, int, int]]:
 
 
 def patches(frames: Tensor, size: int) -> Tensor:
+    """Frames [b c t (h i) (w j)] -> [b t h w (i j c)], squares of `size` pixels in one."""
     return rearrange(frames, "b c t (h i) (w j) -> b t h w (i j c)", i=size, j=size)
 
 
@@ -30,12 +31,15 @@ class Stage(nn.ModuleList):
         super().__init__(ResBlock(dim, embedding, time, config.dropout if embedding else 0.0) for _ in range(blocks))
 
     def forward(self, x: Tensor, embedding: Tensor | None, past: Past) -> Tensor:
+        """x [b t h w d] through the blocks; embedding [b 1 1 1 e] of the levels, or None."""
         for block in self:
             x = block(x, embedding, past)
         return x
 
 
 class Encoder(nn.Module):
+    """ResNet from frames to latents, half the size per level."""
+
     def __init__(self, config: ULConfig):
         super().__init__()
         dims, blocks = config.sizes("encoder")

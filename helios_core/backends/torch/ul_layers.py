@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..rope import current_rotations
+from ..rope import grid_rotations
 from .layers import rotate
 
 THETA = 100.0  # of the rotary positions: grids here are small
@@ -45,6 +45,7 @@ class Conv(nn.Conv2d):
         super().__init__(inner, outer, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [b t h w i] -> [b t h w o]."""
         y = super().forward(rearrange(x, "b t h w c -> (b t) c h w"))
         return rearrange(y, "(b t) c h w -> b t h w c", b=len(x))
 
@@ -56,6 +57,7 @@ class Temporal(nn.Linear):
         super().__init__(3 * dim, dim)
 
     def forward(self, x: Tensor, past: Past) -> Tensor:
+        """x [b t h w d] -> the same; past: of the frames before."""
         t, long = x.shape[1], past.extend(self, x, 2)
         return x + super().forward(torch.cat([long[:, :t], long[:, 1 : t + 1], x], dim=-1))
 
@@ -69,6 +71,7 @@ class Level(nn.Module):
         self.linear_2 = nn.Linear(dim, dim)
 
     def forward(self, level: Tensor) -> Tensor:
+        """Levels, log signal-to-noise [b] -> [b 1 1 1 d]."""
         steps = torch.arange(32, device=level.device, dtype=torch.float32) / 31
         angle = level.float()[:, None] * LOWEST * torch.exp(math.log(HIGHEST / LOWEST) * steps)
         waves = torch.cat([angle.cos(), angle.sin()], dim=-1).to(self.linear_1.weight.dtype)
@@ -87,6 +90,7 @@ class ResBlock(nn.Module):
         self.conv_2 = Conv(dim, dim)
 
     def forward(self, x: Tensor, embedding: Tensor | None, past: Past) -> Tensor:
+        """x [b t h w d] -> the same; embedding [b 1 1 1 e], past: of the frames before."""
         y = norm(x)
         if self.modulation is not None:
             scale, shift = self.modulation(embedding).chunk(2, dim=-1)
@@ -106,6 +110,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [b t h w c] -> the same."""
         if not self.window:
             return self.attend(x if self.window is None else rearrange(x, "b t h w c -> (b t) 1 h w c"), x.shape)
         b, t, h, w, _ = x.shape
@@ -119,12 +124,13 @@ class Attention(nn.Module):
         return y[:, :, :h, :w]
 
     def cut(self, x: Tensor) -> Tensor:
+        """[b t h w c] -> windows [(b t y x) 1 i j c]; h and w are whole windows."""
         n = self.window
         return rearrange(x, "b t (y i) (x j) c -> (b t y x) 1 i j c", i=n, j=n)
 
     def attend(self, x: Tensor, shape=None, mask: Tensor | None = None) -> Tensor:
         """Among all of x [b t h w c], back in `shape`. mask: which of it is there."""
-        table = current_rotations(range(x.shape[1]), *x.shape[2:4], self.rope_dim, THETA)
+        table = grid_rotations(*x.shape[1:4], self.rope_dim, THETA)
         q, k, v = rearrange(self.qkv(x), "b t h w (n k d) -> n b k (t h w) d", n=3, d=self.head_dim)
         q, k = (turn(y, torch.from_numpy(table).to(x.device)) for y in (q, k))
         mask = None if mask is None else rearrange(mask, "b t h w 1 -> b 1 1 (t h w)")
@@ -150,6 +156,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x [b t h w d] -> the same; embedding [b 1 1 1 e]."""
         scale, shift, gate, scale_2, shift_2, gate_2 = self.modulation(embedding).chunk(6, dim=-1)
         x = x + gate * self.dropout(self.attention(norm(x) * (1 + scale) + shift))
         y = F.silu(self.linear_1(norm(x) * (1 + scale_2) + shift_2))
@@ -164,6 +171,7 @@ class Merge(nn.Linear):
         self.factors = factors
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [b t h w i], whole blocks -> [b t/i h/j w/k o]."""
         i, j, k = self.factors
         return super().forward(rearrange(x, "b (t i) (h j) (w k) c -> b t h w (i j k c)", i=i, j=j, k=k))
 
@@ -176,5 +184,6 @@ class Split(nn.Linear):
         self.factors = factors
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [b t h w i] -> [b t*i h*j w*k o]."""
         i, j, k = self.factors
         return rearrange(super().forward(x), "b t h w (i j k c) -> b (t i) (h j) (w k) c", i=i, j=j, k=k)

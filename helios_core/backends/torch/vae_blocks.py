@@ -23,6 +23,7 @@ class CausalConv3d(nn.Conv3d):
         self.width = max(in_dim, out_dim)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        """Channels `in_dim` -> `out_dim`, the size as it was."""
         return causal_conv(x, self, stream)
 
 
@@ -46,10 +47,13 @@ class Head:
         self.norm, self.out, self.width = norm, out, out.width
 
     def __call__(self, x: Tensor, stream: Stream) -> Tensor:
+        """Norm, SiLU and convolution; the size as it was."""
         return causal_conv(x, self.out, stream, self.norm)
 
 
 class ResidualBlock(nn.Module):
+    """Two causal convolutions around a residual, each after norm and SiLU."""
+
     def __init__(self, in_dim: int, out_dim: int):
         super().__init__()
         self.norm1 = RMSNorm(in_dim)
@@ -60,6 +64,7 @@ class ResidualBlock(nn.Module):
         self.width = max(in_dim, out_dim)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        """Channels `in_dim` -> `out_dim`, the size as it was."""
         h = causal_conv(x, self.conv1, stream, self.norm1, passing=True)
         x = x if self.conv_shortcut is None else self.conv_shortcut(x, stream)
         return causal_conv(h, self.conv2, stream, self.norm2, add=x)
@@ -76,6 +81,7 @@ class AttentionBlock(nn.Module):
         self.width = 3 * dim
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        """Every frame plus its attention to itself."""
         b, _, _, h, w = x.shape
         frames = self.norm(rearrange(x, "b c t h w -> (b t) c h w"))
         q, k, v = rearrange(self.to_qkv(frames), "f (n c) h w -> n f 1 (h w) c", n=3)
@@ -102,6 +108,7 @@ class Upsample(nn.Module):
         return torch.cat([first, x], dim=2)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        """Twice h and w, half the channels; in time see the class."""
         if self.time_conv is not None:
             x = self.double_frames(x, stream)
         y = upsample_conv(rearrange(x, "b c t h w -> (b t) c h w"), self.resample[1], stream)
@@ -127,18 +134,22 @@ class Downsample(nn.Module):
         return torch.cat([first, self.time_conv(x)], dim=2) if done else first
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        """Half h and w; in time see the class."""
         y = self.resample(rearrange(x, "b c t h w -> (b t) c h w"))
         y = rearrange(y, "(b t) c h w -> b c t h w", b=len(x))
         return y if self.time_conv is None else self.halve_frames(y, stream)
 
 
 class MidBlock(nn.Module):
+    """The names of the coarsest level's three layers."""
+
     def __init__(self, dim: int):
         super().__init__()
         self.resnets = nn.ModuleList(ResidualBlock(dim, dim) for _ in range(2))
         self.attentions = nn.ModuleList([AttentionBlock(dim)])
 
     def layers(self) -> list[nn.Module]:
+        """In order, each of (x, stream)."""
         return [self.resnets[0], self.attentions[0], self.resnets[1]]
 
 
@@ -152,4 +163,5 @@ class UpBlock(nn.Module):
         self.upsamplers = None if time is None else nn.ModuleList([Upsample(out_dim, time)])
 
     def layers(self) -> list[nn.Module]:
+        """In order, each of (x, stream)."""
         return [*self.resnets, *(self.upsamplers or [])]
