@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .backends.interface import Backend, ULModel
 from .devices import libraries
 from .ul import Decoded, Plan, ULFile, check_latents, decode, evaluations, open_file, working_memory
 
@@ -44,20 +45,20 @@ class Unified:
         return self.file.config
 
     @cached_property
-    def backend(self):
-        """The package that computes; see backends/interface.py."""
+    def backend(self) -> Backend:
+        """The package that computes."""
         return libraries.open_backend(self.backend_name)
 
-    def _part(self, name: str):
+    def _part(self, name: str) -> ULModel:
         return self.backend.load_ul(self.file, (name,), device=self.device or self.backend.find_device())
 
     @cached_property
-    def encoder(self):
+    def encoder(self) -> ULModel:
         """A `UL` of the encoder. ValueError if the file has none."""
         return self._part("encoder")
 
     @cached_property
-    def decoder(self):
+    def decoder(self) -> ULModel:
         """A `UL` of the decoder. ValueError if the file has none."""
         return self._part("decoder")
 
