@@ -1,6 +1,6 @@
 """Starting from an image, a video or latents: windows, anchors, noise, sizes, draws and errors.
 
-Named: C4, C7, C8, C9, D4, FD1. Parity with diffusers is in test_start_parity.py.
+Named: C4, C7, C8, C9, D4, FD1. Parity with diffusers is in test_starts_parity.py.
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ def test_c7_no_noise_and_the_mean(helios, kind):
     with torch.inference_mode():
         x = (torch.from_numpy(frames).movedim(-1, 0)[None].float() / 255) * 2 - 1
         still = x[:, :, -1:].expand(-1, -1, 33, -1, -1) if kind == "image" else x[:, :, -33:]
-        first, last = (model.normalise(model.vae.encode(part)[0]) for part in (x[:, :, :1], still))
+        first, last = (model.normalise(model.parts.vae.encode(part)[0]) for part in (x[:, :, :1], still))
     assert torch.allclose(history.anchor, first, atol=1e-6)
     assert torch.allclose(history.window[:, :, -1:], last[:, :, -1:], atol=1e-6)
     sampled = start_history(kind, frames, model, noise_sigma=(0, 0))
@@ -140,8 +140,8 @@ def test_fd1_numbers_are_read_as_0_to_1_whatever_lies_in_them(helios):
     assert torch.equal(fit(draw(1), WIDTH, HEIGHT), floats) and torch.equal(fit(floats, WIDTH, HEIGHT), floats)
     for x in (floats * 0.1, floats * 2 - 1):
         assert torch.equal(fit(x, WIDTH, HEIGHT), x)
-        want = helios.vae.encode((x * 2 - 1).movedim(-1, 0)[None])[0]
-        assert torch.allclose(encode(helios.vae, x)[0], want, atol=1e-6)
+        want = helios.parts.vae.encode((x * 2 - 1).movedim(-1, 0)[None])[0]
+        assert torch.allclose(encode(helios.parts.vae, x)[0], want, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(200, 64), (128, 100), (37, 51), (640, 384), (64, 32)])
@@ -174,7 +174,7 @@ def test_a_foreign_encoder_gives_the_mean_only(helios):
 
     def encode(frames):
         seen.append(tuple(frames.shape))
-        return helios.backend.encode(helios.vae, frames)[0], None
+        return helios.backend.encode(helios.parts.vae, frames)[0], None
 
     ours = helios.history(WIDTH, HEIGHT, image=draw(1), posterior="mean", noise=Noise(1))
     theirs = helios.history(WIDTH, HEIGHT, image=draw(1), encode=encode, noise=Noise(1))

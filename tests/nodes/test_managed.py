@@ -15,6 +15,7 @@ import pytest
 import torch
 from helios_video.helios_core import load
 from helios_video.helios_core.backends.torch import offload
+from helios_video.helios_core.devices import Host
 from helios_video.helios_core.training.files import save_ul
 from helios_video.helios_core.unified import Unified
 from helios_video.helios_core.with_loras import with_loras
@@ -91,6 +92,13 @@ def comfyui(monkeypatch):
     return start
 
 
+def opened(**choices):
+    """As HeliosLoader does."""
+    helios = load(host=managed.host_of("auto", streamed=choices.get("offload") == "blocks"), **choices)
+    managed.announce(helios)
+    return helios
+
+
 def sample(helios, chunks=1):
     history = helios.history(64, 64)
     for _ in range(chunks):
@@ -100,8 +108,7 @@ def sample(helios, chunks=1):
 
 
 def test_components_are_registered_as_they_compute(comfyui):
-    management, helios = comfyui(), load()
-    managed.adopt(helios)
+    management, helios = comfyui(), opened()
     needs = helios.parts.estimate()
     assert management.freed == [needs.device(helios.parts.offload_mode)]
     helios.decode(sample(helios))
@@ -134,8 +141,7 @@ def test_a_diffusion_decoder_is_registered_as_it_computes(comfyui, tmp_path):
 
 
 def test_sizes_count_tied_tensors_once(comfyui):
-    management, helios = comfyui(), load()
-    managed.adopt(helios)
+    management, helios = comfyui(), opened()
     helios.text("a red circle")
     (patcher,) = management.loaded
     found = {t.data_ptr(): t.nbytes for t in patcher.model.state_dict().values()}
@@ -143,8 +149,7 @@ def test_sizes_count_tied_tensors_once(comfyui):
 
 
 def test_another_model_moves_ours_away_and_a_part_on_its_device_stays(comfyui):
-    management, helios = comfyui(), load()
-    managed.adopt(helios)
+    management, helios = comfyui(), opened()
     sample(helios)
     patchers = list(management.loaded)
     patchers[0].detach(unpatch_all=False)
@@ -159,8 +164,7 @@ def test_another_model_moves_ours_away_and_a_part_on_its_device_stays(comfyui):
 
 
 def test_where_the_room_is_short_blocks_stream_and_the_video_is_the_same(comfyui):
-    wanted, management, helios = sample(load(), 2), comfyui(), load(offload="none")
-    managed.adopt(helios)
+    wanted, management, helios = sample(load(), 2), comfyui(), opened(offload="none")
     sample(helios)
     patcher = next(p for p in management.loaded if p.model is helios.parts.transformer)
     assert helios.parts.transformer.streamer is None
@@ -179,16 +183,14 @@ def test_two_names_of_one_device():
 
 
 def test_a_vae_is_moved_whole(comfyui):
-    management, helios = comfyui(), load()
-    managed.adopt(helios)
+    management, helios = comfyui(), opened()
     helios.decode(sample(helios))
     patcher = next(p for p in management.loaded if p.model is helios.parts.vae)
     assert patcher.partially_unload(AWAY, 1) == 0 and patcher.loaded_size() == patcher.model_size()
 
 
 def test_the_users_choice_to_stream_holds_whatever_the_room(comfyui):
-    management, helios = comfyui(), load(offload="blocks")
-    managed.adopt(helios)
+    management, helios = comfyui(), opened(offload="blocks")
     sample(helios)
     patcher = next(p for p in management.loaded if p.model is helios.parts.transformer)
     assert helios.parts.transformer.streamer is not None
@@ -197,8 +199,7 @@ def test_the_users_choice_to_stream_holds_whatever_the_room(comfyui):
 
 def test_where_there_is_one_memory_nothing_moves(comfyui):
     for choice in ("auto", "blocks"):
-        management, helios = comfyui(away=CPU), load(offload=choice)
-        managed.adopt(helios)
+        management, helios = comfyui(away=CPU), opened(offload=choice)
         wanted = sample(helios)
         management.evict()
         assert torch.equal(wanted, sample(helios)) and not management.places
@@ -206,8 +207,7 @@ def test_where_there_is_one_memory_nothing_moves(comfyui):
 
 
 def test_a_lora_shares_what_it_does_not_change(comfyui):
-    management, helios = comfyui(), load()
-    managed.adopt(helios)
+    management, helios = comfyui(), opened()
     other = with_loras(helios, [])
     assert torch.equal(sample(helios), sample(other))
     one, two = (p for p in management.loaded if type(p.model).__name__ == "HeliosTransformer")
@@ -217,10 +217,11 @@ def test_a_lora_shares_what_it_does_not_change(comfyui):
 
 
 def test_nothing_outlives_the_pipeline(comfyui):
-    management, helios = comfyui(), load()
-    managed.adopt(helios)
+    management, helios = comfyui(), opened()
     helios.decode(sample(helios))
-    parts = [weakref.ref(part) for part in (helios.parts.transformer, helios.parts.vae, helios.parts.text_encoder, helios)]
+    parts = [
+        weakref.ref(part) for part in (helios.parts.transformer, helios.parts.vae, helios.parts.text_encoder, helios)
+    ]
     gc.collect()
     gc.disable()
     try:
@@ -232,8 +233,7 @@ def test_nothing_outlives_the_pipeline(comfyui):
 
 
 def test_a_released_component_is_let_go(comfyui):
-    management, helios = comfyui(), load()
-    managed.adopt(helios)
+    management, helios = comfyui(), opened()
     helios.text("a red circle")
     (patcher,) = management.loaded
     helios.parts.release("text_encoder")
@@ -244,23 +244,22 @@ def test_a_released_component_is_let_go(comfyui):
 def test_nothing_is_dropped_where_comfyui_moves_things_unless_the_user_chose_so(comfyui):
     for choice, kept in (("auto", True), ("sequential", False)):
         comfyui()
-        helios = load(offload=choice)
-        managed.adopt(helios)
-        helios.__dict__["offload_mode"] = "sequential"  # as auto finds it where memory is short
+        helios = opened(offload=choice)
+        helios.parts.loaded.mode = "sequential"  # as auto finds it where memory is short
         helios.decode(sample(helios))
-        assert ("transformer" in helios.__dict__) == kept
+        assert ("transformer" in helios.parts.loaded.networks) == kept
 
 
 def test_a_part_goes_where_comfyuis_settings_want_it(comfyui, monkeypatch):
     management = comfyui()
     management.vae_device = lambda: AWAY
-    assert managed.places(management) == {"vae": AWAY}
+    around = managed.host_of("torch")
+    assert around.place("vae", CPU) == AWAY and around.place("transformer", CPU) == CPU
 
 
 @pytest.mark.parametrize("part", ["text_encoder", "vae", "transformer"])
 def test_stop_is_honoured_between_layers(comfyui, part):
-    management, helios = comfyui(), load()
-    managed.adopt(helios)
+    management, helios = comfyui(), opened()
     latent = sample(helios)
     assert helios.parts.vae is not None
     management.stop = True
@@ -277,7 +276,7 @@ def test_stop_is_honoured_between_layers(comfyui, part):
 
 def test_without_comfyui_nothing_is_registered():
     helios, _, _ = pack.NODE_CLASS_MAPPINGS["HeliosLoader"]().load("helios-tiny")
-    assert helios.on_use is None and helios.on_load is None and helios.interrupt is None and not helios.places
+    assert type(helios.parts.host) is Host and not helios.parts.host.manages
 
 
 def test_nodes_name_no_device():

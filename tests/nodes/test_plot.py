@@ -1,4 +1,4 @@
-"""Statistics of latents, bar plots, and the node that draws them."""
+"""HeliosLatentPlot: latents side by side in one picture."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import pytest
 import torch
 from helios_video.helios_core import pyramid
 from helios_video.helios_core.cli import main
-from helios_video.helios_core.measure import latent_plot, plots
 from helios_video.nodes.plot import titles
 from PIL import Image
 
 NODE = pack.NODE_CLASS_MAPPINGS["HeliosLatentPlot"]
 
 
-def white(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+def white(*shape):
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
 def draw(**inputs):
@@ -27,43 +26,6 @@ def draw(**inputs):
     assert image.dtype == torch.float32 and image.shape[0] == 1 and image.shape[3] == 3
     assert float(image.min()) >= 0 and float(image.max()) == 1
     return image
-
-
-def test_the_spectrum_of_white_noise_is_flat_at_its_variance():
-    frequencies, power = latent_plot.spectrum(3 * white(1, 4, 16, 64, 48))
-    assert power.shape == (4, len(frequencies)) and frequencies[-1] == 0.5
-    assert power.mean() == pytest.approx(9, rel=0.02) and abs(power.mean(axis=0) / 9 - 1).max() < 0.15
-
-
-def test_the_spectrum_finds_a_wave_and_no_mean():
-    wave = np.cos(2 * np.pi * np.arange(64) / 8)[None].repeat(64, 0)[None, None, None] + 100
-    frequencies, power = latent_plot.spectrum(wave)
-    assert frequencies[power[0].argmax()] == 1 / 8
-    assert power[0].sum() - power[0].max() < 1e-9 * power[0].max()
-    assert np.isnan(latent_plot.spectrum(white(1, 2, 3, 1, 1))[1]).all()
-
-
-def test_a_histogram_is_a_density():
-    edges = np.linspace(-6, 6, 49)
-    density = latent_plot.histogram(white(1, 16, 4, 64, 64), edges)
-    middles = (edges[1:] + edges[:-1]) / 2
-    assert (density * np.diff(edges)).sum() == pytest.approx(1)
-    assert abs(density - np.exp(-(middles**2) / 2) / np.sqrt(2 * np.pi)).max() < 0.01
-
-
-def height(picture, colour):
-    """Pixels of a colour in the tallest column of it."""
-    found = (np.asarray(picture) == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=2)
-    return found[50:].sum(axis=0).max()
-
-
-def test_bars_are_as_high_as_their_values():
-    picture = plots.bar_plot({"a": [1.0, 2.0], "b": [-1.0, float("nan")]}, ["x", "y"], "title")
-    tall, below = height(picture, plots.COLOURS[0]), height(picture, plots.COLOURS[1])
-    assert tall == pytest.approx(2 * below, abs=2) and below > 20
-    with pytest.raises(ValueError, match="no finite values"):
-        plots.bar_plot({"a": [float("nan")]}, ["x"], "title")
-    plots.bar_plot({"a": [0.0]}, ["x"], "title")
 
 
 def test_pyramids_side_by_side():

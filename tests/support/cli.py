@@ -1,5 +1,6 @@
 """A pipeline that draws instead of thinking, for tests of the command line."""
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ class Step(NamedTuple):
 class Chunk(NamedTuple):
     index: int
     total: int
-    frames: np.ndarray
+    frames: Iterator[np.ndarray]
 
 
 class Fake:
@@ -27,7 +28,7 @@ class Fake:
     )
 
     def __init__(self, fails=None):
-        self.fails, self.asked = fails, None
+        self.fails, self.asked, self.parts = fails, None, self
 
     def load(self, path, **options):
         self.path, self.options = path, options
@@ -38,11 +39,11 @@ class Fake:
 
     def generate(self, prompt, **settings):
         self.asked = {"prompt": prompt, **settings}
-        total = -(-settings["frames"] // 33)
+        total = settings["chunks"]
         for k in range(total):
             for i in range(2):
                 yield Step(k, 0, i, 2)
             if k == 2 and self.fails:
                 raise self.fails
             shade = np.arange(33, dtype=np.uint8)[:, None, None, None] + 40 * k
-            yield Chunk(k, total, np.broadcast_to(shade, (33, settings["height"], settings["width"], 3)))
+            yield Chunk(k, total, iter([np.broadcast_to(shade, (33, settings["height"], settings["width"], 3))]))

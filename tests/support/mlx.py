@@ -10,7 +10,8 @@ import torch
 from helios_video.helios_core.checkpoint.sources import open_part
 from helios_video.helios_core.config.model import ModelConfig, TransformerConfig
 from safetensors.torch import save_file
-from support.transformer import SIZES
+
+from .transformer import SIZES
 
 mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
 
@@ -59,6 +60,10 @@ def write(folder, weights, config):
     return open_part(folder, "transformer")
 
 
+def last(events):
+    return list(events)[-1]
+
+
 def load(source, backend, dtype="fp32"):
     config = ModelConfig(transformer=TransformerConfig.from_dict(source.config))
     return backend.load_transformer(source, config, dtype=dtype, device=backend.find_device())
@@ -81,4 +86,5 @@ def run(model, x, t, text, parts=None):
 
 
 def error(got, want):
+    got, want = (np.asarray(x, np.float32) for x in (got, want))
     return float(np.linalg.norm(got - want) / np.linalg.norm(want))

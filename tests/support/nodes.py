@@ -1,4 +1,4 @@
-"""Running a node as ComfyUI does."""
+"""Running nodes as ComfyUI does."""
 
 from __future__ import annotations
 
@@ -20,3 +20,16 @@ def call(name, **inputs):
 
 def make_history(helios, **inputs):
     return call("HistoryMemory", model=helios, **inputs)[0]
+
+
+def sample(helios, memory, text="a red circle", **inputs):
+    positive = call("T5Encode", text_encoder=helios.text, text=text)[0]
+    return call("DMDPyramidSample", model=helios, positive=positive, history=memory, **inputs)
+
+
+class Stopped(Exception):
+    """Stands for ComfyUI's InterruptProcessingException."""
+
+
+def images(frames=3, size=16):
+    return torch.linspace(0, 1, frames).view(-1, 1, 1, 1).expand(frames, size, size, 3).clone()

@@ -14,6 +14,7 @@ from einops import rearrange
 from helios_video.helios_core import load
 from helios_video.helios_core.noise import Noise
 from helios_video.helios_core.pipeline import ChunkDone
+from support.chunks import whole
 
 PROMPT, NEGATIVE = "a red circle moving left", "grey"
 WIDTH, HEIGHT, SEED = 128, 64, 7
@@ -156,7 +157,7 @@ def run_oracle(monkeypatch, oracle, chunks, *, seed=SEED, **options):
 def run_ours(model, chunks, **options):
     """Steps per chunk, and the finished chunks. options: of `Helios.generate`."""
     options = {"width": WIDTH, "height": HEIGHT, "seed": SEED, "frames": 33 * chunks, "negative": NEGATIVE, **options}
-    events = list(model.generate(PROMPT, **options))
+    events = list(whole(model.generate(PROMPT, **options)))
     done = [e for e in events if isinstance(e, ChunkDone)]
     steps = [[e for e in events if not isinstance(e, ChunkDone) and e.chunk == d.chunk] for d in done]
     return steps, done

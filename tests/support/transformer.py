@@ -8,6 +8,7 @@ from helios_video.helios_core.history.window import History
 
 SIZES = dict(num_attention_heads=2, attention_head_dim=24, rope_dim=(8, 8, 8), ffn_dim=64)
 SIZES |= dict(num_layers=2, text_dim=20, freq_dim=32)
+PARITY = 2e-5
 
 
 def perturb(model):

@@ -1,6 +1,6 @@
 """LoRA on MLX against LoRA on torch, from the same files: applied and merged, on every layer, on quantised weights.
 
-What of a file fits is decided once for both (test_lora.py, test_lora_files.py). Named: M12.
+What of a file fits is decided once for both (lora/test_lora.py, lora/test_files.py). Named: M12.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from support.loras import (
 )
 from support.loras import run as run_torch
 from support.loras import write as write_lora
-from support.mlx import load, write
+from support.mlx import error, load, write
 
 mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
 
@@ -44,11 +44,6 @@ from mlx.utils import tree_flatten  # noqa: E402
 
 SAME = 1e-5
 WIDE = dict(num_attention_heads=2, attention_head_dim=32, rope_dim=(12, 10, 10), ffn_dim=64)  # MLX's groups fit
-
-
-def error(got, want):
-    got, want = (np.asarray(x, np.float32) for x in (got, want))
-    return float(np.linalg.norm(got - want) / np.linalg.norm(want))
 
 
 def run(model):

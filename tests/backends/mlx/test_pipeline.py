@@ -1,6 +1,6 @@
-"""Videos on MLX: those of torch from the same seed, without torch installed, through the nodes, and what is refused.
+"""Videos on MLX: those of torch from the same seed, without torch installed, and what is refused.
 
-M1 to M27 as far as they concern a whole run: M11, M22, M24, M26; the networks' own: test_mlx.py, test_mlx_vae.py.
+M1 to M27 as far as they concern a whole run: M11, M22, M24, M26; the networks' own: test_transformer.py, test_vae.py.
 """
 
 from __future__ import annotations
@@ -9,34 +9,24 @@ import shutil
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from helios_video import NODE_CLASS_MAPPINGS as NODES
 from helios_video.helios_core import cli, load, pipeline
 from helios_video.helios_core.commands import doctor, run, set_threads
 from helios_video.helios_core.devices import libraries
 from helios_video.helios_core.history import saved
 from helios_video.helios_core.steps.denoise import denoise
 from safetensors.torch import load_file, save_file
-from support.mlx import WITHOUT_TORCH
+from support.mlx import WITHOUT_TORCH, error, last
 from support.reference import HEIGHT, NEGATIVE, PROMPT, WIDTH, build, psnr
 from support.starting import CASES, draw
 
 mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
+from support.devices import hide  # noqa: E402
 
 FEW = (1, 1, 1)
-
-
-def error(got, want):
-    got, want = np.asarray(got), np.asarray(want)
-    return float(np.linalg.norm(got - want) / np.linalg.norm(want))
-
-
-def last(events):
-    return list(events)[-1]
 
 
 @pytest.fixture(scope="module")
@@ -210,141 +200,12 @@ def test_nan_is_an_error_that_names_the_step(folders):
         list(model.sample(history, model.text(PROMPT), seed=1, start=start, steps=FEW, boost_first_chunk=False))
 
 
-def node(name, **inputs):
-    kind = NODES[name]
-    return getattr(kind(), kind.FUNCTION)(**inputs)
-
-
-@pytest.fixture(scope="module")
-def graph(folders):
-    """A chunk through the nodes: the sockets' values by name."""
-    model, encoder, vae = node("HeliosLoader", model="helios-tiny", backend="mlx")
-    (positive,) = node("T5Encode", text_encoder=encoder, text=PROMPT)
-    (history,) = node("HistoryMemory", model=model, width=64, height=64)
-    latent, after = node("DMDPyramidSample", model=model, positive=positive, history=history, seed=4, steps="1,1,1")
-    return dict(model=model, encoder=encoder, vae=vae, positive=positive, history=history, latent=latent, after=after)
-
-
-def test_sockets_carry_torch_tensors(graph):
-    z, text = graph["latent"]["samples"], graph["positive"][0][0]
-    assert z.dtype == text.dtype == torch.float32 and z.shape == (1, 16, 9, 8, 8) and text.shape[1] == 512
-    model = graph["model"]
-    want = last(model.sample(model.history(64, 64), model.text(PROMPT), seed=4, steps=FEW)).latent
-    assert error(z, model.denormalise(want)) < 1e-6
-    assert isinstance(graph["after"].history.window, mx.array)
-
-
-def test_a_graph_goes_on_from_its_own_latents(graph):
-    model = graph["model"]
-    (history,) = node("HistoryMemory", model=model, width=0, height=0, latent=graph["latent"])
-    assert error(history.history.window, graph["after"].history.window) < 1e-5 and history.history.chunk == 1
-
-
-@pytest.mark.parametrize("policy", ["off", "corrupt", "renormalise", "anchor"])
-def test_drift_is_corrected(graph, policy):
-    """The same on MLX as on torch, from the same history and seed; the socket's latent is torch's."""
-    kept = graph["after"]
-    torchs = replace(kept, array=load(backend="torch").backend.array)
-    torchs = replace(torchs, history=replace(kept.history, window=torch.from_numpy(np.array(kept.history.window))))
-    made = []
-    for history in (kept, torchs):
-        for _ in range(2):  # the first measures, the second compares
-            options = dict(strength=0.5, mean_threshold=0.0, variance_threshold=0.0, seed=3)
-            history, latent, report = node("AntiDrift", history=history, policy=policy, **options)
-            chunk = history.array(np.random.default_rng(1).normal(1.0, 2.0, (1, 16, 9, 8, 8)))
-            history = history.append(chunk)
-        made.append((latent["samples"], report))
-    assert isinstance(latent["samples"], torch.Tensor) and made[0][1] == made[1][1]
-    assert error(made[0][0], made[1][0]) < 1e-5
-
-
-def test_schedules_and_negatives_are_taken(graph):
-    text = "0: a red circle\n1 (2): a blue square"
-    (schedule,) = node("HeliosPromptSchedule", text_encoder=graph["encoder"], text=text)
-    more = dict(history=graph["after"], seed=4, steps="1,1,1", negative=graph["positive"], cfg=2.0)
-    latent, _ = node("DMDPyramidSample", model=graph["model"], positive=schedule, **more)
-    assert latent["samples"].shape == (1, 16, 9, 8, 8) and torch.isfinite(latent["samples"]).all()
-
-
-def test_the_vae_socket_takes_and_gives_torch(graph):
-    """As ComfyUI's VAE Decode and VAE Encode use it, tiled too, and as ChunkConcat streams it."""
-    vae, z = graph["vae"], graph["latent"]["samples"][:, :, :1]
-    frames = vae.decode(z)
-    assert frames.dtype == torch.float32 and frames.shape == (1, 1, 64, 64, 3) and 0 <= frames.min() < frames.max() <= 1
-    assert np.array_equal(np.concatenate(list(vae.frames(z))), (frames[0] * 255).round().byte().numpy())
-    assert torch.allclose(vae.decode_tiled(z, 8, 8, 0), frames, atol=1e-5)
-    again = vae.encode(frames[0])
-    assert again.dtype == torch.float32 and again.shape == z.shape
-
-
-def test_a_foreign_vae_starts_a_video(graph):
-    """ComfyUI's own takes and gives torch tensors."""
-
-    class Foreign:
-        def encode(self, frames):
-            assert isinstance(frames, torch.Tensor) and frames.shape[1:] == (64, 64, 3)
-            return torch.ones(1, 16, (len(frames) - 1) // 4 + 1, 8, 8)
-
-    picture = torch.rand(1, 32, 32, 3)
-    options = dict(model=graph["model"], width=64, height=64, image=picture, vae=Foreign())
-    (history,) = node("HistoryMemory", **options)
-    assert isinstance(history.history.window, mx.array) and history.history.anchor.shape == (1, 16, 1, 8, 8)
-
-
-def hide(monkeypatch, *names):
-    real = libraries.util.find_spec
-    monkeypatch.setattr(libraries.util, "find_spec", lambda name: None if name in names else real(name))
-
-
-@pytest.mark.parametrize("apple,hidden,chosen", [(True, (), "mlx"), (True, ("mlx",), "torch"), (False, (), "torch")])
-def test_auto_is_mlx_on_apple_silicon_where_it_is_installed(monkeypatch, apple, hidden, chosen):
-    monkeypatch.setattr(libraries, "_apple_silicon", lambda: apple)
-    hide(monkeypatch, *hidden)
-    assert libraries.choose("auto") == chosen
-    assert libraries.choose("torch") == "torch"
-
-
-@pytest.mark.parametrize(
-    "backend,hidden,said",
-    [
-        ("mlx", ("mlx",), r"mlx is not installed; .*helios-video\[mlx\]', or choose backend torch"),
-        ("torch", ("torch",), "torch is not installed; install it as pytorch.org says .*, or choose backend mlx"),
-        ("auto", ("torch", "mlx"), r"neither torch nor mlx is installed.*pytorch.org.*helios-video\[mlx\]"),
-        ("cuda", (), "backend 'cuda': wanted one of auto, torch, mlx"),
-    ],
-)
-def test_what_is_missing_is_named(monkeypatch, backend, hidden, said):
-    hide(monkeypatch, *hidden)
-    with pytest.raises(ValueError, match=said):
-        load(backend=backend)
-
-
-@pytest.mark.parametrize("kind,warned", [("cpu", True), ("metal", False), ("cuda", False)])
-def test_mlx_without_metal_says_what_to_choose(monkeypatch, caplog, kind, warned):
-    """It runs all the same: on Linux it is there for checking."""
-    monkeypatch.setattr(libraries.open_backend("mlx"), "kind", lambda device: kind)
-    caplog.clear()
-    load(backend="mlx").backend  # noqa: B018
-    assert ("MLX has no GPU here and computes on the CPU, where backend torch is much faster" in caplog.text) is warned
-
-
 def test_workflows_need_torch(monkeypatch, capsys):
     """Nodes hand on torch's tensors; said before anything runs."""
     hide(monkeypatch, "torch")
     monkeypatch.setattr(run, "installed", libraries.installed)
     assert cli.main(["run", "any.json"]) == 2
     assert "nodes hand torch tensors on, whatever computes; install it as pytorch.org says" in capsys.readouterr().err
-
-
-def test_a_broken_mlx_is_told_from_a_missing_file(monkeypatch):
-    """On Linux the package mlx alone has no library to load."""
-
-    def broken(name, package):
-        raise ImportError("libmlx.so: cannot open shared object file", name="mlx.core")
-
-    monkeypatch.setattr(libraries, "import_module", broken)
-    with pytest.raises(ValueError, match=r"mlx does not load \(libmlx.so.*helios-video\[mlx\]"):
-        load(backend="mlx")
 
 
 def test_what_mlx_has_not_is_refused():
@@ -369,7 +230,7 @@ def test_doctor_tells_what_mlx_computes_on(capsys):
 
 @pytest.mark.parametrize("quantize", [[], ["--quantize", "int8"]])
 def test_converted_files_load(tmp_path, quantize):
-    """All parts in one file, in ComfyUI's layout, and quantised: it stays so (test_mlx_quant.py)."""
+    """All parts in one file, in ComfyUI's layout, and quantised: it stays so (test_quant.py)."""
     out = tmp_path / "tiny.safetensors"
     assert cli.main(["convert", str(pipeline.TINY), str(out), *quantize]) == 0
     model, want = load(out, backend="mlx"), load(backend="mlx")

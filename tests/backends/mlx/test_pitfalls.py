@@ -1,8 +1,7 @@
 """Pitfalls of earlier ports that lie in code shared by both backends, on MLX's arrays: M7, M9, M16, M18 to M21.
 
-On the networks: test_mlx.py, test_mlx_vae.py, test_mlx_quant.py, test_mlx_compile.py, test_mlx_lora.py; of whole runs:
-test_mlx_pipeline.py. Of numpy frames and Python numbers, which no backend touches (M4, M6, M17): test_schedule.py,
-test_video.py, test_boundary.py.
+On the networks, and of whole runs: the other modules of this folder. Of numpy frames and Python numbers, which no
+backend touches (M4, M6, M17): test_schedule.py, test_video.py, test_boundary.py.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from helios_video.helios_core import load
 from helios_video.helios_core.history.drift import parse_policy
 from helios_video.helios_core.steps import schedule
 from helios_video.helios_core.steps.denoise import denoise
+from support.mlx import error
 from support.reference import PROMPT, build
 from support.sampler import COARSE, CONFIG, draw, plan, wave, white
 
@@ -27,11 +27,6 @@ def helios(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distilled")
     build("distilled", folder)
     return load(folder, backend="mlx")
-
-
-def error(got, want):
-    got, want = np.asarray(got), np.asarray(want)
-    return float(np.linalg.norm(got - want) / np.linalg.norm(want))
 
 
 @pytest.mark.parametrize("solver", ["dmd", "unipc", "euler"])

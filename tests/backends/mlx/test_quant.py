@@ -21,7 +21,7 @@ from helios_video.helios_core.devices import libraries, needs
 from helios_video.helios_core.history.window import History
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from support.mlx import WITHOUT_TORCH
+from support.mlx import WITHOUT_TORCH, error
 from support.quant import build, gaussian
 
 mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
@@ -36,11 +36,6 @@ INTEGER = [kind for kind in KINDS if not kind.startswith("fp8")]
 LIMITS = {"int8": 1.5e-2, "int4": 1.5e-1}  # relative error of a forward
 SIZES = dict(num_attention_heads=2, attention_head_dim=128, rope_dim=(44, 42, 42), ffn_dim=1024, num_layers=6)
 SIZES |= dict(text_dim=64, freq_dim=32)  # 6.8 million parameters
-
-
-def error(got, want):
-    got, want = (np.asarray(x, np.float32) for x in (got, want))
-    return float(np.linalg.norm(got - want) / np.linalg.norm(want))
 
 
 def numbers(x):
@@ -269,7 +264,7 @@ def test_conversion_to_fp8_needs_torch(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("kind", ["auto", "fp32", "bf16", *INTEGER])
 def test_the_estimate_is_what_the_weights_take(kind):
-    """To the byte; torch's own test is in test_memory.py."""
+    """To the byte; torch's own test is in devices/test_needs.py."""
     helios = load(backend="mlx", weight_dtype=kind)
     held = sum(x.nbytes for _, x in tree_flatten(helios.parts.transformer.parameters()))
     assert helios.parts.estimate().parts["transformer"] == held

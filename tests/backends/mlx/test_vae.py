@@ -10,86 +10,18 @@ import pytest
 
 mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
 torch = pytest.importorskip("torch")
-
-from helios_video.helios_core.backends.mlx import vae as mlx_vae  # noqa: E402
 from helios_video.helios_core.backends.mlx import vae_conv  # noqa: E402
-from helios_video.helios_core.backends.mlx.files import channels_last  # noqa: E402
 from helios_video.helios_core.backends.mlx.vae import WanVAE  # noqa: E402
-from helios_video.helios_core.backends.torch.vae import WanVAE as TorchVAE  # noqa: E402
 from helios_video.helios_core.config.model import VAEConfig  # noqa: E402
 from helios_video.helios_core.pipeline import Helios  # noqa: E402
 from mlx.utils import tree_flatten  # noqa: E402
-
-TOLERANCE = 1e-5
-SIZES = {
-    "published": {"base_dim": 8},
-    "one block": {"base_dim": 8, "num_res_blocks": 1},
-    "wide": {"base_dim": 16, "dim_mult": (1, 2), "temperal_downsample": (True,), "num_res_blocks": 1},
-    "odd": {"base_dim": 6, "decoder_base_dim": 10, "dim_mult": (1, 2, 3), "temperal_downsample": (True, False)},
-    "still": {"base_dim": 8, "dim_mult": (1, 2), "temperal_downsample": (False,), "num_res_blocks": 1},
-    "attention": {"base_dim": 8, "attn_scales": (1.0, 0.25), "num_res_blocks": 1},
-}
-
-
-def load(vae: WanVAE, state: dict, dtype=mx.float32) -> WanVAE:
-    """Strict: every name, every shape."""
-    vae.load_weights([(name, channels_last(mx.array(x.numpy())).astype(dtype)) for name, x in state.items()])
-    return vae
-
-
-def build(name: str, dtype=mx.float32) -> tuple[TorchVAE, WanVAE]:
-    """Both VAEs with the same random weights, norms and biases included."""
-    torch.manual_seed(0)
-    config = VAEConfig(**SIZES[name])
-    theirs = TorchVAE(config).eval().requires_grad_(False)
-    for key, p in theirs.named_parameters():
-        centre, spread = (1.0, 0.3) if "gamma" in key else (0.0, 0.3 if p.ndim == 1 else p[0].numel() ** -0.5)
-        p.normal_(centre, spread)
-    return theirs, load(WanVAE(config), theirs.state_dict(), dtype)
-
-
-@pytest.fixture(scope="module")
-def pairs():
-    return {name: build(name) for name in SIZES}
-
-
-@pytest.fixture(scope="module")
-def small(pairs):
-    return pairs["published"][1]
+from support.mlx_vae import SIZES, TOLERANCE, build, error, latents, load, random, video  # noqa: E402
 
 
 @pytest.fixture(params=["taps", "frames"])
 def path(request, monkeypatch):
     """Runs a test with the products per tap of a CPU, and with the convolutions per frame of a GPU."""
     monkeypatch.setattr(vae_conv, "on_cpu", lambda: request.param == "taps")
-
-
-def random(*shape: int, seed: int = 1) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-
-
-def latents(*shape: int, seed: int = 1) -> np.ndarray:
-    """Random latents of shape b, t, h, w."""
-    return random(shape[0], 16, *shape[1:], seed=seed)
-
-
-def video(*shape: int) -> np.ndarray:
-    return np.tanh(random(shape[0], 3, *shape[1:], seed=2))
-
-
-def error(ours, theirs) -> float:
-    ours, theirs = (
-        np.array(x.astype(mx.float32)) if isinstance(x, mx.array) else np.asarray(x) for x in (ours, theirs)
-    )
-    assert ours.shape == theirs.shape
-    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
-
-
-def join(blocks) -> mx.array:
-    return mx.concatenate([*blocks], axis=2)
-
-
-# ---- parity
 
 
 @pytest.mark.parametrize(
@@ -166,9 +98,6 @@ def test_norm_of_zeros_and_of_tiny_numbers(pairs):
         assert np.abs(got - wanted).max() <= 1e-6 * np.abs(wanted).max()
 
 
-# ---- M4b: every key, none random
-
-
 @pytest.mark.parametrize("name", SIZES)
 def test_m4b_keys_and_shapes_are_those_of_torch(pairs, name):
     theirs, ours = pairs[name]
@@ -197,100 +126,11 @@ def test_m4b_loading_is_strict(pairs, change):
         load(WanVAE(VAEConfig(**SIZES["wide"])), state)
 
 
-# ---- time
-
-
-def test_m14_nine_latents_are_33_frames_and_the_first_needs_no_other(small):
-    z = mx.array(latents(1, 9, 2, 2))
-    frames = small.decode(z)
-    assert frames.shape == (1, 3, 33, 16, 16)
-    assert error(frames[:, :, :1], small.decode(z[:, :, :1])) <= TOLERANCE
-
-
-def test_m15_a_chunk_is_decoded_alone(small):
-    a, b = mx.array(latents(1, 3, 2, 3)), mx.array(latents(1, 3, 2, 3, seed=5))
-    alone = small.decode(b)
-    before = len(tree_flatten(small))
-    small.decode(a)
-    next(small.stream(a, 1))  # left unfinished
-    assert mx.array_equal(small.decode(b), alone)
-    assert error(join(small.stream(b, 2)), alone) <= TOLERANCE
-    assert len(tree_flatten(small)) == before, "a module kept state"
-    both = small.decode(mx.concatenate([a, b], axis=2))
-    assert error(both[:, :, -alone.shape[2] :], alone) > 0.05, "decoding joined chunks is another thing"
-
-
-@pytest.mark.parametrize("name, shape", [("published", (2, 5, 2, 2)), ("wide", (1, 5, 3, 5)), ("odd", (1, 5, 3, 3))])
-@pytest.mark.parametrize("step", [None, 1, 2, 4, 20])
-def test_streaming_equals_whole(pairs, name, shape, step):
-    vae = pairs[name][1]
-    z = mx.array(latents(*shape))
-    blocks = [*vae.stream(z, step)]
-    assert error(join(blocks), vae.decode(z)) <= TOLERANCE
-    if step:
-        sizes = [vae.factor[0] * min(step, shape[1] - i) for i in range(0, shape[1], step)]
-        assert [b.shape[2] for b in blocks] == [sizes[0] - vae.factor[0] + 1, *sizes[1:]]
-
-
-def test_streams_do_not_disturb_each_other(small):
-    za, zb = mx.array(latents(1, 3, 2, 2)), mx.array(latents(1, 3, 2, 2, seed=5))
-    a, b = zip(*zip(small.stream(za, 1), small.stream(zb, 1)))
-    assert error(join(a), small.decode(za)) <= TOLERANCE
-    assert error(join(b), small.decode(zb)) <= TOLERANCE
-
-
-@pytest.mark.parametrize("frames", [1, 2, 3, 5])
-def test_memory_bound_cuts_time_and_changes_nothing(pairs, monkeypatch, frames):
-    """Blocks of any number of frames at the widest level, so cuts fall between the pairs that are halved in time."""
-    theirs, ours = pairs["published"]
-    z, x = latents(1, 5, 2, 2), video(1, 17, 16, 16)
-    monkeypatch.setitem(mlx_vae.BLOCK_SIZE, "cpu", 16 * 16 * 8 * frames)
-    assert len([*ours.stream(mx.array(z))]) > 1
-    assert error(ours.decode(mx.array(z)), theirs.decode(torch.from_numpy(z))) <= TOLERANCE
-    assert error(ours.encode(mx.array(x))[0], theirs.encode(torch.from_numpy(x))[0]) <= TOLERANCE
-
-
-def test_memory_of_a_stream_does_not_grow_with_the_clip(pairs, monkeypatch):
-    """Three times the latents, streamed: the peak is that of the shorter clip, plus the latents themselves."""
-    ours = pairs["wide"][1]
-    monkeypatch.setitem(mlx_vae.BLOCK_SIZE, "cpu", 16 * 16 * 16)
-
-    def peak(length: int) -> int:
-        z = mx.array(latents(1, length, 8, 8))
-        mx.eval(z)
-        mx.clear_cache()
-        start = mx.get_active_memory()
-        mx.reset_peak_memory()
-        for _ in ours.stream(z, 1):
-            pass
-        return mx.get_peak_memory() - start
-
-    peak(2)
-    short = peak(3)
-    assert 16 * 16 * 16 * 4 < short, "blocks came unevaluated"
-    assert peak(9) <= 1.05 * short + 9 * 16 * 8 * 8 * 4
-
-
-def test_past_frames_hold_no_block(pairs):
-    """What a stream remembers is a copy of a few frames, not a view of all."""
-    stream = vae_conv.Stream()
-    mx.clear_cache()
-    start = mx.get_active_memory()
-    x = mx.zeros((1, 64, 32, 32, 8)) + 1
-    stream.extend(stream, x, 2)
-    mx.eval(x, stream.past)
-    del x
-    assert mx.get_active_memory() - start <= 2 * 32 * 32 * 8 * 4 + 4096
-
-
 def test_inputs_are_left_alone(small):
     z, x = mx.array(latents(1, 2, 4, 4)), mx.array(video(1, 5, 16, 16))
     zc, xc = np.array(z), np.array(x)
     small.decode(z), small.encode(x), [*small.stream(z)], small.decode_tiled(z, 2, 1)
     assert np.array_equal(z, zc) and np.array_equal(x, xc)
-
-
-# ---- tiles
 
 
 @pytest.mark.parametrize("shape, tile, overlap", [((1, 2, 5, 7), (4, 5), (1, 2)), ((2, 1, 4, 6), 4, 2)])
@@ -299,14 +139,6 @@ def test_tiles_are_those_of_torch(pairs, shape, tile, overlap):
     z = latents(*shape)
     wanted = theirs.decode_tiled(torch.from_numpy(z), tile, overlap)
     assert error(ours.decode_tiled(mx.array(z), tile=tile, overlap=overlap), wanted) <= TOLERANCE
-
-
-def test_one_tile_is_the_whole_decode(small):
-    z = mx.array(latents(1, 2, 2, 3))
-    assert error(small.decode_tiled(z, tile=8, overlap=0), small.decode(z)) <= TOLERANCE
-
-
-# ---- bad input
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 6, 16, 16), (1, 3, 5, 20, 16), (1, 4, 5, 16, 16), (3, 5, 16, 16)])

@@ -1,22 +1,31 @@
-"""HistoryMemory with an image, a video or latents wired in: which VAE, which size, what is refused, Stop."""
+"""HistoryMemory: sizes; an image, a video or latents wired in; what is refused; Stop."""
+
+from __future__ import annotations
 
 from types import SimpleNamespace
 
-import helios_video as pack
 import pytest
 import torch
-from helios_video.helios_core.workflow.format import default, has_widget, inputs_of
 from helios_video.nodes import sockets
+from support.nodes import Stopped, make_history
 
-NODE = pack.NODE_CLASS_MAPPINGS["HistoryMemory"]
 CLEAN = dict(posterior="mean", noise_sigma_min=0.0, noise_sigma_max=0.0)
 
 
+def test_history_takes_the_checkpoints_own_size_at_zero(fake_helios):
+    memory = make_history(fake_helios)
+    assert memory.history.shape == (1, 16, 16, 8) and memory.chunk_frames == 9
+    assert not memory.history.window.any()
+    assert make_history(fake_helios, width=128, height=64).history.shape == (1, 16, 8, 16)
+
+
+def test_history_refuses_a_size_the_pyramid_cannot_halve(fake_helios):
+    with pytest.raises(ValueError, match="width 64 or 128"):
+        make_history(fake_helios, width=96, height=64)
+
+
 def start(helios, **inputs):
-    """Runs the node as ComfyUI does."""
-    widgets = {n: default(*spec) for n, spec in inputs_of(NODE).items() if has_widget(*spec)}
-    with torch.inference_mode():
-        return NODE().start(**{**widgets, "model": helios, **inputs})[0].history
+    return make_history(helios, **inputs).history
 
 
 def pictures(count, height=128, width=64):
@@ -95,10 +104,6 @@ def test_what_does_not_fit_is_refused(fake_helios, inputs, words):
         start(fake_helios, **inputs)
 
 
-class Stopped(Exception):
-    pass
-
-
 def test_stop_is_honoured_between_blocks(fake_helios):
     calls = []
 
@@ -107,7 +112,7 @@ def test_stop_is_honoured_between_blocks(fake_helios):
         if len(calls) == 2:
             raise Stopped
 
-    fake_helios.interrupt = check  # as HeliosLoader gives it
+    fake_helios.host.stop = check  # as HeliosLoader gives it
     with pytest.raises(Stopped):
         start(fake_helios, video=pictures(99))
     assert len(calls) == 2
