@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoint import (
@@ -23,6 +23,7 @@ from ..checkpoint import (
 )
 from ..checkpoint import names as keys
 from ..devices import libraries
+from ..safe_files import check_folder, check_new, new_folder
 from . import layouts
 from .layouts import SPIECE, Contents, Output, dump
 from .writer import check_space
@@ -111,25 +112,19 @@ def convert(
         raise ValueError(f"format {form!r}: wanted one of {', '.join(FORMATS)}")
     if (form == "single") != (out.suffix == ".safetensors"):
         raise ValueError(f"{out}: a single file's name ends in .safetensors, a folder's does not")
-    if out.exists():
-        raise ValueError(f"{out} exists already; nothing is overwritten, choose another name or remove it")
+    check_new(out)
     contents = open_contents(path, parts, text_encoder=text_encoder, vae=vae)
     check(contents)
-    temporary = out if form == "single" else out.with_name(f"{out.name}.{os.getpid()}.part") / out.name
-    outputs = make_outputs(temporary, contents, form, kind)
+    outputs = make_outputs(out, contents, form, kind)
+    check_folder(out.parent)
     check_space(out.parent, sum(output.size for output in outputs))
-    try:
-        _write(outputs, progress)
+    with nullcontext(out) if form == "single" else new_folder(out) as place:
+        _write([replace(output, path=place / output.path.relative_to(out)) for output in outputs], progress)
         if form == "folder":
             for name, data in layouts.folder_files(outputs, contents).items():
-                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-                (temporary / name).write_bytes(data)
-        if temporary != out:
-            os.rename(temporary, out)
-    finally:
-        if temporary != out:
-            shutil.rmtree(temporary.parent, ignore_errors=True)
-    return [out / output.path.relative_to(temporary) if temporary != out else out for output in outputs]
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
+                (place / name).write_bytes(data)
+    return [output.path for output in outputs]
 
 
 def check(contents: Contents) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..checkpoint import DOCUMENTS, PARTS, TOKENIZER, Source, Stored, names, nbytes, precision
 from ..devices import libraries
-from .writer import Layout, Writer
+from .writer import Layout, writing
 
 CHUNK = 16 << 20
 SHARD = 5_000_000_000  # bytes of a published folder's shard
@@ -49,7 +49,7 @@ class Output:
     def write(self, progress: Callable[[int], None] = lambda count: None) -> None:
         """progress: called with the bytes that each tensor added."""
         layout = {name: tensor for piece in self.pieces for name, tensor in piece.layout.items()}
-        with Writer(self.path, layout, {"format": "pt", **self.metadata}) as out:
+        with writing(self.path, layout, {"format": "pt", **self.metadata}) as out:
             for piece in self.pieces:
                 for name, chunks in piece.data():
                     out.put(name, chunks)

@@ -6,26 +6,23 @@ Peak memory is one chunk. The file appears under its name only when it is whole,
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from ..checkpoint import BYTES, nbytes
+from ..safe_files import replacing
 
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 
 
 class Writer:
-    """A context manager. layout: name -> (dtype of the format, shape); `put` gives each its bytes, in any order.
+    """Tensors on their way into a file that `writing` opened; `put` gives each its bytes, in any order."""
 
-    ValueError if the file is there already, if a tensor's bytes are too few or too many, or if one was left out.
-    """
-
-    def __init__(self, path: Path, layout: Layout, metadata: Mapping[str, str]):
-        if path.exists():
-            raise ValueError(f"{path} exists already; nothing is overwritten, choose another name or remove it")
-        self.path, self.part = path, path.with_name(f"{path.name}.{os.getpid()}.part")
+    def __init__(self, file: BinaryIO, path: Path, layout: Layout, metadata: Mapping[str, str]):
+        self.file, self.path = file, path
         # Wider types first, as the reference implementation orders them: every tensor is then aligned.
         names = sorted(layout, key=lambda name: (-BYTES[layout[name][0]], name))
         header, self.places, at = {"__metadata__": dict(metadata)}, {}, 0
@@ -35,33 +32,36 @@ class Writer:
             header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
             self.places[name], at = (at, end), end
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        self.header = text + b" " * (-len(text) % 8)
-        self.size = 8 + len(self.header) + at
-
-    def __enter__(self) -> Writer:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = self.part.open("xb")
-        self.file.write(len(self.header).to_bytes(8, "little") + self.header)
-        return self
+        text += b" " * (-len(text) % 8)
+        self.begin, self.size = 8 + len(text), 8 + len(text) + at
+        file.write(len(text).to_bytes(8, "little") + text)
 
     def put(self, name: str, chunks: Iterable) -> None:
-        """The bytes of one tensor, as bytes-like chunks."""
+        """The bytes of one tensor, as bytes-like chunks. ValueError if they are too few or too many."""
         start, end = self.places.pop(name)
-        self.file.seek(8 + len(self.header) + start)
+        self.file.seek(self.begin + start)
         written = sum(self.file.write(chunk) for chunk in chunks)
         if written != end - start:
             raise ValueError(f"{self.path}: {written} bytes for {name}, which has {end - start}")
 
-    def __exit__(self, kind, *_) -> None:
-        try:
-            self.file.truncate(self.size)
-            self.file.close()
-            if kind is None and self.places:
-                raise ValueError(f"{self.path}: nothing was written for {', '.join(sorted(self.places)[:5])}")
-            if kind is None:
-                os.rename(self.part, self.path)
-        finally:
-            self.part.unlink(missing_ok=True)
+    def finish(self) -> None:
+        """The file in its full length. ValueError if a tensor was left out."""
+        if self.places:
+            raise ValueError(f"{self.path}: nothing was written for {', '.join(sorted(self.places)[:5])}")
+        self.file.truncate(self.size)
+
+
+@contextmanager
+def writing(path: Path, layout: Layout, metadata: Mapping[str, str]) -> Iterator[Writer]:
+    """A Writer of the file at `path`, whose folder is made. layout: name -> (dtype of the format, shape).
+
+    ValueError if the file is there already, and for what the Writer refuses; OSError when the disk fails.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, overwrite=False) as part, part.open("rb+") as file:
+        writer = Writer(file, path, layout, metadata)
+        yield writer
+        writer.finish()
 
 
 def check_space(folder: Path, size: int) -> None:

@@ -7,7 +7,6 @@ format's version and the latent space, since numbers from one VAE mean nothing t
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import fields
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 from ..checkpoint import headers
 from ..config import ModelConfig, check_size
 from ..noise import Noise
+from ..safe_files import check_writable, replacing
 from .window import MOMENTS, History
 
 FORMAT, VERSION = "helios-history", 1
@@ -31,7 +31,10 @@ class Saved(NamedTuple):
 
 
 def write(path, history: History, *, seed: int, config: ModelConfig) -> Path:
-    """Saves a run of the model of `config`; the file appears whole or not at all. OSError when the disk fails."""
+    """Saves a run of the model of `config`; the file appears whole or not at all.
+
+    An earlier run of that name is replaced. ValueError for any other file there; OSError when the disk fails.
+    """
     from safetensors.numpy import save
 
     values = {f.name: getattr(history, f.name) for f in fields(history)}
@@ -45,10 +48,29 @@ def write(path, history: History, *, seed: int, config: ModelConfig) -> Path:
     }
     data = save({k: np.ascontiguousarray(v, dtype=np.float32) for k, v in arrays.items()}, metadata)
     path = Path(path)
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
+    _check_replaceable(path)
+    with replacing(path) as part:
+        part.write_bytes(data)
     return path
+
+
+def check_place(path) -> Path:
+    """The path. ValueError, before any work, unless `write` can save a run there."""
+    path = check_writable(path)
+    _check_replaceable(path)
+    return path
+
+
+def _check_replaceable(path: Path) -> None:
+    """Only a run is written over, of whatever model and version: weights and other files stay."""
+    if not path.exists():
+        return
+    try:
+        found = headers.read_metadata(path).get("format")
+    except (TypeError, ValueError):  # whatever it is
+        found = None
+    if found != FORMAT:
+        raise ValueError(f"{path} is there already and is no saved run, so it is not replaced; choose another name")
 
 
 def _space(config: ModelConfig) -> dict:
@@ -113,7 +135,7 @@ def _parse(path: Path, metadata: dict[str, str]) -> tuple[dict, dict, int]:
     try:
         values, space, seed = json.loads(metadata["history"]), json.loads(metadata["latent_space"]), metadata["seed"]
         kinds = [type(values[name]) for name in ("sizes", "keep_first_frame", "skip_first_chunk", "chunk")]
-        if kinds != [list, bool, bool, int] or {type(n) for n in values["sizes"]} != {int}:
+        if kinds != [list, bool, bool, int] or {type(n) for n in values["sizes"]} != {int} or values["chunk"] < 0:
             raise ValueError(f"the history's fields are {values}")
         return values, space, Noise(int(seed)).seed
     except (KeyError, TypeError, ValueError) as error:

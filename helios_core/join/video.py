@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import safe_files
+
 FPS = 24
 BT709 = 1  # primaries, transfer and matrix all have this number in FFmpeg (AVCOL_PRI_, AVCOL_TRC_, AVCOL_SPC_BT709)
 LIMITED = 1  # AVCOL_RANGE_MPEG, "tv"
@@ -78,23 +80,7 @@ def check_writable(path: str | os.PathLike) -> Path:
     path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise ValueError(f"the output must end in .mp4, got {path.name!r}")
-    try:
-        if path.is_dir():
-            raise ValueError(f"cannot write {path}: it is a folder; name a file in it")
-        if not path.parent.is_dir():
-            raise ValueError(f"cannot write {path}: {path.parent} is not an existing folder; create it first")
-        trial = path if path.exists() else _part(path)
-        with trial.open("ab"):
-            pass
-        if trial != path:
-            trial.unlink()
-    except OSError as error:
-        raise ValueError(f"cannot write {path}: {error.strerror}; choose another place") from error
-    return path
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f"{path.stem}.part{path.suffix}")
+    return safe_files.check_writable(path)
 
 
 class VideoWriter:
@@ -107,7 +93,7 @@ class VideoWriter:
     def __init__(self, path, width: int, height: int, *, fps=FPS, fragmented=False, metadata=None, crf=16):
         import av
 
-        self.size, self.frames, rate = (width, height), 0, frame_rate(fps)
+        self.path, self.size, self.frames, rate = Path(path), (width, height), 0, frame_rate(fps)
         self._frame_from, self._reformatter = av.VideoFrame.from_ndarray, av.video.reformatter.VideoReformatter()
         self._file = av.open(os.fspath(path), "w", format="mp4", options=FRAGMENTS if fragmented else WHOLE)
         self._file.metadata.update(_as_text(metadata))
@@ -129,13 +115,18 @@ class VideoWriter:
             self.frames += 1
 
     def close(self) -> None:
-        """Writes what the encoder still holds and the end of the file."""
-        if self._file is not None:
-            file, self._file = self._file, None
-            try:
-                file.mux(self._stream.encode())
-            finally:
-                file.close()
+        """Writes what the encoder still holds and the end of the file. OSError unless all frames are in it: of a disk
+        that is full at the last fragment, FFmpeg says nothing."""
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        try:
+            file.mux(self._stream.encode())
+        finally:
+            file.close()
+        held = _count_whole(self.path)
+        if held != self.frames:
+            raise OSError(f"{self.path} was cut short: {held} of {self.frames} frames are in it; is the disk full?")
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -149,10 +140,25 @@ class VideoWriter:
 
 
 def write_video(path, frames: np.ndarray, *, fps=FPS, metadata: dict | None = None) -> None:
-    """Writes uint8 [f, h, w, 3] as one mp4. ValueError before any work if `path` cannot be written."""
+    """Writes uint8 [f, h, w, 3] as one mp4, which appears whole or not at all.
+
+    ValueError before any work if `path` cannot be written; OSError when the disk fails.
+    """
     width, height = check_frames(frames)
-    with VideoWriter(check_writable(path), width, height, fps=fps, metadata=metadata) as writer:
-        writer.write(frames)
+    with safe_files.replacing(check_writable(path)) as part:
+        with VideoWriter(part, width, height, fps=fps, metadata=metadata) as writer:
+            writer.write(frames)
+
+
+def _count_whole(path: Path) -> int:
+    """Frames of a file just written that are there to their last byte."""
+    import av
+
+    try:
+        with _open(path) as file:
+            return sum(packet.size > 0 and not packet.is_corrupt for packet in file.demux(file.streams.video[0]))
+    except (ValueError, av.error.FFmpegError):
+        return 0
 
 
 def _as_text(metadata: dict | None) -> dict[str, str]:
@@ -242,33 +248,34 @@ def remux(paths: Iterable, out, *, metadata: dict | None = None, num_frames: int
     num_frames: cut after so many frames (0 = all); as no packet refers forward, nothing is encoded again. `out`
     appears whole or not at all. ValueError if a file's encoding differs from the first one's.
     """
+    with safe_files.replacing(out) as part:
+        written = _join(paths, part, metadata, num_frames)
+    return written
+
+
+def _join(paths: Iterable, part: Path, metadata: dict | None, num_frames: int) -> int:
     import av
 
-    out = Path(out)
-    part, written, first, target = _part(out), 0, None, None
-    try:
-        with av.open(os.fspath(part), "w", format="mp4", options=WHOLE) as file:
-            file.metadata.update(_as_text(metadata))
-            for path, stream, packet in _packets(paths):
-                traits = (bytes(stream.codec_context.extradata or b""), stream.average_rate)
-                if first is None:
-                    first, target = traits, file.add_stream_from_template(stream, opaque=True)
-                    with suppress(RuntimeError):  # PyAV 14 refuses, and counts in 1/90000 seconds
-                        target.time_base = stream.time_base
-                if traits != first:
-                    raise ValueError(f"cannot join {path}: its size, frame rate or encoding differs from the first")
-                packet.stream, packet.time_base = target, 1 / stream.average_rate
-                packet.pts = packet.dts = written
-                packet.duration = 1
-                file.mux(packet)
-                written += 1
-                if written == num_frames:
-                    break
-        if not written:
-            raise ValueError("there is nothing to join: the clip has no frames")
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
+    written, first, target = 0, None, None
+    with av.open(os.fspath(part), "w", format="mp4", options=WHOLE) as file:
+        file.metadata.update(_as_text(metadata))
+        for path, stream, packet in _packets(paths):
+            traits = (bytes(stream.codec_context.extradata or b""), stream.average_rate)
+            if first is None:
+                first, target = traits, file.add_stream_from_template(stream, opaque=True)
+                with suppress(RuntimeError):  # PyAV 14 refuses, and counts in 1/90000 seconds
+                    target.time_base = stream.time_base
+            if traits != first:
+                raise ValueError(f"cannot join {path}: its size, frame rate or encoding differs from the first")
+            packet.stream, packet.time_base = target, 1 / stream.average_rate
+            packet.pts = packet.dts = written
+            packet.duration = 1
+            file.mux(packet)
+            written += 1
+            if written == num_frames:
+                break
+    if not written:
+        raise ValueError("there is nothing to join: the clip has no frames")
     return written
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoint import Source
+from ..safe_files import replacing
 from .clean import prompt_clean
 
 LIMIT = 256_000_000  # bytes, in memory and on disk
@@ -55,16 +56,13 @@ class DiskCache:
         data = save({"rows": np.ascontiguousarray(rows)})
         if len(data) > self.limit:
             return
-        part = self.folder / f"{name}.{os.getpid()}.part"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(data)
-            os.replace(part, self._path(name))
+            with replacing(self._path(name)) as part:
+                part.write_bytes(data)
             self._trim()
         except OSError as error:
             LOG.warning("prompt embeddings are not kept: %s", error)
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"

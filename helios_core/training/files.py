@@ -9,17 +9,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..safe_files import replacing
 from ..ul import describe
 
 
 def save(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> Path:
     """`file` with its folder, in one step; metadata: beside the format."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(tensors, partial, {"format": "pt", **(metadata or {})})
-    partial.chmod(0o644)  # safetensors writes for the owner only
-    return partial.replace(file)
+    with replacing(file) as part:
+        save_file(tensors, part, {"format": "pt", **(metadata or {})})
+    return file
 
 
 def load_shards(folder: Path, name: str, count: int, make: Callable[[int], dict]) -> Iterator[dict[str, Tensor]]:

@@ -17,7 +17,7 @@ from helios_video.helios_core.cli import main
 from helios_video.helios_core.config.model import TransformerConfig, VAEConfig
 from helios_video.helios_core.convert import layouts
 from helios_video.helios_core.convert.convert import convert
-from helios_video.helios_core.convert.writer import Writer
+from helios_video.helios_core.convert.writer import writing
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -144,8 +144,8 @@ def test_quantised_checkpoints(published, tmp_path, kind, name):
     assert after.keys() == expected.keys()
     assert all(v.dtype == after[k].dtype and torch.equal(v.float(), after[k].float()) for k, v in expected.items())
     model = load(tmp_path / name)
-    assert model.sources["transformer"].quantised == kind
-    direct, read = load(published, weight_dtype=kind).transformer, model.transformer
+    assert model.checkpoint.sources["transformer"].quantised == kind
+    direct, read = load(published, weight_dtype=kind).parts.transformer, model.parts.transformer
     assert all(torch.equal(a.float(), b.float()) for a, b in zip(direct.buffers(), read.buffers(), strict=True))
     assert type(read.blocks[0].ffn.net[2]).__name__ == "QuantLinear"
 
@@ -244,15 +244,35 @@ def test_a_full_disk_is_noticed_before(published, tmp_path, monkeypatch):
 
 def test_the_writer_wants_every_byte(tmp_path):
     layout = {"a": ("F32", (2,)), "b": ("U8", (3,))}
-    with Writer(tmp_path / "x.safetensors", layout, {"format": "pt"}) as out:
+    with writing(tmp_path / "x.safetensors", layout, {"format": "pt"}) as out:
         out.put("b", [b"12", b"3"])
         out.put("a", [bytes(8)])
     assert load_file(tmp_path / "x.safetensors")["b"].tolist() == [49, 50, 51]
-    with pytest.raises(ValueError, match="2 bytes for b, which has 3"), Writer(tmp_path / "y", layout, {}) as out:
+    with pytest.raises(ValueError, match="2 bytes for b, which has 3"), writing(tmp_path / "y", layout, {}) as out:
         out.put("b", [b"12"])
-    with pytest.raises(ValueError, match="nothing was written for a"), Writer(tmp_path / "y", layout, {}) as out:
+    with pytest.raises(ValueError, match="nothing was written for a"), writing(tmp_path / "y", layout, {}) as out:
         out.put("b", [b"123"])
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_what_comes_meanwhile_is_not_replaced(tmp_path):
+    """Hours may lie between the look at the start and the end."""
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(ValueError, match="exists already"), writing(path, {"a": ("U8", (1,))}, {}) as out:
+        out.put("a", [b"1"])
+        path.write_text("somebody's")
+    assert path.read_text() == "somebody's" and [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["f", "x.safetensors", "c"])
+def test_after_a_failure_nothing_is_left(published, tmp_path, monkeypatch, name):
+    def full(stored):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(layouts, "read_chunks", full)
+    with pytest.raises(OSError, match="No space"):
+        convert(published, tmp_path / name, form="comfy" if name == "c" else "")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command(published, tmp_path, capsys):

@@ -155,6 +155,7 @@ MOMENTS = np.zeros((1, 16, 2), np.float32)
         ({}, {"future": np.zeros(3, np.float32)}, "holds future, which this version of the pack does not know"),
         ({"history": history_json(more=1)}, {}, "holds more, which this version"),
         ({"history": history_json(chunk="1")}, {}, "damaged saved run"),
+        ({"history": history_json(chunk=-1)}, {}, "damaged saved run"),
         ({"history": history_json(sizes=[16, 2, "1"])}, {}, "damaged saved run"),
         ({"history": "[1"}, {}, "damaged saved run"),
         ({"history": None}, {}, "damaged saved run .KeyError: 'history'"),
@@ -206,7 +207,7 @@ def test_a_failing_disk_leaves_the_old_file(file, fake_helios, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
         saved.write(file, make(fake_helios, 2), seed=6, config=fake_helios.config)
-    assert file.read_bytes() == before
+    assert file.read_bytes() == before and [p.name for p in file.parent.iterdir()] == [file.name]
 
 
 BAD = [

@@ -1,5 +1,7 @@
-"""Video files: colours, tags (M6), metadata, frame rate, cutting, and errors before the work."""
+"""Video files: colours, tags (M6), metadata, frame rate, cutting, errors before the work, and full disks."""
 
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
@@ -168,3 +170,57 @@ def test_files_that_are_no_video(tmp_path):
 def test_bad_fps(fps):
     with pytest.raises(ValueError, match="fps"):
         video.frame_rate(fps)
+
+
+def test_videos_appear_whole_or_not_at_all(tmp_path, monkeypatch):
+    """Written or joined; what was there stays if that fails on the way."""
+    video.write_video(tmp_path / "a.mp4", ramp(5))
+    before = (tmp_path / "a.mp4").read_bytes()
+
+    def full(writer, frames):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(video.VideoWriter, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        video.write_video(tmp_path / "a.mp4", ramp(3))
+    with pytest.raises(ValueError, match="no video file at"):
+        video.remux([tmp_path / "a.mp4", tmp_path / "none.mp4"], tmp_path / "a.mp4")
+    assert (tmp_path / "a.mp4").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from helios_video.helios_core.join import video
+
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+def write():
+    with video.VideoWriter(path, 64, 64, fragmented=True) as writer:
+        writer.write(frames)
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path = Path(sys.argv[1])
+frames = np.random.default_rng(0).integers(0, 255, (24, 64, 64, 3), dtype=np.uint8)
+write()
+size = path.stat().st_size
+for short in (300, 3000, 12000, 30000, size - 100):
+    limit(size - short)
+    try:
+        write()
+        print(short, "passed for whole")
+    except OSError as error:
+        pass
+    limit(resource.RLIM_INFINITY)
+write()
+print("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on a file's size")
+def test_a_segment_that_a_full_disk_cuts_is_no_finished_one(tmp_path):
+    """FFmpeg writes the last fragment as the file is closed, and says nothing if that fails."""
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path / "a.mp4"], capture_output=True, text=True)
+    assert done.stdout == "done\n", done.stdout + done.stderr
