@@ -50,8 +50,8 @@ def _add_generate(sub: argparse.ArgumentParser) -> None:
     what.add_argument("--prompt", help="what the video shows")
     what.add_argument("--prompts-at", metavar="SCHEDULE", help=SCHEDULE_HELP)
     what.add_argument("--prompts-file", metavar="FILE", help=FILE_HELP)
-    sub.add_argument("--overwrite", action="store_true", help="with --prompts-file: make finished videos again")
-    sub.add_argument("-o", "--output", default="helios.mp4", metavar="MP4", help="file to write (default: %(default)s)")
+    sub.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
+    sub.add_argument("-o", "--output", default="helios.mp4", metavar="MP4", help=OUTPUT_HELP)
     sub.add_argument("--negative", metavar="PROMPT", help="what it should not show; used with guidance above 1")
     sub.add_argument("--model", default="helios-tiny", help=MODEL_HELP)
     sub.add_argument("--text-encoder", metavar="FILE", help=TEXT_ENCODER_HELP)
@@ -116,6 +116,8 @@ def _add_machine(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--no-prompt-cache", action="store_true", help=CACHE_HELP)
 
 
+OVERWRITE_HELP = "replace --output if it is there already; with --prompts-file: make finished videos again"
+OUTPUT_HELP = "file to write; if it is there already, the next free name, such as helios_2.mp4 (default: %(default)s)"
 BACKEND_HELP = "what computes; auto: mlx on Apple silicon where it is installed, torch elsewhere"
 WEIGHT_DTYPE_HELP = (
     "of the transformer; auto: as stored. fp8_e4m3fn, int8 and int4 quantise as it loads, _g32 to _g128 with so many "

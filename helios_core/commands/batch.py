@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from ..join import check_writable, read_metadata
 from ..noise import Noise
+from ..safe_files import identity
+from .outputs import check_apart
 from .render import announce, check, open_model, render
 
 COLUMNS = ("prompt", "negative", "seed", "frames", "output", "image")
@@ -77,17 +80,26 @@ def read_jobs(path: Path, args: argparse.Namespace) -> list[Job]:
     rows = _read_csv(path, text) if path.suffix.lower() == ".csv" else _read_lines(text)
     if not rows:
         raise ValueError(f"{path} holds no prompt")
-    jobs, taken = [], {}
+    jobs = []
     for number, (line, row) in enumerate(rows, 1):
         try:
-            job = _job(line, row, number, path.parent, args)
+            jobs.append(_job(line, row, number, path.parent, args))
         except ValueError as error:
             raise ValueError(f"{path}, line {line}: {error}") from error
-        if job.out in taken:
-            raise ValueError(f"{path}: lines {taken[job.out]} and {line} both write {job.out}")
-        taken[job.out] = line
-        jobs.append(job)
+    _check_outputs(path, jobs)
     return jobs
+
+
+def _check_outputs(path: Path, jobs: list[Job]) -> None:
+    """ValueError where two lines write one file, or one writes what another reads, by whatever path."""
+    written, read = {}, {identity(job.args.image): job.line for job in jobs if job.args.image is not None}
+    for job in jobs:
+        place = os.path.normcase(os.path.realpath(job.out))
+        if place in written:
+            raise ValueError(f"{path}: lines {written[place]} and {job.line} both write {job.out}")
+        written[place] = job.line
+        if line := read.get(identity(job.out)):
+            raise ValueError(f"{path}, line {job.line}: {job.out} is the picture that line {line} begins with")
 
 
 def _read_lines(text: str) -> list[tuple[int, dict[str, str]]]:
@@ -126,6 +138,7 @@ def _job(line: int, row: dict[str, str], number: int, folder: Path, args: argpar
             raise ValueError(f"no picture at {given['image']}")
     own = argparse.Namespace(**{**vars(args), **given, "output": str(out)})
     check(own)
+    check_apart(out, own)
     Noise(own.seed)
     return Job(line, out, own)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
 from .. import load
 from ..history import parse_policy
+from ..pipeline import Helios
+from ..safe_files import check_folder
 from ..steps import parse_steps
 from . import set_threads
 
@@ -43,25 +44,30 @@ def bench(args: argparse.Namespace) -> int:
         raise ValueError("--prompts, --seeds, --chunks and --batch must be at least 1")
     drift = None if args.anti_drift is None else parse_policy(args.anti_drift)
     set_threads(args.threads)
-    helios = load(args.model)
+    folder, helios = check_folder(args.output), load(args.model)
     names = args.setting or ["default"]
     settings = {name: parse_setting(name, helios.config.schedule.stages) for name in names}
     for options in settings.values():
         helios.plan(helios.history(64, 64), **options)
-    scenes, results, own = study.held_out_scenes(args.prompts), {}, helios.config.defaults
+    scenes, results = study.held_out_scenes(args.prompts), {}
     for name, options in settings.items():
-        # On a checkpoint that does not record it the option alone changes nothing: here it stands for the record.
-        boost = options.get("boost_first_chunk", own.boost_first_chunk)
-        helios.config = replace(helios.config, defaults=replace(own, boost_first_chunk=boost))
-        videos, fps = study.run(
-            helios, scenes, range(args.seeds), args.chunks, batch=args.batch, drift=drift, **options
-        )
+        model = recorded(helios, **options)
+        videos, fps = study.run(model, scenes, range(args.seeds), args.chunks, batch=args.batch, drift=drift, **options)
         summary = study.summarise(videos, fps)
         results[name] = (videos, summary)
         show(name, summary)
-        study.write(Path(args.output), results)
+        study.write(folder, results)
     print(args.output)
     return 0
+
+
+def recorded(helios: Helios, boost_first_chunk: bool | None = None, **_) -> Helios:
+    """The same networks under a checkpoint that records that option; one that does not would keep it from working."""
+    if boost_first_chunk is None:
+        return helios
+    config = helios.config
+    config = replace(config, defaults=replace(config.defaults, boost_first_chunk=boost_first_chunk))
+    return Helios(helios.checkpoint._replace(config=config), helios.parts, helios.embeddings)
 
 
 def show(name: str, summary: dict) -> None:

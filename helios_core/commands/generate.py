@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from ..join import check_writable
 from ..text import PromptSchedule
 from . import start
 from .batch import batch
+from .outputs import choose_output
 from .render import check, open_model, render
 
 
@@ -16,9 +16,9 @@ def generate(args: argparse.Namespace) -> int:
     start.settle_seed(args)
     if args.prompts_file is not None:
         return batch(args)
-    out = check_writable(args.output)
     prompt = _prompt(args)
     check(args)
+    out = choose_output(args)
     render(open_model(args), prompt, out, args)
     print(out)
     return 0

@@ -11,10 +11,12 @@ import numpy as np
 from .. import load
 from ..checkpoint import folders
 from ..devices import BACKENDS
+from ..safe_files import check_folder, identity, replacing, write
 from . import set_threads
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+FIGURES = ("probe.png", "heat_map.png")  # of the report
 MOST_FRAMES = 257  # of a video, from its beginning: memory stays bounded
 MOST_PICTURES = 64  # evenly of a folder with more
 
@@ -71,6 +73,7 @@ def probe(args: argparse.Namespace) -> int:
 
     settings = probe.ProbeSettings(args.probes, args.weight, args.seed, args.tile, args.pieces)
     files = find_files(args.pictures)
+    folder = check_output(args.output, files)
     if len(files) > MOST_PICTURES:
         files = [files[i] for i in np.linspace(0, len(files) - 1, MOST_PICTURES).round().astype(int)]
     set_threads(args.threads)
@@ -80,22 +83,32 @@ def probe(args: argparse.Namespace) -> int:
         for step in steps:
             bar.total = step.total
             bar.update(step.done - bar.n)
-    write(Path(args.output), step.findings, args.vae or args.model)
+    write_report(folder, step.findings, args.vae or args.model)
     print(probe_report.table(step.findings, args.vae or args.model))
     print(args.output)
     return 0
 
 
-def write(folder: Path, found, name: str) -> None:
-    """probe.txt, probe.csv, probe.png and heat_map.png."""
+def check_output(output: str, files: list[Path]) -> Path:
+    """The folder for the report. ValueError if it takes none, or if a figure would replace one of the pictures."""
+    folder, read = check_folder(output), {identity(file) for file in files}
+    for name in FIGURES:
+        if identity(folder / name) in read:
+            raise ValueError(f"{folder / name} is one of the pictures; choose another folder for the report")
+    return folder
+
+
+def write_report(folder: Path, found, name: str) -> None:
+    """probe.txt, probe.csv, probe.png and heat_map.png, each whole or not at all."""
     from ..measure import probe_report
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "probe.txt").write_text(probe_report.table(found, name) + "\n", encoding="utf-8")
+    write(folder / "probe.txt", probe_report.table(found, name) + "\n")
     rows = probe_report.rows(found)
-    with (folder / "probe.csv").open("w", newline="", encoding="utf-8") as file:
+    with replacing(folder / "probe.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         out = csv.DictWriter(file, rows[0])
         out.writeheader()
         out.writerows(rows)
-    probe_report.picture(found).save(folder / "probe.png")
-    probe_report.heat_map(found).save(folder / "heat_map.png")
+    for figure, draw in zip(FIGURES, (probe_report.picture, probe_report.heat_map), strict=True):
+        with replacing(folder / figure) as part:
+            draw(found).save(part, format="PNG")

@@ -18,7 +18,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     start.add_argument("--image", metavar="FILE", help="begin with this picture; " + FIT_HELP)
     start.add_argument("--video", metavar="FILE", help="go on from the end of this one, 33 frames or more; " + FIT_HELP)
     start.add_argument("--resume", metavar="FILE", help="go on with a saved run, with its size and, unless given, seed")
-    sub.add_argument("--save-history", metavar="FILE", help="keep the run in this .safetensors file after every chunk")
+    sub.add_argument("--save-history", metavar="FILE", help=SAVE_HELP)
     sub.add_argument("--start-noise", metavar="MIN,MAX", help=f"mixed into --image or --video (default: {SIGMA_TEXT})")
     sub.add_argument("--skip-first-chunk", action="store_true", help="keep the second chunk's first frame in sight")
     sub.add_argument(
@@ -26,6 +26,10 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     )
 
 
+SAVE_HELP = (
+    "keep the run in this .safetensors file after every chunk, in place of the run that it held; a file that is no "
+    "saved run is not replaced"
+)
 SIGMA_TEXT = ",".join(map(str, SIGMA))
 FIT_HELP = "another size is cropped about the centre and resized"
 
@@ -53,6 +57,7 @@ def check(args: argparse.Namespace) -> None:
             raise ValueError(f"--save-history {path}: wanted a name that ends in {saved.SUFFIX}, in an existing folder")
         if args.prompts_file is not None:
             raise ValueError("--save-history keeps one run; leave it out with --prompts-file")
+        saved.check_place(path)
 
 
 def _sigma(args: argparse.Namespace) -> tuple[float, float]:
