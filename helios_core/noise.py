@@ -15,6 +15,7 @@ from numbers import Integral
 import numpy as np
 
 MAX_SEED = 2**64 - 1
+CHUNKS, STAGES = 2**24, 2**8  # that the key has bits for
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,15 @@ class Noise:
         return self._generator(chunk, stage, use).random(tuple(shape), dtype=np.float32)
 
     def _generator(self, chunk: int, stage: int, use: str) -> np.random.Generator:
-        place = (int(chunk) << 40) | (int(stage) << 32) | zlib.crc32(use.encode())
-        return np.random.Generator(np.random.Philox(key=np.array([self.seed, place], dtype=np.uint64)))
+        """The stream of a place. ValueError unless chunk and stage are whole numbers from 0 to 2^64 - 1."""
+        for name, number in (("chunk", chunk), ("stage", stage)):
+            if not isinstance(number, Integral) or not 0 <= number <= MAX_SEED:
+                raise ValueError(f"noise of {name} {number!r}: wanted a whole number from 0 to {MAX_SEED}")
+        (far, chunk), (deep, stage) = divmod(int(chunk), CHUNKS), divmod(int(stage), STAGES)
+        place = (chunk << 40) | (stage << 32) | zlib.crc32(use.encode())
+        # What the key has no bits for goes into the counter's upper half, which no draw counts up to.
+        key, counter = (np.array(words, dtype=np.uint64) for words in ([self.seed, place], [0, 0, deep, far]))
+        return np.random.Generator(np.random.Philox(counter=counter, key=key))
 
 
 @dataclass(frozen=True)

@@ -67,3 +67,19 @@ def test_bad_seeds_are_refused(seed):
 
 def test_whole_numbers_of_other_kinds_are_seeds():
     assert np.array_equal(Noise(np.int64(7)).normal(SHAPE, chunk=0), Noise(7).normal(SHAPE, chunk=0))
+
+
+def test_numbers_that_the_key_has_no_bits_for_have_streams_of_their_own():
+    """Stage 256 of chunk 0 was stage 0 of chunk 1, and chunk 2^24 had no key at all."""
+    places = [(0, 0), (1, 0), (0, 1), (0, 256), (1, 256), (0, 257), (0, 2**32), (2**24, 0), (2**24, 256), (2**40, 0)]
+    draws = {Noise(7).normal((8,), chunk=chunk, stage=stage).tobytes() for chunk, stage in [*places, (2**64 - 1, 0)]}
+    assert len(draws) == len(places) + 1
+    edge = Noise(7).normal((4,), chunk=2**24 - 1, stage=255, use="block")
+    np.testing.assert_allclose(edge, (0.20282945, -0.26572946, 0.3062442, -0.79021573), rtol=1e-6)
+
+
+@pytest.mark.parametrize("place", [dict(chunk=-1), dict(chunk=2**64), dict(chunk=0, stage=-1), dict(chunk=1.5)])
+def test_places_that_cannot_be_are_refused(place):
+    name = list(place)[-1]
+    with pytest.raises(ValueError, match=f"noise of {name} .*: wanted a whole number from 0 to"):
+        Noise(7).normal((4,), **place)

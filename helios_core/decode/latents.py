@@ -10,12 +10,14 @@ from ..config import VAEConfig
 
 
 def normalise(z, vae: VAEConfig, array: Callable):
-    """Raw latents [b c t h w] -> the model's space. array(numpy, like): the backend's array beside `like`."""
+    """Raw latents [b c t h w] of any library -> the model's space. array(values, like): the backend's, beside `like`."""
+    z = array(z)
     return (z - _stat(vae.latents_mean, z, array)) / _stat(vae.latents_std, z, array)
 
 
 def denormalise(z, vae: VAEConfig, array: Callable):
-    """The model's latents [b c t h w] -> raw VAE space."""
+    """The model's latents [b c t h w] of any library -> raw VAE space."""
+    z = array(z)
     return z * _stat(vae.latents_std, z, array) + _stat(vae.latents_mean, z, array)
 
 
