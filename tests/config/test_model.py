@@ -1,8 +1,13 @@
-"""The configs of a folder."""
+"""Configs as files have them: what is read, what is refused, which variant they make. Named: C3."""
+
+import dataclasses
 
 import pytest
-from helios_video.helios_core.config.model import read_folder
+from helios_video.helios_core.config.model import ScheduleConfig, TransformerConfig, find_variant, read_folder
 from support.published import make_published, write
+
+# diffusers gives numpy torch scalars
+pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
 
 
 def test_generation_config_fills_in_over_the_variants_preset(tmp_path):
@@ -20,3 +25,71 @@ def test_generation_config_fills_in_over_the_variants_preset(tmp_path):
     write(folder / "generation_config.json", {"colour": "red"})
     with pytest.raises(ValueError, match="colour"):
         read_folder(folder)
+
+
+def test_c3_shift_type_is_the_checkpoints():
+    """What scheduler_config.json leaves out follows the scheduler class, whose defaults differ."""
+    read = ScheduleConfig.from_dict
+    assert read({"_class_name": "HeliosDMDScheduler"}).time_shift_type == "linear"
+    assert read({"_class_name": "HeliosScheduler"}).time_shift_type == "exponential"
+    assert read({"_class_name": "HeliosDMDScheduler", "time_shift_type": "exponential"}) == dataclasses.replace(
+        ScheduleConfig(scheduler_type="dmd"), time_shift_type="exponential"
+    )
+
+
+def test_variants():
+    """Base by its one stage, Distilled by scheduler class, by the older scheduler_type, or by the pipeline's flag."""
+    read = ScheduleConfig.from_dict
+    dmd = read({"_class_name": "HeliosDMDScheduler"})
+    older = read({"_class_name": "HeliosScheduler", "scheduler_type": "dmd"})
+    mid = read({"_class_name": "HeliosScheduler", "scheduler_type": "unipc"})
+    base = read({"_class_name": "HeliosScheduler", "stages": 1, "stage_range": [0, 1]})
+    assert dmd.solver == older.solver == "dmd" and mid.solver == base.solver == "unipc"
+    assert find_variant({"_class_name": "HeliosPyramidPipeline"}, dmd) == "distilled"
+    assert find_variant({"_class_name": "HeliosPyramidPipeline"}, older) == "distilled"
+    assert find_variant({"_class_name": "HeliosPyramidPipeline", "is_distilled": True}, mid) == "distilled"
+    assert find_variant({"_class_name": "HeliosPyramidPipeline", "is_distilled": False}, mid) == "mid"
+    assert find_variant({"_class_name": "HeliosPipeline"}, base) == "base"
+
+
+def test_configs_that_diffusers_writes_are_read():
+    from diffusers import HeliosDMDScheduler, HeliosScheduler, HeliosTransformer3DModel
+
+    for oracle in (HeliosDMDScheduler(), HeliosScheduler(), HeliosScheduler(stages=1, stage_range=[0, 1])):
+        raw = {**oracle.config, "_class_name": type(oracle).__name__}
+        config = ScheduleConfig.from_dict(raw)
+        assert config.stages == oracle.config.stages and config.time_shift_type == oracle.config.time_shift_type
+    tiny = dict(num_attention_heads=2, attention_head_dim=24, rope_dim=(8, 8, 8), num_layers=1, ffn_dim=8)
+    transformer = TransformerConfig.from_dict(dict(HeliosTransformer3DModel(**tiny).config))
+    assert transformer == dataclasses.replace(TransformerConfig(), **tiny)
+
+
+@pytest.mark.parametrize(
+    "raw,words",
+    [
+        ({"_class_name": "UniPCMultistepScheduler"}, "UniPCMultistepScheduler"),
+        ({"stages": 3, "stage_range": [0, 1]}, "4 numbers"),
+        ({"time_shift_type": "cubic"}, "cubic"),
+        ({"use_dynamic_shifting": True, "shift": 3.0}, "shift 1.0"),
+        ({"colour": 1}, "colour"),
+        ({"prediction_type": "epsilon"}, "epsilon"),
+    ],
+)
+def test_schedule_configs_that_are_refused(raw, words):
+    with pytest.raises(ValueError, match=words):
+        ScheduleConfig.from_dict(raw)
+
+
+@pytest.mark.parametrize(
+    "raw,words",
+    [
+        ({"restrict_self_attn": True}, "restrict_self_attn"),
+        ({"qk_norm": None}, "qk_norm"),
+        ({"guidance_cross_attn": False}, "guidance_cross_attn"),
+        ({"rope_dim": [44, 42, 40]}, "rope_dim"),
+        ({"heads": 40}, "heads"),
+    ],
+)
+def test_transformer_configs_that_are_refused(raw, words):
+    with pytest.raises(ValueError, match=words):
+        TransformerConfig.from_dict(raw)

@@ -2,71 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import helios_video as pack
 import numpy as np
 import pytest
 import torch
 from helios_video.helios_core import load
 from helios_video.helios_core.backends.torch import gradient
 from helios_video.helios_core.backends.torch.vae import WanVAE as Network
-from helios_video.helios_core.cli import main
 from helios_video.helios_core.config.model import VAEConfig
 from helios_video.helios_core.drawn import scenes
-from helios_video.helios_core.join.video import write_video
-from helios_video.helios_core.measure import probe, probe_report
+from helios_video.helios_core.measure import probe
 from helios_video.helios_core.measure.codec import open_codec
-from helios_video.nodes.sockets import WanVAE
-from PIL import Image
+from support.codec import Small, find, small_codec, video
 from torch import nn
-
-
-def find(codec, clips, **settings):
-    *before, last = probe.measure(codec, clips, probe.ProbeSettings(**settings))
-    assert last.done == last.total and [step.done for step in before] == list(range(1, last.total + 1))
-    return last.findings
-
-
-def video(frames=9, size=16, seed=0):
-    """Smooth moving pictures, uint8 [f h w 3]."""
-    t, y, x = np.mgrid[:frames, :size, :size] / size
-    waves = [np.sin(6 * x + 3 * t + k + seed) * np.cos(5 * y - 2 * t * k) for k in range(3)]
-    return ((np.stack(waves, -1) + 1) * 127.5).round().astype(np.uint8)
-
-
-class Small(nn.Module):
-    """Latents [b 4 t h w] -> frames [b 3 t 2h 2w], curved, every latent with another reach and strength."""
-
-    def __init__(self):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.mix = nn.Parameter(
-            torch.randn(12, 4, 3, 3, 3, generator=generator) * torch.logspace(-1, 1, 4)[:, None, None, None] / 9
-        )
-
-    def forward(self, z):
-        x = nn.functional.conv3d(torch.tanh(z), self.mix, padding=1)
-        b, _, t, h, w = x.shape
-        return x.view(b, 3, 2, 2, t, h, w).permute(0, 1, 4, 5, 2, 6, 3).reshape(b, 3, t, 2 * h, 2 * w)
-
-
-def small_codec(sigma=0.1):
-    model = Small()
-
-    def encode(frames):
-        small = frames[:, :, :, ::2, ::2]
-        mean = np.concatenate([small, small[:, :1] * 2], axis=1)
-        return mean, None if sigma is None else np.full_like(mean, 2 * np.log(sigma))
-
-    def decode(z):
-        with torch.no_grad():
-            return model(torch.from_numpy(z).float()).numpy()
-
-    def pull(z, draw):
-        return gradient.pull(model, torch.from_numpy(z), draw)
-
-    return probe.Codec(encode, decode, pull, 1, 2), model
 
 
 def exact(model, z):
@@ -221,81 +168,3 @@ def test_helios_tiny_on_torch_and_on_mlx_says_the_same():
     np.testing.assert_allclose(one.sensitivity, other.sensitivity, rtol=5e-3)
     np.testing.assert_allclose(one.sigma, other.sigma, rtol=1e-3)
     assert one.kept[1] > one.kept[2] > one.kept[3] > one.kept[4]
-
-
-def test_the_report_says_where_the_first_decibel_goes():
-    codec, _ = small_codec()
-    found = replace(find(codec, [video(3)]), psnr=(30.0, 29.8, 29.4, 28.4, 25.0))
-    assert probe_report.first_loss(found) == pytest.approx(0.14)
-    assert probe_report.first_loss(replace(found, psnr=(30.0, 29.9, 29.9, 29.9, 29.1))) is None
-    text = probe_report.table(found, "mine")
-    assert text.startswith("mine: the first 1 dB is lost at 14.0 % noise") and "28.40" in text
-    assert f"{found.sensitivity[2]:.4g}" in text and f"{found.error[2]:.2g}" in text
-    untold = probe_report.table(replace(found, sigma=None, sampled=None))
-    assert untold.splitlines()[-2].split()[2:4] == ["-", "-"]
-    assert probe_report.rows(found)[1]["balance"] == pytest.approx(found.equilibrium[1])
-
-
-def test_the_heat_map_is_bright_where_noise_shows_most():
-    codec, _ = small_codec()
-    found = find(codec, [video(3)])
-    field = np.zeros((8, 8))
-    field[2, 5] = 1
-    colours = np.asarray(probe_report.heat_map(replace(found, pixel_rms=field)))
-    assert colours.shape == (16, 16, 3)
-    bright = (colours == (253, 231, 37)).all(-1)
-    assert bright.sum() == 4 and bright[4:6, 10:12].all() and (colours[0, 0] == (68, 1, 84)).all()
-    probe_report.heat_map(replace(found, pixel_rms=np.ones((8, 8))))  # all alike
-
-
-def test_the_sheet_draws_what_was_found():
-    codec, _ = small_codec()
-    found = find(codec, [video(3)])
-    page = np.asarray(probe_report.picture(found))
-    for colour in ((0, 114, 178), (213, 94, 0)):  # both curves, both bars
-        assert (page == colour).all(-1).sum() > 300
-    probe_report.picture(replace(found, sigma=None, kept=(np.inf,) * 5))
-
-
-def test_the_node_gives_table_sheet_and_map():
-    clip = torch.from_numpy(scenes.draw(scenes.scene("red", "circle", "left", "plain"), 3)).float() / 255
-    kind = pack.NODE_CLASS_MAPPINGS["HeliosLatentRobustness"]
-    with torch.inference_mode():
-        report, plots, heat = kind().probe(WanVAE(load()), clip, frames="separate pictures", probes=2, pieces=2)
-    assert heat.shape == (1, 64, 64, 3) and plots.shape[0] == 1 and float(plots.max()) == 1
-    assert len(report.splitlines()) == 7 + 16 + 1 and "+-" in report
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    Image.fromarray(video(1, 24)[0]).save(folder / "a.png")
-    write_video(folder / "b.mp4", video(5, 16))
-    (folder / "notes.txt").write_text("no picture")
-    return folder
-
-
-def test_the_command_writes_its_report(pictures, tmp_path, capsys):
-    output = tmp_path / "out"
-    assert main(["probe-vae", str(pictures), "-o", str(output), "--probes", "2", "--threads", "1"]) == 0
-    shown = capsys.readouterr().out
-    assert shown == (output / "probe.txt").read_text() + f"{output}\n" and shown.startswith(
-        "helios-tiny: the first 1 dB"
-    )
-    assert (output / "probe.csv").read_text().startswith("channel,spread,sigma,snr_db,sensitivity,error,balance\n0,")
-    assert Image.open(output / "probe.png").width > 900 and Image.open(output / "heat_map.png").size == (24, 24)
-
-
-def test_the_command_refuses_what_it_cannot_read(pictures, tmp_path, capsys):
-    (pictures / "broken.png").write_bytes(b"\x89PNG nothing")
-    for arguments, words in (
-        ([tmp_path / "gone.png"], "there is no"),
-        ([pictures / "notes.txt"], "is no picture or video"),
-        ([pictures / "broken.png"], "is not a picture that can be read"),
-        ([pictures / "a.png", "--probes", "1"], "wanted 2 to 200"),
-        ([pictures / "a.png", "--model", "nothing"], "no checkpoint named 'nothing'"),
-    ):
-        assert main(["probe-vae", *map(str, arguments), "-o", str(tmp_path / "out")]) == 2
-        assert words in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()

@@ -30,3 +30,10 @@ def inputs(config, t=3, h=6, w=4, b=2):
     x, pixels = torch.randn(2, b, 3, f, s * h, s * w)
     z = torch.randn(b, config.latent_channels, t, h, w)
     return x, z, torch.tensor([-2.0, 3.0]), torch.tensor([5.0, 1.0]), pixels
+
+
+def random_pair():
+    """Clean values, noise, a guess of v, and a level for each sample."""
+    rng = torch.Generator().manual_seed(0)
+    x, noise, guess = torch.randn(3, 4, 5, 2, 3, generator=rng, dtype=torch.float64)
+    return x, noise, guess, torch.tensor([-9.0, -1.0, 3.0, 7.5], dtype=torch.float64)

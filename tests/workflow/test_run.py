@@ -3,71 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-import helios_video as pack
-import numpy as np
 import pytest
-import torch
-from helios_video.helios_core.join import video
-from helios_video.helios_core.workflow import format as fmt
 from helios_video.helios_core.workflow.context import Progress, current
 from helios_video.helios_core.workflow.run import run
-
-FOLDER = Path(pack.__file__).parent / "workflows"
-
-
-class Number:
-    FUNCTION, RETURN_TYPES = "make", ("NUMBER", "STRING")
-    made: list = []
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "text": ("STRING", {"default": "none"}),
-                "seed": ("INT", {"default": 0, "min": 0, "max": 9}),
-                "scale": ("FLOAT", {"default": 1.0}),
-                "mode": (["plain", "double"], {"default": "plain"}),
-                "minus": ("BOOLEAN", {"default": False}),
-            }
-        }
-
-    def make(self, text, seed, scale, mode, minus):
-        Number.made.append(seed)
-        value = seed * scale * (2 if mode == "double" else 1) * (-1 if minus else 1)
-        return value, text
-
-
-class Add:
-    FUNCTION, RETURN_TYPES = "add", ("NUMBER",)
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"a": ("NUMBER", {}), "b": ("NUMBER,IMAGE", {})}, "optional": {"c": ("NUMBER", {})}}
-
-    def add(self, a, b, c=0):
-        current().report(1, 2)
-        return {"ui": {}, "result": (a + b + c,)}
-
-
-class Show:
-    FUNCTION, RETURN_TYPES, OUTPUT_NODE = "show", (), True
-    shown: list = []
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {
-            "required": {"value": ("*", {})},
-            "hidden": {"prompt": "PROMPT", "extra": "EXTRA_PNGINFO", "me": "UNIQUE_ID"},
-        }
-
-    def show(self, value, prompt, extra, me):
-        Show.shown.append((value, me, sorted(prompt), "workflow" in extra))
-        return ()
-
-
-CLASSES = {"Number": Number, "Add": Add, "Show": Show}
+from support.sums import CLASSES, Number, Show, ui
 
 
 @pytest.fixture(autouse=True)
@@ -188,61 +128,9 @@ def test_an_unwritable_output_folder_is_refused_before_anything_runs(tmp_path):
     assert not Number.made
 
 
-def node(number, kind, inputs, outputs, widgets=None, **more):
-    return {"id": number, "type": kind, "inputs": inputs, "outputs": outputs, "widgets_values": widgets, **more}
-
-
-def ui():
-    """Number -> Reroute -> Add <- PrimitiveNode-seeded Number; a bypassed Add in the way; a muted Show; a note."""
-    out = [{"name": "n", "type": "NUMBER", "links": []}, {"name": "s", "type": "STRING", "links": []}]
-    seed = [{"name": "seed", "type": "INT", "widget": {"name": "seed"}, "link": 8}]
-    nodes = [
-        node(1, "Number", [], out, ["x", 3, "randomize", 2.0], title="First"),
-        node(2, "Number", seed, out, ["y", 1, "fixed", 1.0, "double", True, "surplus"], mode=0),
-        node(3, "Reroute", [{"name": "", "type": "*", "link": 1}], [{"name": "", "type": "NUMBER", "links": [2]}]),
-        node(
-            4,
-            "Add",
-            [{"name": n, "type": t, "link": link} for n, t, link in (("a", "NUMBER", 2), ("b", "NUMBER,IMAGE", 3))],
-            [{"name": "sum", "type": "NUMBER", "links": [4]}],
-        ),
-        node(
-            5,
-            "Add",
-            [{"name": n, "type": "NUMBER", "link": link} for n, link in (("a", 4), ("b", 6))],
-            [{"name": "sum", "type": "NUMBER", "links": [5]}],
-            mode=4,
-        ),
-        node(6, "Show", [{"name": "value", "type": "*", "link": 5}], []),
-        node(7, "Show", [{"name": "value", "type": "*", "link": 7}], [], mode=2),
-        node(8, "PrimitiveNode", [], [{"name": "INT", "type": "INT", "links": [8]}], [4, "fixed"]),
-        node(9, "MarkdownNote", [], [], ["words"]),
-    ]
-    links = [[1, 1, 0, 3, 0, "*"], [2, 3, 0, 4, 0, "*"], [3, 2, 0, 4, 1, "*"], [4, 4, 0, 5, 0, "*"]]
-    links += [[5, 5, 0, 6, 0, "*"], [6, 1, 0, 5, 1, "*"], [7, 1, 0, 7, 0, "*"], [8, 8, 0, 2, 0, "INT"]]
-    return {"nodes": nodes, "links": links, "version": 0.4}
-
-
-def test_the_ui_format_becomes_the_api_format():
-    prompt = fmt.to_api(ui(), CLASSES)
-    assert list(prompt) == ["1", "2", "4", "6"]
-    assert prompt["1"]["inputs"] == {"text": "x", "seed": 3, "scale": 2.0, "mode": "plain", "minus": False}
-    assert prompt["2"]["inputs"] == {"text": "y", "seed": 4, "scale": 1.0, "mode": "double", "minus": True}
-    assert prompt["4"]["inputs"] == {"a": ["1", 0], "b": ["2", 0]}
-    assert prompt["6"]["inputs"] == {"value": ["4", 0]}
-    assert prompt["1"]["_meta"]["title"] == "First"
-
-
 def test_a_ui_workflow_runs(go):
     go(ui())
     assert Show.shown == [(6.0 - 8.0, "6", ["1", "2", "4", "6"], True)]
-
-
-def test_shifted_widget_values_are_refused():
-    source = ui()
-    source["nodes"][0]["widgets_values"] = ["x", 3, 2.0, "plain"]
-    with pytest.raises(ValueError, match="has 2.0 behind seed.*its values are shifted"):
-        fmt.to_api(source, CLASSES)
 
 
 def test_a_circle_of_reroutes_and_subgraphs_are_refused(go):
@@ -252,66 +140,3 @@ def test_a_circle_of_reroutes_and_subgraphs_are_refused(go):
         go(source)
     with pytest.raises(ValueError, match="holds subgraphs"):
         go({**ui(), "definitions": {"subgraphs": [{}]}})
-
-
-def test_pictures_and_videos_go_in_and_out(tmp_path):
-    """LoadVideo -> GetVideoComponents -> CreateVideo -> SaveVideo: the frames come out again, the workflow inside."""
-    frames = np.zeros((6, 32, 48, 3), np.uint8) + np.arange(6, dtype=np.uint8)[:, None, None, None] * 40
-    video.write_video(tmp_path / "in.mp4", frames, fps=12)
-    source = {
-        "1": {"class_type": "LoadVideo", "inputs": {"file": "in.mp4"}},
-        "2": {"class_type": "GetVideoComponents", "inputs": {"video": ["1", 0]}},
-        "3": {"class_type": "CreateVideo", "inputs": {"images": ["2", 0], "fps": ["2", 2]}},
-        "4": {
-            "class_type": "SaveVideo",
-            "inputs": {"video": ["3", 0], "filename_prefix": "video/x", "format": "auto", "codec": "auto"},
-        },
-        "5": {"class_type": "PreviewAny", "inputs": {"source": ["2", 2]}},
-    }
-    (tmp_path / "flow.json").write_text(json.dumps(source))
-    out = tmp_path / "out"
-    result = run(tmp_path / "flow.json", {}, output_dir=out, input_dir=tmp_path)
-    assert result.files == [out / "video" / "x_00001_.mp4"] and result.texts == {"PreviewAny": "12.0"}
-    assert np.abs(video.read_frames(result.files[0]).astype(int) - frames).max() <= 4
-    assert video.probe(result.files[0]).fps == 12
-    assert video.read_metadata(result.files[0])["prompt"]["1"]["class_type"] == "LoadVideo"
-    assert run(tmp_path / "flow.json", {}, output_dir=out, input_dir=tmp_path).files == [out / "video" / "x_00002_.mp4"]
-    assert [p.name for p in out.iterdir()] == ["video"], "files on the way are left behind"
-    with pytest.raises(ValueError, match="no video at .*gone.mp4"):
-        run(tmp_path / "flow.json", {}, {"LoadVideo.file": "gone.mp4"}, output_dir=out, input_dir=tmp_path)
-    with pytest.raises(ValueError, match="leads out of the output folder"):
-        run(tmp_path / "flow.json", {}, {"SaveVideo.filename_prefix": "../x"}, output_dir=out, input_dir=tmp_path)
-
-
-@pytest.mark.parametrize("name", ["text_to_video", "composed_chunk", "api/text_to_video", "api/composed_chunk"])
-def test_our_workflows_run_with_our_nodes(name, tmp_path, fake_loader):
-    torch.set_num_threads(1)
-    result = run(FOLDER / f"{name}.json", pack.NODE_CLASS_MAPPINGS, {"Seed.value": 7}, output_dir=tmp_path)
-    (file,) = result.files
-    chunks = 4 if "text" in name else 1
-    info = video.probe(file)
-    assert (info.frames, info.width, info.height, info.fps) == (33 * chunks, 64, 128, 24)
-    assert (info.colorspace, info.pixel_format) == (1, "yuv420p")
-    metadata = video.read_metadata(file)
-    assert "prompt" in metadata and ("workflow" in metadata) == ("api" not in name)
-    assert [call["seed"] for call in fake_loader.calls] == [7] * chunks
-    assert [call["history"].chunk for call in fake_loader.calls] == list(range(chunks))
-    if chunks == 1:
-        assert "4x2" in result.texts["Noise report"]
-        assert fake_loader.calls[0]["start"].shape == (1, 16, 9, 4, 2)
-
-
-def test_a_failing_run_leaves_its_finished_chunks_playable(tmp_path, fake_loader, monkeypatch, caplog):
-    genuine = fake_loader.sample
-
-    def sample(history, positive, **options):
-        if history.chunk == 2:
-            raise ValueError("NaN in chunk 2")
-        return genuine(history, positive, **options)
-
-    monkeypatch.setattr(fake_loader, "sample", sample)
-    with pytest.raises(ValueError, match="NaN in chunk 2"):
-        run(FOLDER / "text_to_video.json", pack.NODE_CLASS_MAPPINGS, output_dir=tmp_path)
-    chunks = sorted(tmp_path.rglob("chunk_*.mp4"))
-    assert [video.probe(path).frames for path in chunks] == [33, 33]
-    assert str(chunks[0].parent.parent) in caplog.text
