@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from helios_video.helios_core.backends import torch as adapter
-from helios_video.helios_core.commands.render import split_strength
 from helios_video.helios_core.config.model import TransformerConfig
 from helios_video.helios_core.lora import changes, files, names
 from support.loras import BLOCKS, CONFIG, FOREIGN, IN_BLOCK, SHAPES, companion, make_pairs, pair_of, peft, write
@@ -134,18 +133,3 @@ def test_m25_companion_refuses_unknown_keys_other_shapes_and_code(tmp_path, caps
     with pytest.raises(ValueError, match="is missing"):
         changes.read_companion(tmp_path / "none.pth", CONFIG, SHAPES)
     assert "ran" not in capsys.readouterr().out
-
-
-def test_strength_is_split_from_file_names_with_colons(tmp_path):
-    assert split_strength("a.safetensors") == ("a.safetensors", 1.0)
-    assert split_strength("a.safetensors:0.8") == ("a.safetensors", 0.8)
-    assert split_strength("a.safetensors:-1e-1") == ("a.safetensors", -0.1)
-    assert split_strength(r"C:\loras\a.safetensors") == (r"C:\loras\a.safetensors", 1.0)
-    assert split_strength(r"C:\loras\a.safetensors:2") == (r"C:\loras\a.safetensors", 2.0)
-    assert split_strength("C:/a.safetensors") == ("C:/a.safetensors", 1.0)
-    odd = tmp_path / "a:1"
-    odd.touch()
-    assert split_strength(str(odd)) == (str(odd), 1.0)
-    for text in ("a.safetensors:much", "a.safetensors:nan", "a.safetensors:"):
-        with pytest.raises(ValueError, match="wanted FILE or FILE:STRENGTH"):
-            split_strength(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from helios_video.helios_core import load
 from helios_video.helios_core.backends import torch as adapter
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
 from helios_video.helios_core.config.model import TransformerConfig
@@ -151,3 +152,16 @@ FOREIGN = {
         "patch_long.weight": torch.ones(SHAPES["patch_long.weight"])
     },
 }
+
+
+def lora_folder(root):
+    """models/loras of a folder, with two LoRAs of helios-tiny and other files."""
+    folder = root / "models" / "loras"
+    folder.mkdir(parents=True)
+    helios = load()
+    tiny_lora(folder, helios, "a.safetensors")
+    tiny_lora(folder / "sub", helios, "b.safetensors", seed=2)
+    (folder / "other").mkdir()
+    for name in ("c.pt", "d.ckpt", "other/transformer_partial.pth", "notes.txt"):
+        (folder / name).write_bytes(b"")
+    return folder

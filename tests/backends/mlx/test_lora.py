@@ -1,6 +1,6 @@
 """LoRA on MLX against LoRA on torch, from the same files: applied and merged, on every layer, on quantised weights.
 
-What of a file fits is decided once for both (lora/test_lora.py, lora/test_files.py). Named: M12.
+What of a file fits is decided once for both (lora/test_files.py, torch/test_lora.py). Named: M12.
 """
 
 from __future__ import annotations
