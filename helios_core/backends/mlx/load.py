@@ -7,6 +7,7 @@ What leaves this module is evaluated, so that it may be used in another thread: 
 from __future__ import annotations
 
 import gc
+import weakref
 from contextlib import ContextDecorator, nullcontext
 
 import mlx.core as mx
@@ -111,6 +112,28 @@ def _metal_limit() -> int:
     return info()["max_recommended_working_set_size"]
 
 
+class Wired:
+    """Keeps weights from being paged out between steps: Metal's limit of wired memory while there are models. When the
+    last of them is gone the limit is what it was before the first."""
+
+    def __init__(self):
+        self.models, self.before = 0, 0
+
+    def hold(self, model) -> None:
+        """Raises the limit until the model is let go of."""
+        before = mx.set_wired_limit(_metal_limit())
+        self.before, self.models = self.before if self.models else before, self.models + 1
+        weakref.finalize(model, self._let_go).atexit = False
+
+    def _let_go(self) -> None:
+        self.models -= 1
+        if not self.models:
+            mx.set_wired_limit(self.before)
+
+
+WIRED = Wired()
+
+
 def empty_cache() -> None:
     """Memory of components that nobody refers to any more goes back to the system."""
     gc.collect()
@@ -132,8 +155,8 @@ def load_transformer(
         raise ValueError("offload blocks: MLX has no other memory to stream from; choose none or sequential")
     chosen = choose_dtype(source.tensors, "proj_out.weight", "auto" if dtype in KINDS else dtype)
     model = load_transformer_weights(HeliosTransformer(config.transformer), source, dtype=chosen, weight_dtype=dtype)
-    if kind(device) == "metal":  # keeps weights from being paged out between steps
-        mx.set_wired_limit(_metal_limit())
+    if kind(device) == "metal":
+        WIRED.hold(model)
     return prepare(model, device)
 
 

@@ -35,8 +35,9 @@ def _fit(x: Tensor, width: int, height: int) -> Tensor:
 
 
 @torch.inference_mode()
-def encode(vae, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Frames [1 + 4n, 8h, 8w, 3] from 0 to 1 -> mean and std of the raw latents, each [1 c 1 + n h w] on the CPU."""
-    x = rearrange(frames.float() * 2 - 1, "f h w c -> 1 c f h w")
+def encode(vae, frames) -> tuple[Tensor, Tensor]:
+    """Frames [1 + 4n, 8h, 8w, 3] from 0 to 1, of any library -> mean and std of the raw latents, each [1 c 1 + n h w],
+    on the CPU."""
+    x = rearrange(torch.as_tensor(frames).float() * 2 - 1, "f h w c -> 1 c f h w")
     mean, logvar = vae.encode(x.to(vae.dtype).to(vae.device))
     return mean.float().cpu(), (logvar.float() / 2).exp().cpu()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helios_video.helios_core import load as open_pipeline
 from helios_video.helios_core.checkpoint.open import check_part
 from helios_video.helios_core.config.model import ModelConfig, TransformerConfig
 from safetensors.torch import save_file
@@ -76,11 +77,57 @@ def test_what_mlx_cannot_do_is_said(tmp_path):
         mlx_load.load_transformer(source, config, dtype="auto", device=mlx_load.CPU, streamed=True)
 
 
-def test_weights_are_wired_on_a_gpu(tmp_path, monkeypatch):
-    """The limit that Metal recommends, once there is Metal."""
-    limits = []
-    monkeypatch.setattr(mx, "set_wired_limit", limits.append)
+@pytest.fixture
+def limits(monkeypatch):
+    """The limits of wired memory that a GPU is given, in order; at first it has one of 5 bytes."""
+    mlx_load.empty_cache()  # models of other tests
+    given = [5]
+
+    def set_limit(limit):
+        given.append(limit)
+        return given[-2]
+
+    monkeypatch.setattr(mx, "set_wired_limit", set_limit)
     monkeypatch.setattr(mlx_load, "kind", lambda device: "metal")
     monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": 3 * 2**30})
-    load(write(tmp_path, Torch(TransformerConfig(**SIZES)).state_dict(), SIZES), mlx_load)
-    assert limits == [3 * 2**30] and 0 < mlx_load.free_memory(None) < 3 * 2**30
+    return given
+
+
+def small(folder):
+    folder.mkdir(exist_ok=True)
+    return load(write(folder, Torch(TransformerConfig(**SIZES)).state_dict(), SIZES), mlx_load)
+
+
+def test_weights_are_wired_on_a_gpu(tmp_path, limits):
+    """The limit that Metal recommends, once there is Metal."""
+    model = small(tmp_path)
+    assert limits == [5, 3 * 2**30] and 0 < mlx_load.free_memory(None) < 3 * 2**30
+    del model
+    mlx_load.empty_cache()
+
+
+def test_the_wired_limit_comes_back_when_the_last_model_is_let_go(tmp_path, limits):
+    """Whatever somebody else had set; a model that is replaced by another one leaves the other's weights wired."""
+    full = 3 * 2**30
+    first, second = small(tmp_path / "a"), small(tmp_path / "b")
+    assert limits == [5, full, full]
+    del first
+    mlx_load.empty_cache()
+    assert limits == [5, full, full]
+    del second
+    mlx_load.empty_cache()
+    assert limits == [5, full, full, 5]
+    mlx_load.empty_cache()
+    assert limits[-1] == 5 and len(limits) == 4
+    third = small(tmp_path / "a")
+    del third
+    mlx_load.empty_cache()
+    assert limits[4:] == [full, 5]
+
+
+def test_a_pipeline_gives_the_wired_limit_back(limits):
+    """As it lets the transformer go: with offload sequential that is after every chunk."""
+    model = open_pipeline(backend="mlx", weight_dtype="fp32")
+    assert model.parts.transformer is not None and limits[-1] == 3 * 2**30
+    model.parts.release("transformer")
+    assert limits[-1] == 5

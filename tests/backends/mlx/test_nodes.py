@@ -45,6 +45,18 @@ def test_a_graph_goes_on_from_its_own_latents(graph):
     assert error(history.history.window, graph["after"].history.window) < 1e-5 and history.history.chunk == 1
 
 
+@pytest.mark.parametrize("start", ["image", "video"])
+@pytest.mark.parametrize("model", ["mlx", "torch"])
+def test_a_vae_of_the_other_library_encodes_as_the_models_own(model, start):
+    """Pictures, mean and standard deviation change libraries; posterior "sample" takes both of the last."""
+    loaded = {name: node("HeliosLoader", model="helios-tiny", backend=name) for name in ("mlx", "torch")}
+    other, pictures = "torch" if model == "mlx" else "mlx", torch.rand(1 if start == "image" else 33, 64, 64, 3)
+    given = {start: pictures, "model": loaded[model][0], "width": 64, "height": 64, "seed": 3}
+    own, foreign = (node("HistoryMemory", **given, vae=loaded[name][2])[0].history for name in (model, other))
+    assert type(own.window) is type(foreign.window) and type(own.anchor) is type(foreign.anchor)
+    assert error(foreign.window, own.window) < 1e-4 and error(foreign.anchor, own.anchor) < 1e-4
+
+
 @pytest.mark.parametrize("policy", ["off", "corrupt", "renormalise", "anchor"])
 def test_drift_is_corrected(graph, policy):
     """The same on MLX as on torch, from the same history and seed; the socket's latent is torch's."""
