@@ -177,7 +177,10 @@ def test_videos_appear_whole_or_not_at_all(tmp_path, monkeypatch):
     video.write_video(tmp_path / "a.mp4", ramp(5))
     before = (tmp_path / "a.mp4").read_bytes()
 
+    real = video.VideoWriter.write
+
     def full(writer, frames):
+        real(writer, frames)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(video.VideoWriter, "write", full)
