@@ -155,7 +155,7 @@ def _count_whole(path: Path) -> int:
     import av
 
     try:
-        with _open(path) as file:
+        with _open(path, probesize="32") as file:  # its header says all; by itself FFmpeg decodes frames to find out
             return sum(packet.size > 0 and not packet.is_corrupt for packet in file.demux(file.streams.video[0]))
     except (ValueError, av.error.FFmpegError):
         return 0
@@ -166,11 +166,11 @@ def _as_text(metadata: dict | None) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in items}
 
 
-def _open(path):
+def _open(path, **options: str):
     import av
 
     try:
-        file = av.open(os.fspath(path))
+        file = av.open(os.fspath(path), options=options)
     except FileNotFoundError:
         raise ValueError(f"no video file at {path}") from None
     except av.error.FFmpegError as error:

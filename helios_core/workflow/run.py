@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import safe_files
 from . import format as fmt
 from . import values
 from .context import Run, running
@@ -47,7 +48,7 @@ def run(path, node_classes: dict, overrides=None, *, output_dir, input_dir=None,
     try:
         with running(state):
             values.check(prompt, classes, order)
-            check_folder(state.output_dir)
+            safe_files.check_folder(state.output_dir).mkdir(parents=True, exist_ok=True)
             execute(Graph(prompt), classes, outputs(prompt, classes), hidden, state.starts)
         state.finished = True
     finally:
@@ -70,17 +71,6 @@ def read(path) -> dict:
     if not fmt.is_ui(source) and not fmt.is_api(source):
         raise ValueError(f"{path} is no workflow: wanted 'nodes' and 'links', or numbered nodes with class_type")
     return source
-
-
-def check_folder(folder: Path) -> None:
-    """Makes the output folder. ValueError if it cannot be made or written."""
-    probe = folder / ".helios_write_test"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"cannot write to the output folder {folder}: {error.strerror}; choose another") from error
 
 
 def plan(prompt: dict, classes: dict) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ..join import video
+from ..safe_files import replacing
 from .context import current
 
 
@@ -191,7 +192,8 @@ class SaveImage:
         run = current()
         for frame in video.to_uint8(images[..., :3]):
             path = free_name(run.output_dir, filename_prefix, ".png")
-            Image.fromarray(frame).save(path)
+            with replacing(path) as part:
+                Image.fromarray(frame).save(part, format="PNG")
             run.files.append(path)
         return ()
 
