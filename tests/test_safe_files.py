@@ -107,9 +107,9 @@ def test_what_may_not_be_replaced_is_not_even_when_it_comes_meanwhile(old, tmp_p
 
 
 def test_text_and_bytes_are_written_as_they_are(tmp_path):
-    write(tmp_path / "a", "ä\nb\r\n")
+    write(tmp_path / "a", "\u00e4\nb\r\n")
     write(str(tmp_path / "b"), b"\0\n")
-    assert (tmp_path / "a").read_bytes() == "ä\nb\r\n".encode() and (tmp_path / "b").read_bytes() == b"\0\n"
+    assert (tmp_path / "a").read_bytes() == "\u00e4\nb\r\n".encode() and (tmp_path / "b").read_bytes() == b"\0\n"
 
 
 def test_folders_appear_whole_or_not_at_all(old, tmp_path):
