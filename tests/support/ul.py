@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from helios_video.helios_core.backends.torch.ul import UL
 from helios_video.helios_core.ul.config import ULConfig
@@ -13,6 +14,7 @@ SMALL = {
 }  # fmt: skip
 VIDEO = ULConfig(latent_channels=4, stride=(4, 8), causal=True, window=2, with_pixels=True, **SMALL)
 IMAGE = ULConfig(latent_channels=4, stride=(1, 8), **SMALL)
+TRAINED = {**SMALL, "logsnr_x": (-6.0, 8.0), "dropout": 0.1}  # sizes to train
 
 
 def build(config, parts=("encoder", "prior", "decoder", "base"), seed=0) -> UL:
@@ -30,6 +32,13 @@ def inputs(config, t=3, h=6, w=4, b=2):
     x, pixels = torch.randn(2, b, 3, f, s * h, s * w)
     z = torch.randn(b, config.latent_channels, t, h, w)
     return x, z, torch.tensor([-2.0, 3.0]), torch.tensor([5.0, 1.0]), pixels
+
+
+class Colours:
+    """Frames of one colour each, as a data set."""
+
+    def batch(self, rng, count):
+        return torch.from_numpy(rng.uniform(-1, 1, (count, 3, 1, 1, 1)).astype(np.float32)).expand(-1, -1, 1, 16, 16)
 
 
 def random_pair():

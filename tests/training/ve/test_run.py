@@ -136,7 +136,7 @@ def test_the_command_makes_a_vae_that_opens(data, tmp_path, capsys):
     config = load(vae=file).config.vae
     assert config.base_dim == 4 and config.latents_std != load().config.vae.latents_std
     helios = load(vae=file)
-    mean, std = helios.backend.encode(helios.vae, torch.rand(1, 16, 16, 3))
+    mean, std = helios.backend.encode(helios.parts.vae, torch.rand(1, 16, 16, 3))
     assert mean.shape == std.shape == (1, 16, 1, 2, 2)
     assert json.loads((tmp_path / "run" / "figures.json").read_text())["after"]["sigma"] > 0
     assert {p.name for p in (tmp_path / "run").iterdir()} >= {"before.png", "after.txt", "ve.png", "config.json"}
