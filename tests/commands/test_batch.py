@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import av
-import helios_video as pack
 import numpy as np
 import pytest
 import torch
@@ -15,9 +14,10 @@ from helios_video.helios_core.commands import render as command
 from helios_video.helios_core.generate import ChunkDone
 from helios_video.helios_core.join import video
 from helios_video.helios_core.noise import MAX_SEED, Noise, batch_noise
-from helios_video.helios_core.workflow.format import default, has_widget, inputs_of
 from helios_video.nodes import sockets
+from support.chunks import whole
 from support.cli import Fake
+from support.nodes import call
 
 SHAPE = (3, 2, 1, 4, 4)
 
@@ -76,7 +76,7 @@ def test_one_prompt_and_chosen_seeds_for_a_batch(helios):
 
 def test_a_batch_through_generate(helios):
     events = helios.generate("a red circle", history=helios.history(64, 64, batch=2), frames=33, steps=(1, 1, 1))
-    (done,) = [event for event in events if isinstance(event, ChunkDone)]
+    (done,) = [event for event in whole(events) if isinstance(event, ChunkDone)]
     assert done.latent.shape[0] == 2 and done.frames.shape == (33, 64, 64, 3)
     assert np.array_equal(helios.decode(done.latent[:1]), done.frames)
     assert not np.array_equal(helios.decode(done.latent[1:]), done.frames)
@@ -260,13 +260,6 @@ def test_real_videos_with_one_load(tmp_path, monkeypatch):
     shots = [video.read_frames(f"helios_000{i}.mp4").astype(int) for i in (1, 2, 3)]
     assert [len(frames) for frames in shots] == [20] * 3 and len(loads) == 1
     assert np.abs(shots[0] - shots[1]).mean() > 5 and np.abs(shots[2] - shots[1]).mean() > 5
-
-
-def call(name, **inputs):
-    kind = pack.NODE_CLASS_MAPPINGS[name]
-    widgets = {n: default(*spec) for n, spec in inputs_of(kind).items() if has_widget(*spec)}
-    with torch.inference_mode():
-        return getattr(kind(), kind.FUNCTION)(**{**widgets, **inputs})
 
 
 def test_a_batch_in_the_graph(fake_helios):

@@ -13,7 +13,8 @@ from helios_video.helios_core.history import saved
 from helios_video.helios_core.history.drift import DriftPolicy
 from helios_video.helios_core.history.window import History
 from helios_video.helios_core.pipeline import ChunkDone
-from helios_video.helios_core.workflow.format import default, has_widget, inputs_of
+from support.chunks import whole
+from support.nodes import call
 
 NODES = pack.NODE_CLASS_MAPPINGS
 
@@ -37,7 +38,7 @@ def generate(model, policy, chunks=3, **options):
     events = model.generate(
         "a red circle moving left", frames=33 * chunks, seed=7, drift=policy, **size, **STEPS, **options
     )
-    return [event for event in events if isinstance(event, ChunkDone)]
+    return [event for event in whole(events) if isinstance(event, ChunkDone)]
 
 
 def test_m19_decoded_chunks_are_the_sampled_ones(tiny):
@@ -89,13 +90,6 @@ def test_the_command_line_tells_and_resumes(tmp_path, monkeypatch, capsys):
     assert same_history(half.history, whole.history) and half.history.moments is not None
     capsys.readouterr()
     assert main([*base, "anchor:x"]) == 2 and "wanted POLICY or POLICY:STRENGTH" in capsys.readouterr().err
-
-
-def call(name, **inputs):
-    kind = NODES[name]
-    widgets = {n: default(*spec) for n, spec in inputs_of(kind).items() if has_widget(*spec)}
-    with torch.inference_mode():
-        return getattr(kind(), kind.FUNCTION)(**{**widgets, **inputs})
 
 
 @pytest.fixture

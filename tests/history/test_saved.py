@@ -15,9 +15,9 @@ from helios_video.helios_core.drawn import scenes
 from helios_video.helios_core.history import saved
 from helios_video.helios_core.history.window import History
 from helios_video.helios_core.noise import Noise
-from helios_video.helios_core.workflow.format import default, has_widget, inputs_of
 from helios_video.nodes import host, sockets
 from safetensors.numpy import load_file, save_file
+from support.nodes import call
 
 NODES = pack.NODE_CLASS_MAPPINGS
 QUICK = dict(width=64, height=64, steps=(1, 1, 1), boost_first_chunk=False)
@@ -33,14 +33,6 @@ def here(tmp_path, monkeypatch):
     """Without ComfyUI and outside a workflow, files lie in the current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def call(name, **inputs):
-    kind = NODES[name]
-    widgets = {n: default(*spec) for n, spec in inputs_of(kind).items() if has_widget(*spec)}
-    with torch.inference_mode():
-        result = getattr(kind(), kind.FUNCTION)(**{**widgets, **inputs})
-    return result["result"] if isinstance(result, dict) else result
 
 
 def chunks(model, history, count, seed=2**64 - 5):

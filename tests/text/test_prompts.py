@@ -19,6 +19,7 @@ from helios_video.helios_core.pipeline import ChunkDone
 from helios_video.helios_core.text.prompts import Cue, PromptSchedule
 from helios_video.helios_core.workflow.run import run
 from helios_video.nodes import memo, sockets
+from support.nodes import call
 
 EXAMPLE = "0: a red circle; 4 (2): a blue square"
 
@@ -161,12 +162,6 @@ def test_v2_nothing_of_another_prompt_stays_behind(helios):
     encoded = helios.text("a red circle moving left")
     encoded.zero_()
     assert helios.text("a red circle moving left").any(), "what is remembered was handed out"
-
-
-def call(name, **inputs):
-    kind = pack.NODE_CLASS_MAPPINGS[name]
-    with torch.inference_mode():
-        return getattr(kind(), kind.FUNCTION)(**inputs)
 
 
 def scheduled(fake_helios, text):
