@@ -8,6 +8,8 @@ from pathlib import Path
 
 from .. import load
 from ..checkpoint import folders
+from ..measure import figures
+from ..safe_files import check_folder
 from . import set_threads
 
 WHAT_HELP = (
@@ -41,6 +43,9 @@ def study(args: argparse.Namespace) -> int:
     page = Path(args.page) if args.page else folder / f"{args.what}.md"
     if page.suffix != ".md":
         raise ValueError(f"--page {page}: wanted a file whose name ends in .md")
+    figures.require()
+    check_folder(folder)
+    check_folder(page.absolute().parent)
     run = {"policies": study_policies, "ul": study_ul, "ve": study_ve}[args.what]
     run(args, folder, page, rerun(args))
     print(page)

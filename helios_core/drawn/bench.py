@@ -1,7 +1,7 @@
 """The bench: drawn prompts, rendered by a checkpoint and measured from the pixels alone, chunk by chunk.
 
 Videos of one batch grow together, and of each only numbers are kept (and a few frames for the film strips), so that a
-minute of many videos fits into memory. Sources of the measures: shapes.py, drift.py, joints.py.
+minute of many videos fits into memory. Sources of the measures: reading.py, against_scene.py, measure/joints.py.
 """
 
 from __future__ import annotations
@@ -15,13 +15,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ..measure import frame_statistics, joints, plots
+from .. import safe_files
+from ..measure import figures, frame_statistics, joints
+from ..safe_files import replacing
 from .against_scene import ChunkReading, read_chunk
 from .per_video import PerVideoDrift
 from .scenes import SIZE, Scene, random_scene
 
 ATTRIBUTES = ("colour", "shape", "motion", "background", "count")
 DRIFTS = ("colour_error", "size", "contrast", "sharpness")
+UNITS = {
+    "colour_error": "distance in RGB, 0 to 1",
+    "size": "area over the scene's",
+    "contrast": "std of luma, 0 to 1",
+    "sharpness": "gradient over contrast",
+}
 STRIPS, STRIP_FRAMES = 6, 12  # film strips on the sheet, frames of each
 
 
@@ -77,8 +85,10 @@ def render(
 def run(helios, scenes, seeds, chunks: int, *, batch: int = 16, drift=None, **options) -> tuple[list[Video], float]:
     """The measured videos of every scene with every seed, and frames per second over all of it.
 
-    drift: the DriftPolicy of their histories; options: of `sample`.
+    drift: the DriftPolicy of their histories; options: of `sample`. ValueError where the report, which comes after,
+    could not be drawn.
     """
+    figures.require()
     videos, start, made = [], time.perf_counter(), 0
     for seed in seeds:
         for i in range(0, len(scenes), batch):
@@ -117,11 +127,14 @@ def merit(summary: dict) -> float:
 
 
 def write(folder: Path, results: dict[str, tuple[list[Video], dict]]) -> None:
-    """results.json (all), results.csv (a row per setting, video and chunk), table.md, sheet.png. results: by name."""
+    """results.json (all), results.csv (a row per setting, video and chunk), table.md, sheet.png. results: by name.
+
+    ValueError where matplotlib is missing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     report = {name: summary for name, (_, summary) in results.items()}
-    (folder / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
+    safe_files.write(folder / "results.json", json.dumps(report, indent=1) + "\n")
+    with replacing(folder / "results.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         names = ("chunk", *ATTRIBUTES, *DRIFTS)
         table = csv.writer(file)
         table.writerow(["setting", "prompt", "seed", *names])
@@ -129,8 +142,9 @@ def write(folder: Path, results: dict[str, tuple[list[Video], dict]]) -> None:
             for video in videos:
                 start = [setting, video.scene.caption(), video.seed]
                 table.writerows([*start, *(getattr(r, n) for n in names)] for r in video.readings)
-    (folder / "table.md").write_text(table_of(report), encoding="utf-8")
-    draw_sheet(results).save(folder / "sheet.png")
+    safe_files.write(folder / "table.md", table_of(report))
+    with replacing(folder / "sheet.png") as part:
+        draw_sheet(results).save(part, "PNG")
 
 
 def table_of(report: dict[str, dict]) -> str:
@@ -149,17 +163,12 @@ def draw_sheet(results: dict[str, tuple[list[Video], dict]]):
     chunks = range(1, 1 + max(len(summary["colour"]) for _, summary in results.values()))
     rows = []
     for names, limits in ((ATTRIBUTES, (0, 1.02)), (DRIFTS, None)):
-        rows.append(
-            [
-                plots.line_plot(
-                    {setting: summary[name] for setting, (_, summary) in results.items()},
-                    name.replace("_", " "), x=chunks, x_label="chunk", limits=limits, size=(330, 220),
-                )
-                for name in names
-            ]
-        )  # fmt: skip
+        series = {name: {setting: summary[name] for setting, (_, summary) in results.items()} for name in names}
+        shared = {"x": chunks, "x_label": "chunk", "limits": limits, "size": (2.9, 2.1)}
+        units = {name: UNITS.get(name, "share that is true") for name in names}
+        rows.append([figures.Lines(series[n], n.replace("_", " "), y_label=units[n], **shared) for n in names])
     for setting, (videos, _) in results.items():
         for video in (v for v in videos[:STRIPS] if v.frames):
             caption = f"{setting}: {video.scene.caption()}"
-            rows.append([plots.filmstrip(np.stack(video.frames), STRIP_FRAMES, caption=caption, scale=2)])
-    return plots.sheet(rows)
+            rows.append([figures.Strip(np.stack(video.frames), caption, STRIP_FRAMES)])
+    return figures.render(rows)

@@ -1,4 +1,4 @@
-"""Plots and film strips as pictures, with Pillow alone: what the reports, and the nodes that plot, are drawn with."""
+"""Plots as pictures, with Pillow alone: what the nodes that plot, and the probe's report, are drawn with."""
 
 from __future__ import annotations
 
@@ -134,48 +134,6 @@ def bar_plot(
         draw.rectangle([x, top - 16, x + 10, top - 6], fill=colour)
         draw.text((x + 14, top - 18), name, fill=INK, font=font(11))
         x += 26 + draw.textlength(name, font=font(11))
-    return picture
-
-
-def dot_plot(
-    rows: dict[str, Sequence[float]], bars: dict[str, tuple[float, float]], title: str, *, names: int = 150,
-    width: int = 420, marked: Sequence[str] = (),
-) -> Image.Image:  # fmt: skip
-    """A line per name: a dot per value, and a bar from a low to a high end; a line at zero. NaN is left out.
-
-    names: pixels for the names; marked: those drawn in the second colour. ValueError if there is nothing finite.
-    """
-    values = np.concatenate([[0.0], *(np.asarray(v, dtype=float) for v in (*rows.values(), *bars.values()))])
-    if len(values) == 1 or not np.isfinite(values[1:]).any():
-        raise ValueError(f"plot {title!r}: no finite values")
-    low, high = padded(np.nanmin(values), np.nanmax(values))
-    top, step = MARGIN[1], 18
-    picture = Image.new("RGB", (width, top + step * len(rows) + MARGIN[3]), PAPER)
-    draw, bottom = ImageDraw.Draw(picture), top + step * len(rows)
-    across = lambda v: names + (v - low) / (high - low) * (width - MARGIN[2] - names)  # noqa: E731
-    draw.text((8, top - 8), title, fill=INK, font=font(13), anchor="ls")
-    for v in ticks(low, high, 4):
-        draw.line([across(v), top, across(v), bottom], fill=INK if v == 0 else GRID)
-        draw.text((across(v), bottom + 6), f"{v:g}", fill=INK, font=font(11), anchor="mt")
-    for i, (name, dots) in enumerate(rows.items()):
-        y, colour = top + (i + 0.5) * step, COLOURS[name in marked]
-        draw.text((names - 8, y), name, fill=INK, font=font(11), anchor="rm")
-        if np.isfinite(bars[name]).all():
-            draw.line([across(bars[name][0]), y, across(bars[name][1]), y], fill=colour, width=2)
-        for x in (across(v) for v in dots if np.isfinite(v)):
-            draw.ellipse([x - 3, y - 3, x + 3, y + 3], outline=colour, fill=PAPER)
-    return picture
-
-
-def filmstrip(frames: np.ndarray, count: int, *, caption: str = "", scale: int = 1) -> Image.Image:
-    """`count` frames of uint8 [t h w 3], evenly from first to last, side by side under a caption."""
-    picks = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
-    strip = np.concatenate(list(frames[picks]), axis=1).repeat(scale, 0).repeat(scale, 1)
-    space = 20 if caption else 0
-    picture = Image.new("RGB", (strip.shape[1], strip.shape[0] + space), PAPER)
-    picture.paste(Image.fromarray(strip), (0, space))
-    if caption:
-        ImageDraw.Draw(picture).text((2, 3), caption, fill=INK, font=font(12))
     return picture
 
 

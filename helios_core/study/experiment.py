@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..drawn import Scene, held_out_scenes, random_scene
+from ..safe_files import write
 from .paired import Figure, conclude
 
 VERSION = 1  # of the measures: files of another are measured again
@@ -106,7 +107,7 @@ def measure(helios, parts, sizes: PolicySizes, folder: Path, tell: Callable[[str
             chosen = {arm: part.arms[arm] for arm in arms}
             rows = plain(part.measure(helios, chosen, scenes, SEED_STRIDE * seed, sizes))
             seconds = time.perf_counter() - start
-            write(file, {"made_of": made_of, "seconds": round(seconds, 2), "rows": rows})
+            write_json(file, {"made_of": made_of, "seconds": round(seconds, 2), "rows": rows})
             what = arms[0] if part.one_by_one else "all arms"
             tell(f"{i + 1}/{len(todo)} {part.name}: {what}, seed {seed}: {seconds:.1f} s")
         for arm in arms:
@@ -125,12 +126,10 @@ def read(file: Path, made_of: dict) -> dict | None:
     return held["rows"] if held.get("made_of") == made_of else None
 
 
-def write(file: Path, held: dict) -> None:
-    """All of it or nothing."""
+def write_json(file: Path, held: dict) -> None:
+    """With its folder; all of it or nothing."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(held, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(file)
+    write(file, json.dumps(held, indent=1, allow_nan=False) + "\n")
 
 
 def plain(value):

@@ -6,14 +6,17 @@ from pathlib import Path
 
 from PIL import Image
 
-COLOURS = 48  # of a picture of lines
+from ..safe_files import replacing
+
+COLOURS = 256  # of a picture of lines; with fewer, or by the median, lines of two colours become one
 
 
 def save_picture(page: Path, name: str, picture: Image.Image, title: str) -> str:
     """The Markdown that shows it."""
     folder = page.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(folder / f"{name}.png", optimize=True)
+    with replacing(folder / f"{name}.png") as part:
+        picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(part, "PNG", optimize=True)
     return f"![{title}]({folder.name}/{name}.png)"
 
 

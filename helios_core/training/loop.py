@@ -17,7 +17,8 @@ from torch import distributed, nn
 from torch.optim import swa_utils
 from tqdm import tqdm
 
-from ..measure import line_plot
+from ..measure import figures
+from ..safe_files import replacing, write
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,13 @@ def fit(model: nn.Module, loss, recipe: Recipe, file: Path) -> nn.Module:
     loss: function of the step number to a dict of scalar tensors; "loss" is minimised, all are logged. In a process
     group each process has a share of the batch, gradients are averaged, and the first one logs and saves.
     file: checkpoint; if it is there the run goes on from it. The log stands beside it as .csv, its curves as .png.
+    ValueError, before any step, for a checkpoint of more steps than asked for, and where matplotlib is missing.
     """
+    figures.require()
     made = optimisers(model, recipe)
     rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in made]
     average = swa_utils.AveragedModel(model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(recipe.ema))
-    first, main = _resume(model, average, made, file), rank() == 0
+    first, main = _resume(model, average, made, file, recipe.steps), rank() == 0
     if main:
         _trim(file.with_suffix(".csv"), first)
     objective = _share(Objective(model, loss))
@@ -149,10 +152,16 @@ def _share(objective: Objective) -> nn.Module:
     return nn.parallel.DistributedDataParallel(objective) if distributed.is_initialized() else objective
 
 
-def _resume(model, average, made, file: Path) -> int:
+def _resume(model, average, made, file: Path, steps: int) -> int:
+    """Loads the checkpoint, if there is one, and gives the step to go on from."""
     if not file.is_file():
         return 0
     state = torch.load(file, map_location=next(model.parameters()).device, weights_only=True)
+    if state["step"] > steps:
+        raise ValueError(
+            f"{file} was trained for {state['step']} steps, more than the {steps} asked for; ask for as many, or name "
+            "another folder"
+        )
     model.load_state_dict(state["model"])
     average.load_state_dict(state["average"])
     for optimiser, kept in zip(made, state["optimisers"], strict=True):
@@ -164,9 +173,8 @@ def _save(model, average, made, step: int, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     state = {"model": model.state_dict(), "average": average.state_dict()}
     state["optimisers"] = [optimiser.state_dict() for optimiser in made]
-    partial = file.with_suffix(".partial")
-    torch.save({**state, "step": step}, partial)
-    partial.replace(file)
+    with replacing(file) as part:
+        torch.save({**state, "step": step}, part)
 
 
 def _trim(log: Path, step: int) -> None:
@@ -174,7 +182,7 @@ def _trim(log: Path, step: int) -> None:
     if log.is_file():
         head, *rows = log.read_text(encoding="utf-8").splitlines()
         kept = [row for row in rows if int(row.split(",")[0]) <= step]
-        log.write_text("\n".join([head, *kept, ""]), encoding="utf-8")
+        write(log, "\n".join([head, *kept, ""]))
 
 
 def _log(file: Path, step: int, values: dict, start: float) -> None:
@@ -190,7 +198,10 @@ def _log(file: Path, step: int, values: dict, start: float) -> None:
 
 
 def draw_curves(log: Path) -> None:
-    """The logged losses over the steps, as a PNG beside the log; first steps above the others' range are cut off."""
+    """The logged losses over the steps, as a PNG beside the log; first steps above the others' range are cut off.
+
+    ValueError where matplotlib is missing.
+    """
     if not log.is_file():
         return
     names, *rows = csv.reader(log.read_text(encoding="utf-8").splitlines())
@@ -198,5 +209,6 @@ def draw_curves(log: Path) -> None:
     top = max(float(np.quantile(v, 0.97)) for v in values)
     series = dict(zip(names[2:], values, strict=True))
     limits = (min(0.0, *map(np.min, values)), top * 1.1 or 1.0)
-    picture = line_plot(series, log.stem, x=steps, x_label="step", limits=limits, size=(640, 320))
-    picture.save(log.with_suffix(".png"))
+    panel = figures.Lines(series, log.stem, x=steps, x_label="optimiser step", limits=limits, size=(6.4, 3.2))
+    with replacing(log.with_suffix(".png")) as part:
+        figures.render([[panel]]).save(part, "PNG")

@@ -10,7 +10,6 @@ from helios_video.helios_core.commands.bench import parse_setting
 from helios_video.helios_core.drawn import against_scene, bench
 from helios_video.helios_core.drawn import scenes as shapes
 from helios_video.helios_core.drawn.reading import object_mask
-from helios_video.helios_core.measure import plots
 from helios_video.helios_core.measure.joints import frame_statistics, joints
 
 SCENE = shapes.scene("red", "circle", "left", "striped", radius=11.5)
@@ -184,15 +183,6 @@ def test_settings_are_read_and_refused_by_name():
     for wrong in ("steps=2,2", "speed=3", "boost_first_chunk=maybe"):
         with pytest.raises(ValueError, match=wrong.split("=")[0]):
             parse_setting(wrong, 3)
-
-
-def test_plots_show_their_lines():
-    picture = plots.line_plot({"a": [0, 1, 2], "b": [2, float("nan"), 0]}, "title", x_label="chunk")
-    colours = {tuple(c) for c in np.asarray(picture).reshape(-1, 3)}
-    assert {(0, 0x72, 0xB2), (0xD5, 0x5E, 0)} <= colours
-    with pytest.raises(ValueError, match="no finite"):
-        plots.line_plot({"a": [float("nan")]}, "empty")
-    assert plots.ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
 
 
 def test_the_command_hands_settings_and_drift_policy_on(monkeypatch, tmp_path, results):

@@ -1,6 +1,7 @@
 """Studies of paired figures: statistics and verdicts on made-up figures of known truth, resuming, the page."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,7 +135,7 @@ def helios(tmp_path):
     file = tmp_path / "weights"
     file.write_bytes(b"one")
     source = type("Source", (), {"files": [file]})
-    return type("Helios", (), {"sources": {"transformer": source}, "file": file})
+    return SimpleNamespace(checkpoint=SimpleNamespace(sources={"transformer": source}), file=file)
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])

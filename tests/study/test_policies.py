@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +16,7 @@ from helios_video.helios_core.drawn.scenes import RADIUS, draw
 from helios_video.helios_core.history.drift import STRENGTHS, DriftPolicy
 from helios_video.helios_core.history.window import MOMENTS
 from helios_video.helios_core.join.boundary import Boundary
-from helios_video.helios_core.measure import plots
+from helios_video.helios_core.pipeline import Helios
 from helios_video.helios_core.steps import schedule
 from helios_video.helios_core.study import experiment
 from helios_video.helios_core.study.experiment import PolicySizes
@@ -147,11 +146,10 @@ def fewer(part):
     return replace(part, arms={a: part.arms[a] for a in {part.baseline, part.default, [*part.arms][-1]} - {""}})
 
 
-def test_the_whole_study_in_its_smallest_size(tiny, tmp_path, monkeypatch, capsys):
+def test_the_whole_study_in_its_smallest_size(tiny, tmp_path):
     """One prompt, one seed, two chunks, few arms of every part: figures, plots, page; and a rerun renders nothing."""
-    monkeypatch.setattr(
-        tiny, "config", replace(tiny.config, defaults=replace(tiny.config.defaults, steps=(1, 1, 1), cfg=1.0))
-    )
+    config = replace(tiny.config, defaults=replace(tiny.config.defaults, steps=(1, 1, 1), cfg=1.0))
+    tiny = Helios(tiny.checkpoint._replace(config=config), tiny.parts, tiny.embeddings)
     few = tuple(map(fewer, report.PARTS))
     sizes = PolicySizes(prompts=1, seeds=1, chunks=2, joint_chunks=2, looks=2)
     told = []
@@ -182,13 +180,3 @@ def test_the_command_line_refuses_before_any_work(tmp_path, monkeypatch, capsys)
         assert main(["study", "policies", *words]) == 2
         assert says in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def test_dots_stand_where_their_values_are():
-    picture = plots.dot_plot({"a": [1.0], "b": [-1.0]}, {"a": (0.5, 1.5), "b": (np.nan, np.nan)}, "t", marked=["a"])
-    pixels = np.asarray(picture)
-    places = [np.argwhere((pixels == [int(c[i : i + 2], 16) for i in (1, 3, 5)]).all(-1)) for c in plots.COLOURS[:2]]
-    assert places[1][:, 1].mean() > places[0][:, 1].mean() and places[1][:, 0].mean() < places[0][:, 0].mean()
-    with pytest.raises(ValueError, match="no finite"):
-        plots.dot_plot({"a": [np.nan]}, {"a": (np.nan, np.nan)}, "t")
-    assert re.match(r"[0-9a-f]{6}", plots.COLOURS[0][1:])

@@ -98,7 +98,7 @@ def test_figures_like_the_paper_s_agree_with_it():
 def test_figures_unlike_the_paper_s_are_said_to_be_so(changes, claim):
     found = made_up(**changes)
     assert [v.holds for v in experiment.verdicts(found, SIZES) if claim in v.claim] == [False]
-    assert f"{claim}" in experiment.write(found, SIZES) and "| no |" in experiment.write(found, SIZES)
+    assert f"{claim}" in experiment.text_of(found, SIZES) and "| no |" in experiment.text_of(found, SIZES)
 
 
 def test_bits_are_compared_at_the_same_error():
@@ -114,7 +114,7 @@ def test_errors_that_do_not_overlap_are_not_compared():
             found[arm.name]["psnr"] += 40
     unclear = [v.claim for v in experiment.verdicts(found, SIZES) if v.holds is None]
     assert len(unclear) == 2 and all("at equal PSNR" in claim for claim in unclear)
-    assert "| cannot be told | their PSNRs do not overlap" in experiment.write(found, SIZES)
+    assert "| cannot be told | their PSNRs do not overlap" in experiment.text_of(found, SIZES)
     near = made_up(factor3__noise5__diffusion__seed0={"distance_clean": 0.101})
     assert experiment.of_z0(near).holds is None
 

@@ -6,15 +6,15 @@ No number or verdict of the page is written by hand: it is made of the results, 
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ...measure import plots
-from ..experiment import PolicySizes, StudyPart, fingerprint, measure, plain, results, seconds, table
+from ...measure import figures
+from ...safe_files import replacing, write
+from ..experiment import PolicySizes, StudyPart, fingerprint, measure, plain, results, seconds, table, write_json
 from ..page import save_picture
 from ..paired import ERRORS, RULE, Figure, chance
 from .joints import DRAWN, JOINTS
@@ -26,8 +26,8 @@ READING = (
     "Means over all videos of an arm. In brackets the mean difference from doing nothing, with its standard error, of "
     "figures that have a goal: **bold** is better, *italic* is worse, neither is too close to call, `=` is no "
     "difference at all. The first line is doing nothing, with the standard deviation over the seeds. In the pictures "
-    f"a ring is a seed's mean difference from doing nothing, a line the mean and {ERRORS:g} standard errors either "
-    "way; orange earns its place."
+    f"a dot is a seed's mean difference from doing nothing, a line the mean and {ERRORS:g} standard errors either "
+    "way; orange and filled earns its place."
 )
 
 
@@ -48,7 +48,7 @@ def study(helios, sizes: PolicySizes, folder: Path, *, page: Path, command: str,
     about |= {"sizes": asdict(sizes), "minutes": round(seconds(folder) / 60, 1), "command": command}
     about |= {"chance": chance(sizes.seeds, sizes.prompts), "rule": RULE}
     report = plain({"about": about, "parts": results(parts, found)})
-    (folder / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "results.json", report)
     write_csv(folder / "results.csv", parts, found)
     write_page(page, parts, report)
     return report
@@ -56,12 +56,12 @@ def study(helios, sizes: PolicySizes, folder: Path, *, page: Path, command: str,
 
 def write_csv(file: Path, parts, found: dict) -> None:
     """A row per part, arm, seed, prompt and figure."""
-    with file.open("w", newline="", encoding="utf-8") as out:
+    with replacing(file) as part, part.open("w", newline="", encoding="utf-8") as out:
         lines = csv.writer(out)
         lines.writerow(["part", "arm", "seed", "prompt", "figure", "value"])
         for part in parts:
-            for arm, figures in table(part, found[part.name]).items():
-                for name, values in figures.items():
+            for arm, by_figure in table(part, found[part.name]).items():
+                for name, values in by_figure.items():
                     for (seed, prompt), value in np.ndenumerate(np.array(values, dtype=float)):
                         lines.writerow([part.name, arm, seed, prompt, name, f"{value:.6g}"])
 
@@ -74,7 +74,7 @@ def write_page(page: Path, parts, report: dict) -> None:
         drawn = picture(part, found, PolicySizes(**report["about"]["sizes"]))
         lines += [f"## {part.title}", part.text, "", save_picture(page, part.name, drawn, part.title), ""]
         lines += [*rows(part, found), "", *conclusion(part, found), ""]
-    page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    write(page, "\n".join(lines).rstrip() + "\n")
 
 
 def opening(parts, report: dict) -> list[str]:
@@ -138,7 +138,7 @@ def cell(found: dict, figure: Figure, baseline: bool) -> str:
 
 def conclusion(part: StudyPart, found: dict) -> list[str]:
     """What earns its place, what helps here and harms there, and what follows for the default."""
-    told = {arm: told_of(part, figures) for arm, figures in found["arms"].items()}
+    told = {arm: told_of(part, compared) for arm, compared in found["arms"].items()}
     lines = [f"- `{arm}` earns its place: better in {told[arm][0]}." for arm in found["earning"]]
     if not lines:
         lines = [f"- **Nothing helps**: no arm is better than `{part.baseline}` without being worse in something."]
@@ -149,10 +149,10 @@ def conclusion(part: StudyPart, found: dict) -> list[str]:
     return [*lines, f"- {follows(part, found['result'])}"]
 
 
-def told_of(part: StudyPart, figures: dict) -> tuple[str, str]:
+def told_of(part: StudyPart, compared: dict) -> tuple[str, str]:
     """Titles of the figures in which an arm is better, and of those in which it is worse."""
     titles = {f.name: f.title.removesuffix(", %") for f in part.figures}
-    better, worse = ([titles[k] for k, f in figures.items() if f["verdict"] == v] for v in ("better", "worse"))
+    better, worse = ([titles[k] for k, f in compared.items() if f["verdict"] == v] for v in ("better", "worse"))
     return "; ".join(better), "; ".join(worse)
 
 
@@ -169,25 +169,19 @@ def follows(part: StudyPart, result: str) -> str:
 def picture(part: StudyPart, found: dict, sizes: PolicySizes) -> Image.Image:
     """Differences from doing nothing, a plot per pictured figure; then the curves."""
     arms = [arm for arm in part.arms if arm != part.baseline]
-    names = 24 + max(round(plots.font(11).getlength(arm)) for arm in arms)
-    panels = []
-    for figure in (f for f in part.figures if f.name in part.pictured):
-        c = {arm: found["arms"][arm][figure.name] for arm in arms}
-        dots = {arm: [np.nan if v is None else v * figure.scale for v in c[arm]["by_seed"]] for arm in arms}
-        bars = {arm: reach(c[arm], figure.scale) for arm in arms}
-        title = f"{figure.title} ({figure.goal} is better)"
-        if np.isfinite([v for d in dots.values() for v in d]).any():
-            panels.append(plots.dot_plot(dots, bars, title, names=names, width=names + 290, marked=found["earning"]))
-    lines = [curve_plot(found["curves"][name], title, sizes) for name, title in part.curves.items()]
-    rows = [row[i : i + 2] for row in (panels, lines) for i in range(0, len(row), 2)]
-    return plots.sheet(rows)
+    compared = {f: {arm: found["arms"][arm][f.name] for arm in arms} for f in part.figures if f.name in part.pictured}
+    panels = [dots(figure, by_arm, found["earning"]) for figure, by_arm in compared.items()]
+    curves = [(title, found["curves"][name]) for name, title in part.curves.items()]
+    lines = [figures.Lines(curve, title, x=places(curve, sizes), x_label="chunk") for title, curve in curves]
+    return figures.render([row[i : i + 2] for row in (panels, lines) for i in range(0, len(row), 2)])
 
 
-def curve_plot(curve: dict, title: str, sizes: PolicySizes) -> Image.Image:
-    """A line per arm over the chunks, with room for the names above them."""
-    low, high = plots.padded(np.min(list(curve.values())), np.max(list(curve.values())))
-    limits = (low, high + (high - low))
-    return plots.line_plot(curve, title, x=places(curve, sizes), x_label="chunk", limits=limits)
+def dots(figure: Figure, compared: dict[str, dict], earning: list[str]) -> figures.Dots:
+    """A figure's differences from doing nothing. compared: by arm."""
+    rows = {arm: [np.nan if v is None else v * figure.scale for v in c["by_seed"]] for arm, c in compared.items()}
+    intervals = {arm: reach(c, figure.scale) for arm, c in compared.items()}
+    told = f"change against doing nothing ({figure.goal} is better)"
+    return figures.Dots(rows, intervals, figure.title, x_label=told, marked=earning)
 
 
 def places(curve: dict, sizes: PolicySizes) -> list[int]:

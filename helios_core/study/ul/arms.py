@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ...backends.torch.ul import UL, ViT
+from ...safe_files import write
 from ...training.loop import Recipe, fit
 from ...training.photos import Photos
 from ...training.ul import presets, report, stages
@@ -57,13 +58,13 @@ class Seeded:
 
 def run(arm: Arm, files: list[Path], folder: Path, steps: int) -> dict[str, float]:
     """The figures of an arm; read back if it was measured with as many steps on the same files."""
-    made_of = {"arm": asdict(arm), "steps": steps, "files": [file.name for file in files]}
+    made_of = {"arm": asdict(arm), "steps": steps, "files": {file.name: crc32(file.read_bytes()) for file in files}}
     place = folder / f"{arm.name}-{steps}-{crc32(json.dumps(made_of).encode()):08x}"
     result = place / "figures.json"
     if result.is_file():
         return json.loads(result.read_text(encoding="utf-8"))["figures"]
     figures = measure(arm, train(arm, files, place, steps), files, place, steps)
-    result.write_text(json.dumps({"made_of": made_of, "figures": figures}, indent=1) + "\n", encoding="utf-8")
+    write(result, json.dumps({"made_of": made_of, "figures": figures}, indent=1) + "\n")
     return figures
 
 
@@ -121,7 +122,7 @@ def sample(model: UL, files: list[Path], frames: torch.Tensor, place: Path, step
     plan = report.MANY
     shown = {name: report.show(model, z, plan, noisy=True) for name, z in ways.items()}
     rows = {"photographs": frames, **shown}
-    report.draw_sheet(rows, 12).save(place / "samples.png")
+    report.save_sheet(rows, place / "samples.png", 12)
     return {f"distance_{name}": sliced_distance(made, frames) for name, made in shown.items()}
 
 

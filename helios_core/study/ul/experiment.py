@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...measure import line_plot, sheet
+from ...measure import figures
+from ...safe_files import write
 from ..page import rerun, save_picture
 from .arms import SIZE, TESTED, Arm, run
 
@@ -76,6 +77,8 @@ class Verdict(NamedTuple):
 
 SAID = {True: "yes", False: "no", None: "cannot be told"}
 CLAIMS = {"bits_per_pixel": True, "psnr": True, "decoder_variance": False}  # figure -> whether it should rise
+
+CLAIM_UNITS = {"bits_per_pixel": "bits", "psnr": "dB", "decoder_variance": "of pixels in [-1, 1]"}
 
 
 def verdicts(found: dict, sizes: UnifiedSizes) -> list[Verdict]:
@@ -163,10 +166,10 @@ def study(
     folder.mkdir(parents=True, exist_ok=True)
     found = measure([*sweep(sizes), *others()], files, folder, sizes.steps, workers=workers, tell=tell)
     shown = save_picture(page, "sweep", draw(found, sizes), "Bits, PSNR and decoder variance by loss factor")
-    page.write_text("\n\n".join([write(found, sizes), shown, rerun(command)]) + "\n", encoding="utf-8")
+    write(page, "\n\n".join([text_of(found, sizes), shown, rerun(command)]) + "\n")
 
 
-def write(found: dict, sizes: UnifiedSizes) -> str:
+def text_of(found: dict, sizes: UnifiedSizes) -> str:
     """The page's text."""
     names = ("bits_per_pixel", "bits_per_latent", "psnr", "psnr_one_step", "decoder_variance", "z_std")
     lines = ["# Unified Latents at the size of a toy", ""]
@@ -182,9 +185,11 @@ def write(found: dict, sizes: UnifiedSizes) -> str:
 
 
 def draw(found: dict, sizes: UnifiedSizes):
-    """The sweep's three figures over the loss factor, a line per seed."""
-    plots = []
-    for name in CLAIMS:
-        lines = {f"seed {s}": [found[Arm(f, seed=s).name][name] for f in FACTORS] for s in range(sizes.seeds)}
-        plots.append(line_plot(lines, name.replace("_", " "), x=FACTORS, x_label="loss factor"))
-    return sheet([plots])
+    """The sweep's three figures over the loss factor: the mean of the seeds, and their range as a band."""
+    panels = []
+    for name, unit in CLAIM_UNITS.items():
+        lines = {name: [[found[Arm(f, seed=s).name][name] for f in FACTORS] for s in range(sizes.seeds)]}
+        title = name.replace("_", " ").replace("psnr", "PSNR")
+        label = f"loss factor (mean and range of {sizes.seeds} seeds)"
+        panels.append(figures.Lines(lines, title, x=FACTORS, x_label=label, y_label=unit, logarithmic=True))
+    return figures.render([panels])

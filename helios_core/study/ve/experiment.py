@@ -12,11 +12,13 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...safe_files import replacing, write
 from ...training.ve import terms, toy
 from ..page import rerun, save_picture
 from . import law, ring
@@ -57,12 +59,13 @@ def study(
     page: Path,
     command: str,
 ) -> Iterator[str]:
-    """Yields a line per finished VAE and flow, and writes the page. Trainings stay in `folder`: a run goes on where it
-    stopped. command: how to rerun it."""
+    """Yields a line per finished VAE and flow, and writes the page. Trainings stay below `folder`, those of other
+    patches or steps apart: a run goes on where it stopped. command: how to rerun it."""
+    made = folder / trainings(train, sizes)
     train, test = torch.from_numpy(train), torch.from_numpy(test)
     rows, samples = [], []
     for seed in range(sizes.seeds):
-        own = folder / f"seed{seed}"
+        own = made / f"seed{seed}"
         vaes = {}
         for name, term in TERMS.items():
             file = own / f"{name.replace(' ', '-')}.pt"
@@ -77,13 +80,18 @@ def study(
             yield f"seed {seed}, flow on {name}: {samples[-1]['10 steps']:.4f} from photographs in 10 steps"
     modes = []
     half = {"steps": -(-sizes.steps // 2), "flow_steps": -(-sizes.flow_steps // 2)}
-    for row in ring.run(folder, seeds=sizes.seeds, **half):
+    for row in ring.run(made, seeds=sizes.seeds, **half):
         modes.append(row)
         yield f"seed {row['seed']}, eight Gaussians, {row['latents']}: {row['on a mode']:.1%} of the samples on a mode"
     slopes = [law.linear_law(seed) for seed in range(sizes.seeds)]
     write_tables(folder, {"vaes": rows, "flows": samples, "ring": modes})
     shown = save_picture(page, "curves", picture(rows, samples), "The law, noise on latents, and few-step sampling")
-    page.write_text("\n\n".join([report(rows, samples, slopes, modes), shown, rerun(command)]) + "\n", encoding="utf-8")
+    write(page, "\n\n".join([report(rows, samples, slopes, modes), shown, rerun(command)]) + "\n")
+
+
+def trainings(train: np.ndarray, sizes: VarianceSizes) -> str:
+    """The name of a folder for what is trained on these patches for so many steps."""
+    return f"steps{sizes.steps}-{sizes.flow_steps}-{crc32(train.tobytes()):08x}"
 
 
 def measure(vae, test: Tensor, name: str, seed: int) -> dict:
@@ -133,7 +141,7 @@ def frechet(a: np.ndarray, b: np.ndarray, dims: int = 16) -> float:
 def write_tables(folder: Path, tables: dict[str, list[dict]]) -> None:
     """The figures as CSV files of these names."""
     for name, table in tables.items():
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+        with replacing(folder / f"{name}.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
             out = csv.DictWriter(file, table[0])
             out.writeheader()
             out.writerows(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from ...measure import plots
+from ...measure import figures
 from . import ring
 
 KINDS = ("VE", "scale-free", "KL")
@@ -106,23 +106,39 @@ def _yes(value: bool) -> str:
 
 
 def picture(rows: list[dict], samples: list[dict]) -> Image.Image:
-    """The law over the weight, PSNR under noise over clean PSNR, and distances over steps; means of the seeds."""
-    weights = sorted({r["weight"] for r in rows if r["kind"] == "VE"})
-    law = {k: [np.mean([r[k] for r in rows if r["kind"] == "VE" and r["weight"] == w]) for w in weights] for k in LAW}
-    low, high = plots.padded(min(map(min, law.values())), max(map(max, law.values())))
-    high += 0.25 * (high - low)  # the names stand above the lines
-    clean = [r["psnr"] for r in rows]
+    """The law over the weight, PSNR under noise over clean PSNR, distances over steps; bands: range of the seeds."""
+    names = list(dict.fromkeys(s["latents"] for s in samples))
+    found = {n: by_seed([s for s in samples if s["latents"] == n], [f"{k} steps" for k in STEPS]) for n in names}
+    return figures.render(
+        [
+            [law_panel(rows), noise_panel(rows)],
+            [figures.Lines(found, "V4: distance to photographs", x=STEPS, x_label="Euler steps",
+                           y_label="Frechet distance", logarithmic=True, size=(8.4, 2.8))],
+        ]
+    )  # fmt: skip
+
+
+def by_seed(rows: list[dict], names: list[str]) -> list[list[float]]:
+    """A line per seed with those figures."""
+    return [[row[name] for name in names] for row in rows]
+
+
+def law_panel(rows: list[dict]) -> figures.Lines:
+    """Slope, correlation and ratio of the plain term over its weight; 1 is the law."""
+    own = [row for row in rows if row["kind"] == "VE"]
+    weights, seeds = (sorted({row[name] for row in own}) for name in ("weight", "seed"))
+    value = {(row["seed"], row["weight"]): row for row in own}
+    lines = {name: [[value[seed, weight][name] for weight in weights] for seed in seeds] for name in LAW}
+    return figures.Lines(lines, "V1: the law (1 is right)", x=weights, x_label="weight", logarithmic=True)
+
+
+def noise_panel(rows: list[dict]) -> figures.Lines:
+    """PSNR under noise over clean PSNR, a line per kind of term, of all seeds together."""
+    clean = [row["psnr"] for row in rows]
     grid = np.linspace(min(clean), max(clean), 60)
     noisy = {}
     for kind in KINDS:
-        points = sorted((r["psnr"], r[NOISY]) for r in rows if r["kind"] == kind)
+        points = sorted((row["psnr"], row[NOISY]) for row in rows if row["kind"] == kind)
         noisy[kind] = np.interp(grid, *np.array(points).T, np.nan, np.nan)
-    names = list(dict.fromkeys(s["latents"] for s in samples))
-    found = {n: [np.mean([s[f"{k} steps"] for s in samples if s["latents"] == n]) for k in STEPS] for n in names}
-    return plots.sheet(
-        [
-            [plots.line_plot(law, "V1: the law", x=np.log10(weights), x_label="log10 weight", limits=(low, high))],
-            [plots.line_plot(noisy, "V2, V3: PSNR at 20 % noise, dB", x=grid, x_label="clean PSNR, dB")],
-            [plots.bar_plot(found, [f"{k} steps" for k in STEPS], "V4: Frechet distance to photographs")],
-        ]
-    )
+    labels = {"x_label": "clean PSNR, dB", "y_label": "PSNR, dB"}
+    return figures.Lines(noisy, "V2, V3: under 20 % noise", x=grid, **labels)

@@ -13,6 +13,7 @@ import torch
 from ...backends.torch.transformer import FLOAT32
 from ...config import ScheduleConfig, TransformerConfig, VAEConfig
 from ...drawn.scenes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, scene
+from ...safe_files import replacing, write
 from ..files import save
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
@@ -57,7 +58,8 @@ def save_folder(
     save_part(folder / "vae", "diffusion_pytorch_model", codec, asdict(vae_config), "AutoencoderKLWan")
     save_part(folder / "text_encoder", "model", words, {**text, "architectures": ["UMT5EncoderModel"]}, None)
     (folder / "tokenizer").mkdir(exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
+    with replacing(folder / "tokenizer" / "tokenizer.json") as part:
+        tokenizer.save(str(part))
     special = {"pad_token": PAD, "eos_token": END, "unk_token": UNKNOWN}
     write_json(
         folder / "tokenizer" / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **special}
@@ -86,6 +88,7 @@ def _cast(name: str, value, dtype):
 
 
 def save_part(folder: Path, stem: str, state: dict, config: dict, class_name: str | None) -> None:
+    """One network of the layout: its weights and its config.json. class_name: that diffusers reads it by."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{stem}.safetensors"
     save(state, file)
@@ -93,5 +96,6 @@ def save_part(folder: Path, stem: str, state: dict, config: dict, class_name: st
 
 
 def write_json(file: Path, value: dict) -> None:
+    """A document of the layout, with its folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    write(file, json.dumps(value, indent=2) + "\n")

@@ -12,6 +12,7 @@ import torch
 from ... import load
 from ...backends import torch as backend
 from ...backends.torch.ul import UL
+from ...safe_files import write
 from ...ul import Plan, decode
 from ..crops import to_frames
 from ..files import save_ul
@@ -64,9 +65,9 @@ def finish(model: UL, helios, test: decoder.DecoderClips, settings, folder: Path
     """The file, the table and the sheet."""
     save_ul(model, output, steps=settings.steps, dtype=torch.float16)
     rows, pictures = compare(model, helios, test)
-    (folder / "decoder.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    (folder / "decoder.md").write_text(table(rows), encoding="utf-8")
-    report.draw_sheet(pictures).save(folder / "decoder-sheet.png")
+    write(folder / "decoder.json", json.dumps(rows, indent=1) + "\n")
+    write(folder / "decoder.md", table(rows))
+    report.save_sheet(pictures, folder / "decoder-sheet.png")
     return rows
 
 

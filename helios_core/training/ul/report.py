@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
-import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image
 
 from ...backends import torch as backend
 from ...backends.torch.ul import UL
-from ...measure import filmstrip, sheet
+from ...measure import figures
 from ...noise import batch_noise
+from ...safe_files import replacing
 from ...ul import Plan, decode, logsnr
 from . import loss
 from .stages import hold_first
@@ -98,12 +98,15 @@ def draw_latents(
     return last.estimate if clean else last.x
 
 
-def draw_sheet(rows: dict[str, torch.Tensor], count: int = 8) -> Image.Image:
-    """A row per name of frames [b 3 f h w]: pictures side by side, or of videos frames of the first."""
+def save_sheet(rows: dict[str, torch.Tensor], file: Path, count: int = 8) -> None:
+    """A PNG with a row per name of frames [b 3 f h w]: pictures side by side, or of videos frames of the first.
+
+    ValueError where matplotlib is missing.
+    """
     strips = []
     for name, frames in rows.items():
         frames = frames[:count, :, 0] if frames.shape[2] == 1 else frames[0].movedim(1, 0)
         pixels = ((frames.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(1, -1).cpu().numpy()
-        scale = max(1, round(96 / pixels.shape[1]))
-        strips.append([filmstrip(np.ascontiguousarray(pixels), count, caption=name, scale=scale)])
-    return sheet(strips)
+        strips.append([figures.Strip(pixels, name, count, pixels=max(96, pixels.shape[1]))])
+    with replacing(file) as part:
+        figures.render(strips).save(part, "PNG")

@@ -10,6 +10,7 @@ import torch
 from torch import distributed
 
 from ...backends.torch.ul import UL, load_ul
+from ...safe_files import write
 from ...ul import Plan, ULFile, open_file
 from ..crops import Crops
 from ..data import open_data
@@ -53,7 +54,7 @@ def run(settings, stage: int, data: Path, folder: Path, output: Path, *, codec: 
         stages.initialise(model)
         figures = (train_one if stage == 1 else train_two)(model.to(place), settings, crops, folder, file)
         if rank() == 0:
-            (folder / f"stage{stage}.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+            write(folder / f"stage{stage}.json", json.dumps(figures, indent=1) + "\n")
             save_ul(model, output, steps=settings.steps, dtype=torch.float16)
     finally:
         leave()
@@ -96,7 +97,7 @@ def train_one(model: UL, settings, crops: Crops, folder: Path, _) -> dict:
     z0 = report.noisy_latents(model, report.encode(model, frames))
     rows = {"source": frames}
     rows |= {f"{n} step{'s' if n > 1 else ''}": report.show(model, z0, Plan(steps=n), noisy=True) for n in (1, 4, 20)}
-    report.draw_sheet(rows).save(folder / "stage1-sheet.png")
+    report.save_sheet(rows, folder / "stage1-sheet.png")
     return report.measure(model, frames)
 
 
@@ -111,7 +112,7 @@ def train_two(model: UL, settings, crops: Crops, folder: Path, file: ULFile) -> 
     shape = report.encode(codec, frames).shape
     z0 = report.draw_latents(model, tuple(shape))
     rows = {"samples": report.show(codec, z0, report.MANY, noisy=True), "training data": frames}
-    report.draw_sheet(rows).save(folder / "stage2-sheet.png")
+    report.save_sheet(rows, folder / "stage2-sheet.png")
     return {"z0_std": float(z0.std()), "z0_std_of_data": float(noisy_std(codec, frames))}
 
 

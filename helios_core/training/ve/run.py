@@ -26,6 +26,7 @@ from ...backends.torch.vae import WanVAE
 from ...checkpoint import DOCUMENTS, open_part
 from ...config import ModelConfig, VAEConfig
 from ...measure import codec_of, probe, probe_report
+from ...safe_files import replacing, write
 from .. import files
 from ..crops import Crops
 from ..data import open_data
@@ -206,11 +207,11 @@ def run(settings, vae: Path | None, data: Path, folder: Path, output: Path, *, d
         if found:
             kept = settings.latents == "keep" or (settings.latents == "auto" and vae and not settings.decoder)
             save(network, output, stats=None if kept else moments(network, crops, settings))
-            (folder / "figures.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            write(folder / "figures.json", json.dumps(found, indent=1) + "\n")
             for name, findings in (("before", before), ("after", after)):
-                text = probe_report.table(findings, name)
-                (folder / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
-                probe_report.picture(findings).save(folder / f"{name}.png")
+                write(folder / f"{name}.txt", probe_report.table(findings, name) + "\n")
+                with replacing(folder / f"{name}.png") as part:
+                    probe_report.picture(findings).save(part, "PNG")
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
