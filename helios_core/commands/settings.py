@@ -1,16 +1,25 @@
-"""Settings of a training: a frozen dataclass, from a JSON file and from options of the same names."""
+"""Settings of a training: a frozen dataclass, from a JSON file and from options of the same names.
+
+A training goes on from what lies in its folder, so the folder belongs to the settings that made it: they are written
+there, with what else the result depends on, and a run with others is refused.
+"""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
+from ..measure import figures
+from ..safe_files import check_folder, write
 from . import set_threads
 
 KINDS = {"int": int, "float": float, "str": str}
+INPUTS = "made of"  # in the file of settings: what else the result depends on
 DATA_HELP = (
     "images or videos, in any depth; or drawn: videos of helios-tiny's vocabulary; or photos: the photographs that "
     "scikit-image and scikit-learn bring, without a fifth to test on"
@@ -18,15 +27,21 @@ DATA_HELP = (
 
 
 class FromFile:
-    """What reads a dataclass of numbers and texts, each with a default. signed: numbers that may be below 0."""
+    """What reads a dataclass of numbers and texts, each with a default.
+
+    signed: numbers that may be below 0; free: what changes no result; growing: what a later run may have more of.
+    """
 
     signed: ClassVar[tuple[str, ...]] = ()
+    free: ClassVar[tuple[str, ...]] = ("save_every", "log_every")
+    growing: ClassVar[tuple[str, ...]] = ("steps",)
 
     @classmethod
     def read(cls, file: Path | None, **given):
         """Of a JSON file, with what the command line gives on top. ValueError for what is unknown or no number."""
         text = {} if file is None else _read_json(file, asdict(cls()))
-        values = text | {name: value for name, value in given.items() if value is not None}
+        values = {name: value for name, value in text.items() if name != INPUTS}
+        values |= {name: value for name, value in given.items() if value is not None}
         kinds = {f.name: f.type for f in fields(cls)}
         if unknown := sorted(set(values) - set(kinds)):
             raise ValueError(f"--config: unknown {', '.join(unknown)}; known are {', '.join(kinds)}")
@@ -47,13 +62,46 @@ class FromFile:
         return made
 
     @classmethod
-    def begin(cls, args: argparse.Namespace, name: str = "config.json"):
-        """The settings of a run, written into its folder as `name`, which is made. ValueError before that."""
+    def begin(cls, args: argparse.Namespace, makes: Iterable[str], of: Callable | None = None, *, name="config.json"):
+        """The settings of a run, written into its folder as `name`, which is made.
+
+        makes: patterns of what the training keeps there; of: settings -> {name: text}, what else the result depends on.
+        ValueError, before anything is written, for settings that cannot be or are not those of the folder, and for
+        places that cannot be written to.
+        """
         settings = cls.read(args.config, **cls.given(args))
+        record = asdict(settings) | {INPUTS: _named_files(settings) | (of(settings) if of else {})}
         set_threads(args.threads)
+        figures.require()
+        check_folder(args.folder)
+        check_folder(args.output.absolute().parent if args.output else Path.cwd())
+        cls.check_owner(args.folder / name, record, makes)
         args.folder.mkdir(parents=True, exist_ok=True)
-        (args.folder / name).write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
+        write(args.folder / name, json.dumps(record, indent=1) + "\n")
         return settings
+
+    @classmethod
+    def check_owner(cls, file: Path, record: dict, makes: Iterable[str]) -> None:
+        """ValueError where the file's folder holds what a run of other settings made. Before anything is made, they
+        bind nobody."""
+        made = [found for pattern in makes for found in file.parent.glob(pattern)]
+        if not made:
+            return
+        if not file.is_file():
+            raise ValueError(f"{made[0]} is there, but not {file.name}, which says what made it; take another --folder")
+        held = asdict(cls.read(file)) | {INPUTS: _read_json(file, record).get(INPUTS, {})}
+        before, now = (_flat(settings, cls.free) for settings in (held, record))
+        grown = [name for name in cls.growing if now[name] > before[name]]
+        other = [
+            f"{name} was {before[name]}, is {value}"
+            for name, value in now.items()
+            if name not in grown and before.get(name, value) != value
+        ]
+        if other:
+            raise ValueError(
+                f"{file.parent} belongs to a training with other settings: {'; '.join(other)}. Take its own, which are "
+                f"in {file.name}, or another --folder; only {' and '.join(cls.growing)} may grow"
+            )
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser, helps: dict[str, str] | None = None) -> None:
@@ -67,6 +115,34 @@ class FromFile:
     def given(cls, args: argparse.Namespace) -> dict:
         """What the options say."""
         return {field.name: getattr(args, field.name) for field in fields(cls)}
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """A few digits that change with any byte of the files. ValueError for one that is not there."""
+    found = hashlib.sha256()
+    for file in sorted(map(Path, files)):
+        if not file.is_file():
+            raise ValueError(f"there is no file {file}")
+        with file.open("rb") as source:
+            while part := source.read(1 << 24):
+                found.update(part)
+    return found.hexdigest()[:12]
+
+
+def place(data: Path) -> str:
+    """What `--data` names, the same from every folder."""
+    return str(data) if str(data) in ("drawn", "photos") else str(data.resolve())
+
+
+def _named_files(settings) -> dict[str, str]:
+    """Fingerprints of the files that settings name, such as sizes in a .json file."""
+    values = {name: value for name, value in asdict(settings).items() if isinstance(value, str)}
+    return {f"{name}, its content": fingerprint([value]) for name, value in values.items() if Path(value).is_file()}
+
+
+def _flat(record: dict, free: tuple[str, ...]) -> dict:
+    """Settings and inputs as one, without those that change no result."""
+    return {name: v for name, v in (record | record.get(INPUTS, {})).items() if name not in (*free, INPUTS)}
 
 
 def _check(name: str, value, kind: str, signed: bool) -> None:

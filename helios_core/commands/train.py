@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .settings import FromFile
 
@@ -16,6 +17,7 @@ class TinySettings(FromFile):
     decay: the share of the steps, at their end, over which the learning rates fall.
     """
 
+    growing: ClassVar[tuple[str, ...]] = ("distil_steps",)  # all else is what later parts were made from
     vae_steps: int = 1500
     polish_steps: int = 600
     shards: int = 26
@@ -36,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 def train(argv: list[str]) -> int:
     """Runs every part that is not finished yet. ValueError for settings that cannot be, before any training."""
     args = parser().parse_args(argv)
-    settings = TinySettings.begin(args)
+    settings = TinySettings.begin(args, ["vae.pt"])
     from ..training.tiny import run
 
     run.run(settings, args.folder, args.output, device=args.device, compiled=args.compile)

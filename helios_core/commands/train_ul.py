@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from .settings import DATA_HELP, FromFile
+from .settings import DATA_HELP, FromFile, fingerprint, place
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ def parser() -> argparse.ArgumentParser:
 def train(argv: list[str]) -> int:
     """Runs one stage. ValueError for what cannot be, before any training."""
     args = parser().parse_args(argv)
-    settings = ULSettings.begin(args, f"stage{args.stage}-config.json")
+    of = {"data": place(args.data)} | ({"codec": fingerprint([args.codec])} if args.codec else {})
+    stage = f"stage{args.stage}"
+    settings = ULSettings.begin(args, [f"{stage}.pt"], lambda _: of, name=f"{stage}-config.json")
     output = args.output or Path(f"ul-{'codec' if args.stage == 1 else 'base'}.safetensors")
     from ..training.ul import run
 

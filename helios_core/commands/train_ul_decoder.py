@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
-from .settings import FromFile
+from ..checkpoint import folders, open_part
+from ..pipeline import TINY
+from .settings import FromFile, fingerprint
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,16 @@ def parser() -> argparse.ArgumentParser:
     return ULDecoderSettings.parser("helios train ul-decoder", ABOUT, helps=HELPS, **places)
 
 
+def made_of(settings: ULDecoderSettings) -> dict[str, str]:
+    """Beside the settings, what the decoder depends on: the checkpoint's VAE. ValueError if there is none."""
+    model = TINY if settings.model == folders.TINY else Path(settings.model)
+    return {"vae": fingerprint(open_part(model, "vae").files)}
+
+
 def train(argv: list[str]) -> int:
     """Runs every part that is not finished yet. ValueError for settings that cannot be, before any training."""
     args = parser().parse_args(argv)
-    settings = ULDecoderSettings.begin(args, "decoder-config.json")
+    settings = ULDecoderSettings.begin(args, ["decoder.pt", "clips_*"], made_of, name="decoder-config.json")
     from ..training.ul import decoder_run
 
     rows = decoder_run.run(settings, args.folder, args.output, device=args.device)

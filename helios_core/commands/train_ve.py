@@ -6,8 +6,8 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoint import folders
-from .settings import DATA_HELP, FromFile
+from ..checkpoint import folders, open_part
+from .settings import DATA_HELP, FromFile, fingerprint, place
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def train(argv: list[str]) -> int:
     """Trains and reports. ValueError for what cannot be, before any training."""
     args = parser().parse_args(argv)
     vae = find_vae(args.vae)
-    settings = VESettings.begin(args)
+    of = {"data": place(args.data), "vae": fingerprint(open_part(vae, "vae").files) if vae else "a new one"}
+    settings = VESettings.begin(args, ["ve.pt"], lambda _: of)
     from ..training.ve import run
 
     found = run.run(settings, vae, args.data, args.folder, args.output, device=args.device)
