@@ -1,4 +1,4 @@
-"""Any VAE of the socket as study/probe.py's Codec: the pack's own, or ComfyUI's around any network."""
+"""Any VAE of the socket as measure/probe.py's Codec: the pack's own, or ComfyUI's around any network."""
 
 from __future__ import annotations
 

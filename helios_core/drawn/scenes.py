@@ -47,6 +47,8 @@ BACKGROUNDS = ("plain", "striped", "checkered")
 
 @dataclass(frozen=True)
 class Thing:
+    """One object, in the words of COLOURS and SHAPES."""
+
     colour: str
     shape: str
 

@@ -14,6 +14,7 @@ MARGIN = (58, 30, 14, 34)  # left, top, right, bottom
 
 
 def font(size: int = 12):
+    """Pillow's own font, at a height in pixels."""
     return ImageFont.load_default(size)
 
 

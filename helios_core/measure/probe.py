@@ -40,7 +40,10 @@ class Codec(NamedTuple):
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """probes: random r per tile; weight: lambda of the predicted equilibrium; tile: latents; pieces: per clip."""
+    """probes: random r per tile; weight: lambda of the predicted equilibrium; tile: latents; pieces: per clip.
+
+    ValueError for numbers that measure nothing.
+    """
 
     probes: int = 8
     weight: float = 0.1
@@ -79,7 +82,7 @@ class Findings:
 
     @property
     def equilibrium(self) -> np.ndarray:
-        """Sigma that the Variance Expansion loss of this weight would lead to (training/ve.py), the decoder kept."""
+        """Sigma that the Variance Expansion loss (training/ve/terms.py) of this weight would lead to, the decoder kept."""
         return (self.weight / np.maximum(self.sensitivity, 1e-30)) ** 0.25
 
     @property

@@ -28,7 +28,7 @@ SEED_STRIDE = 1000  # element i of a batch has seed + i
 @dataclass(frozen=True)
 class PolicySizes:
     """How much is measured. prompts, seeds: videos of each arm; chunks: of a long video; joint_chunks: of one whose
-    joints are measured; looks: chunks of a long video that are decoded and read."""
+    joints are measured; looks: chunks of a long video that are decoded and read. ValueError for too few of them."""
 
     prompts: int = 12
     seeds: int = 3

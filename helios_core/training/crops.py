@@ -76,6 +76,7 @@ class Crops:
         return np.stack([np.asarray(Image.fromarray(frame).resize(size, Image.LANCZOS)) for frame in pixels])
 
     def crop(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A crop of pixels [t h w 3] at least as large, turned left to right every other time."""
         wanted = (self.frames, self.size, self.size)
         corner = [int(rng.integers(n - m + 1)) for n, m in zip(pixels.shape, wanted)]
         part = pixels[tuple(slice(c, c + m) for c, m in zip(corner, wanted))]

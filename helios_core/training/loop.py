@@ -92,6 +92,7 @@ class Objective(nn.Module):
         self.model, self.loss = model, loss
 
     def forward(self, step: int) -> dict:
+        """The loss and what is logged beside it, as `fit` takes them."""
         return self.loss(step)
 
 

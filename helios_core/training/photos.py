@@ -52,7 +52,7 @@ class TrainingCrops(Crops):
 
 
 class Photos:
-    """Square crops of one side of every picture, as `training.ul` takes them."""
+    """Square crops of one side of every picture, as training/ul takes them. ValueError where none is large enough."""
 
     def __init__(self, files: list[Path], size: int, *, test: bool = False):
         self.size, self.parts = size, []

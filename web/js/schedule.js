@@ -1,4 +1,4 @@
-// The text of HeliosPromptSchedule, read as helios_core/prompts.py reads it (tests hold the two together). An edit
+// The text of HeliosPromptSchedule, read as helios_core/text/prompts.py reads it (tests hold the two together). An edit
 // replaces only the characters it is about: what a user typed by hand stays as it is.
 
 const ENTRY = /(?:^|(?<!\\);|\n)\s*([-+]?\d[\d.,]*)[ \t]*(?:\(([^)\n]*)\))?[ \t]*:(?!\d)/dg

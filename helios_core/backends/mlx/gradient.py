@@ -1,4 +1,4 @@
-"""What a VAE's decoder does with small changes of its latents: products with its Jacobian, for study/probe.py."""
+"""What a VAE's decoder does with small changes of its latents: products with its Jacobian, for measure/probe.py."""
 
 from __future__ import annotations
 

@@ -71,10 +71,12 @@ def measure_levels(helios, arms: dict, drawn, prepare) -> dict[str, list[dict]]:
 
 
 def measure_content(helios, arms: dict, scenes, seed: int, sizes: PolicySizes) -> dict[str, list[dict]]:
+    """Latents of drawn videos; only the number of the scenes counts."""
     return measure_levels(helios, arms, draw_scenes(len(scenes), seed), lambda frames: frames)
 
 
 def measure_control(helios, arms: dict, scenes, seed: int, sizes: PolicySizes) -> dict[str, list[dict]]:
+    """Latents of drawn videos with less contrast; only the number of the scenes counts."""
     return measure_levels(helios, arms, draw_scenes(len(scenes), seed), fade)
 
 

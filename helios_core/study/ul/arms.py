@@ -39,10 +39,12 @@ class Arm:
 
     @property
     def name(self) -> str:
+        """What tells it from the study's other arms."""
         return f"factor{self.factor:g}-noise{self.noise:g}-{self.prior}-seed{self.seed}"
 
 
 def recipe(steps: int) -> Recipe:
+    """How every network of the study is trained."""
     return Recipe(steps=steps, lr=1.5e-3, warmup=20, weight_decay=0.0, ema=0.99, save_every=250, log_every=50)
 
 
@@ -53,6 +55,7 @@ class Seeded:
         self.photos, self.seed = photos, seed
 
     def batch(self, rng: np.random.Generator, count: int) -> torch.Tensor:
+        """float32 [b 3 1 h w] in [-1, 1]."""
         return self.photos.batch(np.random.default_rng((int(rng.integers(2**31)), self.seed)), count)
 
 
@@ -80,6 +83,7 @@ def train(arm: Arm, files: list[Path], place: Path, steps: int) -> UL:
 
 
 def measure(arm: Arm, model: UL, files: list[Path], place: Path, steps: int) -> dict[str, float]:
+    """The codec's figures on unseen crops, with those of a fresh prior and of samples where the arm wants them."""
     frames = Photos(files, SIZE, test=True).batch(np.random.default_rng(0), TESTED)
     figures = report.measure(model, frames, prior=arm.prior != "normal")
     if arm.refit:

@@ -27,7 +27,7 @@ MIDDLE = Arm(3.0, refit=4, base=True)
 
 @dataclass(frozen=True)
 class UnifiedSizes:
-    """How much is trained: optimiser steps of an arm, seeds of the sweep."""
+    """How much is trained: optimiser steps of an arm, seeds of the sweep. ValueError below 1."""
 
     steps: int = 1500
     seeds: int = 3

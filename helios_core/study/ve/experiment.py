@@ -34,7 +34,10 @@ DRAWN = ("VE 0.001", "scale-free 0.0001")  # whose latents V4 samples, beside th
 
 @dataclass(frozen=True)
 class VarianceSizes:
-    """patches: to train on; steps, flow_steps: of a VAE and of a flow; samples: for a Frechet distance."""
+    """patches: to train on; steps, flow_steps: of a VAE and of a flow; samples: for a Frechet distance.
+
+    ValueError for fewer than one seed and step, or 200 patches and samples.
+    """
 
     seeds: int = 3
     patches: int = 30000

@@ -139,9 +139,11 @@ class Batches:
         self.clips, self.rng, self.device = clips, torch.Generator().manual_seed(seed), device
 
     def rand(self, *shape) -> Tensor:
+        """Uniform in [0, 1), on the CPU."""
         return torch.rand(shape, generator=self.rng)
 
     def randn(self, *shape) -> Tensor:
+        """Standard normal, on the CPU."""
         return torch.randn(shape, generator=self.rng)
 
     def pick(self, count: int, n: int) -> Tensor:

@@ -114,6 +114,7 @@ def figures(frames: torch.Tensor, wanted: torch.Tensor, seconds: float) -> dict[
 
 
 def gradient(frames: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of neighbours, down and across, of frames [b 3 t h w]."""
     return frames.diff(dim=3).square().mean() + frames.diff(dim=4).square().mean()
 
 

@@ -62,7 +62,7 @@ def run(settings, stage: int, data: Path, folder: Path, output: Path, *, codec: 
 
 
 def check_codec(stage: int, codec: Path | None) -> ULFile | None:
-    """The file of stage 1 that stage 2 needs, and only it."""
+    """The file of stage 1 that stage 2 needs, and only it. ValueError without it, and for stage 1 with one."""
     if (stage == 2) != (codec is not None):
         raise ValueError("stage 2 needs --codec, the file that stage 1 wrote; stage 1 takes none")
     file = open_file(codec) if codec else None
@@ -81,6 +81,7 @@ def check_sizes(config, settings, stage: int) -> None:
 
 
 def recipe(settings) -> Recipe:
+    """Of the settings of `train ul` and `train ul-decoder`."""
     return Recipe(
         steps=settings.steps, lr=settings.lr, decay=settings.decay, warmup=min(settings.steps // 20 + 1, 1000),
         weight_decay=0.0, ema=settings.ema, save_every=settings.save_every, log_every=settings.log_every,
@@ -117,6 +118,7 @@ def train_two(model: UL, settings, crops: Crops, folder: Path, file: ULFile) -> 
 
 
 def noisy_std(codec: UL, frames: torch.Tensor) -> torch.Tensor:
+    """Standard deviation of the frames' z_0."""
     return report.noisy_latents(codec, report.encode(codec, frames)).std()
 
 

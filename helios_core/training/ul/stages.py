@@ -68,6 +68,7 @@ class StepDraws:
         return torch.randn(x.shape, generator=self.torch).to(x.device)
 
     def levels(self, x: Tensor, span) -> Tensor:
+        """Levels [b] for x [b ...], evenly spread in time over the span (most signal last)."""
         return levels(times(len(x), self.torch, device=x.device), span)
 
 

@@ -15,6 +15,7 @@ LATENTS, WIDTH, BATCH = 16, 256, 256
 
 
 def mlp(*dims: int) -> nn.Sequential:
+    """Linear layers of these widths with SiLU between them."""
     layers = [layer for i, o in zip(dims, dims[1:]) for layer in (nn.Linear(i, o), nn.SiLU())]
     return nn.Sequential(*layers[:-1])
 
@@ -36,10 +37,12 @@ class PatchVAE(nn.Module):
         return mean, logvar
 
     def decode(self, z: Tensor) -> Tensor:
+        """Latents [n d] -> patches [n p]."""
         return self.decoder(z) + 0.5
 
 
 def recipe(steps: int) -> Recipe:
+    """How every network of the experiments is trained; one checkpoint, at the end."""
     return Recipe(
         steps=steps, lr=2e-3, warmup=min(100, steps // 4 + 1), weight_decay=0.0, ema=0.99, save_every=max(1, steps),
         log_every=max(1, steps // 20),
@@ -70,6 +73,7 @@ class Flow(nn.Module):
         self.layers = mlp(latents + 9, WIDTH, WIDTH, WIDTH, latents)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """[n d], [n 1] -> velocity [n d]."""
         waves = [f(2**k * torch.pi * t) for k in range(4) for f in (torch.sin, torch.cos)]
         return self.layers(torch.cat([x, t, *waves], dim=1))
 
