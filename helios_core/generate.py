@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .history import DriftPolicy, History, check_window, correct
-from .join import Boundary, Tail, follow
+from .history import DriftPolicy, History, check_window, remember
 from .noise import batch_noise
 from .steps import SampleStep, plan_chunk
 from .text import PromptSchedule, as_schedule
 
 
 class ChunkDone(NamedTuple):
-    """A finished chunk. latent: normalised [b c t h w]; frames: uint8 [f h w 3] of the first batch element, joined to
-    the chunk before as was asked for.
+    """A finished chunk. latent: normalised [b c t h w]; frames: an iterator over blocks of uint8 frames [f h w 3] of
+    the first batch element, decoded as they are asked for; to be used before the next event.
 
     history: with this chunk in it, corrected where a drift policy says so, as the next chunk sees it; drift: what that
     policy found, in words.
@@ -25,7 +24,7 @@ class ChunkDone(NamedTuple):
     chunk: int
     total: int
     latent: Any
-    frames: np.ndarray
+    frames: Iterator[np.ndarray]
     history: History
     drift: str = ""
 
@@ -37,23 +36,22 @@ def generate(
     width: int = 0,
     height: int = 0,
     frames: int = 132,
+    chunks: int = 0,
     seed: int = 0,
     negative: str | None = None,
     history: History | None = None,
     drift: DriftPolicy | None = None,
-    boundary: Boundary | None = None,
     **options,
 ) -> Iterator[SampleStep | ChunkDone]:
-    """Steps and finished chunks of a video of at least `frames` frames (whole chunks of 33).
+    """Steps and finished chunks of a video of at least `frames` frames (whole chunks of 33), or of so many chunks.
 
     width, height: 0 is the checkpoint's own. history: continue from there, chunks of a schedule counted on.
     drift: what is done to the history about drift; frames are decoded from the chunks as sampled whatever it is.
-    boundary: how this video's chunks are joined; it changes frames, never latents or the history.
     options: as `Helios.sample`. ValueError at once, before anything is loaded.
     """
     schedule = as_schedule(prompt)
-    if frames < 1:
-        raise ValueError(f"frames {frames}: wanted at least 1")
+    if frames < 1 or chunks < 0:
+        raise ValueError(f"frames {frames}, chunks {chunks}: wanted at least 1 frame, or 1 chunk")
     defaults = helios.config.defaults
     if history is None:
         history = helios.history(width or defaults.width, height or defaults.height)
@@ -61,13 +59,11 @@ def generate(
         check_own_size(history, width, height, helios.config.vae.scale_factor_spatial)
     batch_noise(seed, history.shape[0])
     plan = helios.plan(history, **{k: v for k, v in options.items() if k in plan_chunk.__kwdefaults__})
-    boundary = boundary or Boundary()
-    total = boundary.chunks(frames, helios.config.frames_per_chunk)
+    total = chunks or -(-frames // helios.config.frames_per_chunk)
     schedule.check_end(history.chunk + total)
     if drift is not None:
         check_window(history, defaults.chunk_latent_frames)
-    events = _chunks(helios, schedule, negative, history, total, seed, plan.guide is not None, drift, options)
-    return _joined(events, boundary)
+    return _chunks(helios, schedule, negative, history, total, seed, plan.guide is not None, drift, options)
 
 
 def check_own_size(history: History, width: int, height: int, scale: int) -> None:
@@ -79,33 +75,14 @@ def check_own_size(history: History, width: int, height: int, scale: int) -> Non
         )
 
 
-def _remember(helios, history: History, chunk, seed, policy: DriftPolicy | None) -> tuple[History, str]:
-    """The history after its next chunk, and what a drift policy found."""
-    history = history.append(chunk)
-    if policy is None:
-        return history, ""
-    noise, frames = batch_noise(seed, history.shape[0]), helios.config.defaults.chunk_latent_frames
-    done = correct(history, policy, chunk_frames=frames, noise=noise, array=helios.backend.array)
-    return done.history, done.report
-
-
 def _chunks(helios, schedule, negative, history, total, seed, guided, drift, options):
     positive = schedule.encode(helios.text)
     none = helios.text(negative or "") if guided else None
-    helios.release("text_encoder")
+    helios.parts.release("text_encoder")
+    noise, array = batch_noise(seed, history.shape[0]), helios.backend.array
     for _ in range(total):
         text = positive.embedding(history.chunk)
         for step in helios.sample(history, text, seed=seed, negative=none, **options):
             yield step
-        history, report = _remember(helios, history, step.latent, seed, drift)
-        yield ChunkDone(step.chunk, total, step.latent, helios.decode(step.latent), history, report)
-
-
-def _joined(events: Iterable, boundary: Boundary) -> Iterator:
-    """The same events, each chunk's frames as they follow those of the chunk before."""
-    tail = None
-    for event in events:
-        if isinstance(event, ChunkDone):
-            (frames,) = follow([event.frames], tail, boundary)
-            tail, event = Tail.of(frames), event._replace(frames=frames)
-        yield event
+        history, report = remember(history, step.latent, drift, noise=noise, array=array)
+        yield ChunkDone(step.chunk, total, step.latent, helios.stream(step.latent), history, report)

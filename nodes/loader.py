@@ -48,9 +48,10 @@ class HeliosLoader:
 
     def load(self, model, text_encoder=host.FROM_MODEL, vae=host.FROM_MODEL, backend="auto", **memory):
         parts = {"text_encoder": host.part_path("text_encoders", text_encoder), "vae": host.part_path("vae", vae)}
-        helios = load(host.model_path(model), **parts, backend=backend, **memory)
-        helios.cache_folder = host.cache_folder()
-        managed.adopt(helios)
+        around = managed.host_of(backend, streamed=memory.get("offload") == "blocks")
+        given = {"backend": backend, "host": around, "cache_folder": host.cache_folder()}
+        helios = load(host.model_path(model), **parts, **given, **memory)
+        managed.announce(helios)
         return helios, helios.text, sockets.WanVAE(helios)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..helios_core.lora import COMPANION, MODES
-from ..helios_core.with_loras import with_loras
 from . import host, sockets
 
 
@@ -52,8 +51,10 @@ class HeliosLora:
         partial = host.lora_path(companion) if companion != "none" else None
         if not files and partial is None:
             return model, "no LoRA"
+        from ..helios_core.with_loras import with_loras
+
         changed = with_loras(model, files, mode=mode, companion=partial)
-        return changed, changed.report
+        return changed, changed.parts.loras.report
 
 
 LORA_TIP = "A safetensors file of ComfyUI's loras folder, in any usual key form; none leaves the model as it is."

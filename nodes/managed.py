@@ -10,24 +10,56 @@ from __future__ import annotations
 import logging
 from weakref import WeakKeyDictionary, ref
 
+from ..helios_core.devices import WARNING, Host, choose
 from . import host
 
 logger = logging.getLogger(__name__)
 
 
-def adopt(helios) -> None:
-    """Gives ComfyUI the say over a pipeline's devices and memory, and the user's Stop; logs what it needs."""
+class ComfyHost(Host):
+    """ComfyUI's say over a pipeline's devices and memory, and the user's Stop. On MLX memory is the system's.
+
+    streamed: the video model's blocks stream even where the whole would fit, for the user chose so.
+    """
+
+    def __init__(self, management, library: str, *, streamed: bool = False):
+        self.management, self.torch = management, library == "torch"
+        self.keeper = Keeper(management, streamed=streamed) if self.torch else None
+
+    @property
+    def manages(self) -> bool:
+        return self.torch
+
+    def device(self, own):
+        return self.management.get_torch_device() if self.torch else own
+
+    def place(self, name: str, device):
+        if not self.torch or name == "transformer":
+            return device
+        return {"vae": self.management.vae_device, "text_encoder": self.management.text_encoder_device}[name]()
+
+    def loading(self, nbytes: int) -> None:
+        free(self.management, nbytes)
+
+    def using(self, name: str, network, work: int) -> None:
+        if self.keeper is not None:
+            self.keeper(name, network, work)
+
+    def stop(self) -> None:
+        self.management.throw_exception_if_processing_interrupted()
+
+
+def host_of(backend: str, *, streamed: bool = False) -> Host:
+    """What a pipeline on that backend (auto, torch, mlx) is told by ComfyUI; without it, nothing."""
     management = host.comfy("comfy.model_management")
-    if management is not None:
-        if helios.backend_name == "torch":
-            helios.device = management.get_torch_device()
-            helios.places = places(management)
-            helios.on_use = Keeper(management, streamed=helios.offload == "blocks")
-        helios.on_load = lambda nbytes: free(management, nbytes)
-        helios.interrupt = host.stop_check()
-        helios.on_load(helios.estimate().device("none"))
-    for line in helios.needs():
-        logger.log(logging.WARNING if line.startswith("warning") else logging.INFO, "%s", line)
+    return Host() if management is None else ComfyHost(management, choose(backend), streamed=streamed)
+
+
+def announce(helios) -> None:
+    """Has ComfyUI make room for a pipeline that was just opened, and logs what it needs."""
+    helios.parts.host.loading(helios.parts.estimate().device("none"))
+    for line in helios.parts.needs():
+        logger.log(logging.WARNING if line.startswith(WARNING) else logging.INFO, "%s", line)
 
 
 def adopt_codec(codec) -> None:
@@ -41,12 +73,6 @@ def free(management, nbytes: int) -> None:
     """Has so many bytes of the device freed."""
     management.free_memory(nbytes, management.get_torch_device())
     management.soft_empty_cache()
-
-
-def places(management) -> dict:
-    """Components that ComfyUI's settings keep off the device; where the text encoder fits is otherwise our choice."""
-    wanted = {"vae": management.vae_device(), "text_encoder": management.text_encoder_device()}
-    return {name: place for name, place in wanted.items() if place != management.get_torch_device()}
 
 
 class Keeper:

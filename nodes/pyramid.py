@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..helios_core import pyramid
+from ..helios_core.history import chunk_noise
 from . import sockets
 
 
@@ -28,13 +29,7 @@ class HeliosNoise:
         }
 
     def draw(self, history, seed):
-        import torch
-
-        from ..helios_core.noise import batch_noise
-
-        b, c, h, w = history.history.shape
-        noise = batch_noise(seed, b).normal((b, c, history.chunk_frames, h, w), chunk=history.history.chunk)
-        return ({"samples": torch.from_numpy(noise)},)
+        return ({"samples": sockets.tensor(chunk_noise(history.history, seed, history.chunk_frames))},)
 
 
 class PyramidDownsample:

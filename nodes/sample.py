@@ -72,7 +72,7 @@ class DMDPyramidSample:
         options = dict(
             seed=seed,
             negative=None if negative is None else sockets.embedding(negative, "negative", width=width, chunk=index),
-            start=sockets.start(latent, history, stages),
+            start=None if latent is None else sockets.samples(latent, "latent"),
             **plan,
         )
 

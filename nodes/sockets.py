@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ..helios_core.decode import denormalise
-from ..helios_core.devices import pixels
 
 MODEL = "HELIOS_MODEL"
 TEXT_ENCODER = "HELIOS_TEXT_ENCODER"
@@ -83,22 +82,6 @@ def samples(latent, name: str, *, channels: int | None = None):
 def levels(value, name: str) -> tuple:
     """Arrays [b c t h w], finest first, of a HELIOS_LEVELS, or the one of a LATENT."""
     return value.arrays if hasattr(value, "arrays") else (samples(value, name),)
-
-
-def start(latent, history: Memory, stages: int):
-    """A sampling start [b c t h/2^(stages-1) w/2^(stages-1)], unconverted, or None. ValueError if it does not fit."""
-    if latent is None:
-        return None
-    b, c, h, w = history.history.shape
-    factor = 2 ** (stages - 1)
-    wanted = [b, c, history.chunk_frames, h // factor, w // factor]
-    z = samples(latent, "latent")
-    if list(z.shape) != wanted:
-        raise ValueError(
-            f"latent: the coarsest start of this size must be {wanted}, got {list(z.shape)}. Wire HeliosNoise through "
-            f"PyramidDownsample with factors {','.join(['2'] * (stages - 1)) or '1'!r}, or leave the input open."
-        )
-    return z
 
 
 def conditioning(embedding, prompt: str, schedule=None) -> list:
@@ -172,7 +155,7 @@ class WanVAE:
         """Raw latents [b 16 t h w] -> frames [b f 8h 8w 3], 0 to 1, float32 on the CPU."""
         import torch
 
-        blocks = self.helios.backend.decode_blocks(self.ready(*pixels(self.helios, samples_in)), samples_in)
+        blocks = self.helios.backend.decode_blocks(self.ready(*self.helios.pixels(samples_in)), samples_in)
         return torch.cat([self._images(block) for block in blocks], dim=1)
 
     def decode_tiled(self, samples_in, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
@@ -186,7 +169,7 @@ class WanVAE:
     def frames(self, samples_in):
         """Raw latents [1 16 t h w] -> blocks of frames uint8 [f 8h 8w 3], as they are decoded."""
         backend = self.helios.backend
-        for block in backend.decode_blocks(self.ready(*pixels(self.helios, samples_in)), samples_in):
+        for block in backend.decode_blocks(self.ready(*self.helios.pixels(samples_in)), samples_in):
             yield backend.to_pixels(block)
 
     def encode(self, pixels):
@@ -210,7 +193,7 @@ class WanVAE:
 
     def ready(self, width: int, height: int):
         """The core's VAE, about to take or to make frames of that size."""
-        return self.helios.ready("vae", int(width), int(height))
+        return self.helios.parts.ready("vae", int(width), int(height))
 
     def _images(self, frames):
         """[b 3 f h w] in [-1, 1], the backend's -> [b f h w 3] in [0, 1], float32 on the CPU."""

@@ -54,6 +54,16 @@ def arrays():
     return {name: getattr(load, name) for name in ("array", "to_cpu", "to_device", "fit", "encode", "all_finite")}
 
 
+class FakeHost:
+    """Stops nobody and hears everything."""
+
+    def stop(self):
+        pass
+
+    def loading(self, nbytes):
+        pass
+
+
 class FakeHelios:
     """What the nodes use of pipeline.Helios. `sample` gives white noise plus the text's mean."""
 
@@ -61,8 +71,8 @@ class FakeHelios:
         transformer = TransformerConfig(num_attention_heads=2, attention_head_dim=128, text_dim=TEXT_DIM, num_layers=1)
         vae = VAEConfig(latents_mean=(0.5,) * 16, latents_std=(2.0,) * 16)
         self.config = ModelConfig(transformer=transformer, vae=vae, defaults=SamplingDefaults(width=64, height=128))
-        self.vae, self.interrupt, self.calls = FakeVAE(), None, []
-        self.backend_name, self.offload = "torch", "auto"
+        self.vae, self.host, self.calls = FakeVAE(), FakeHost(), []
+        self.parts, self.library = self, "torch"
         self.backend = SimpleNamespace(
             decode_blocks=lambda vae, z: vae.stream(z), to_pixels=to_pixels, inference=nullcontext
         )
@@ -70,6 +80,12 @@ class FakeHelios:
 
     def needs(self):
         return []
+
+    def estimate(self, *size):
+        return SimpleNamespace(device=lambda mode: 0)
+
+    def pixels(self, latent):
+        return latent.shape[-1] * 8, latent.shape[-2] * 8
 
     def ready(self, name, width=0, height=0):
         return getattr(self, name)
@@ -95,16 +111,18 @@ class FakeHelios:
     def sample(self, history, positive, **options):
         import torch
         from helios_video.helios_core.noise import Noise
+        from helios_video.helios_core.pipeline import Helios, check_start
         from helios_video.helios_core.steps.denoise import plan_chunk
 
         self.calls.append({"history": history, "positive": positive, **options})
+        if options.get("start") is not None:
+            check_start(options["start"], Helios.coarsest(self, history), self.config.schedule.stages)
         b, c, h, w = history.shape
         z = torch.from_numpy(Noise(options["seed"]).normal((b, c, 9, h, w), chunk=history.chunk)) + positive.mean()
         plan = {key: value for key, value in options.items() if key in plan_chunk.__kwdefaults__}
         total = plan_chunk(self.config, history.chunk, **plan).total
         for index in range(total):
-            if self.interrupt:
-                self.interrupt()
+            self.host.stop()
             yield SimpleNamespace(chunk=history.chunk, stage=index, index=index, total=total, latent=z, x0=z)
 
     def normalise(self, z):

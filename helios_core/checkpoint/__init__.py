@@ -1,7 +1,7 @@
 """The files that people have: what they are, what is in them under which name, and where they are looked for."""
 
 from . import folders, headers, names, numbers, precision, recognise
-from .folders import TINY, find_checkpoint, find_file, list_files
+from .folders import TINY, cache_folder, find_checkpoint, find_file, list_files
 from .headers import BYTES, nbytes, read_header, read_metadata
 from .names import PULL_REQUEST, PULL_REQUEST_BLOCK
 from .numbers import E4M3, mapped
@@ -37,6 +37,7 @@ from .sources import (
 )
 
 __all__ = [
+    "cache_folder",
     "BYTES",
     "Checkpoint",
     "DOCUMENTS",

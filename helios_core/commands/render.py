@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from .. import load
@@ -42,10 +41,9 @@ def open_model(args: argparse.Namespace):
     set_threads(args.threads, args.backend)
     choices = {name: getattr(args, name) for name in ("backend", "weight_dtype", "offload", "vae_dtype", "vae_tiling")}
     parts = {"text_encoder": find_file("text_encoders", args.text_encoder), "vae": find_file("vae", args.vae)}
-    model = load(find_checkpoint(args.model), **parts, **choices)
     if args.no_prompt_cache:
-        model.cache_folder = None
-    return add_loras(model, args)
+        choices["cache_folder"] = None
+    return add_loras(load(find_checkpoint(args.model), **parts, **choices), args)
 
 
 def add_loras(model, args: argparse.Namespace):
@@ -56,7 +54,7 @@ def add_loras(model, args: argparse.Namespace):
     named = [split_strength(text, known) for text in args.lora]
     files = [(known.get(name, name), strength) for name, strength in named]
     model = with_loras(model, files, mode=args.lora_mode, companion=args.lora_companion)
-    print(model.report, file=sys.stderr)
+    print(model.parts.loras.report, file=sys.stderr)
     return model
 
 
@@ -75,7 +73,7 @@ def split_strength(text: str, known=()) -> tuple[str, float]:
 
 def announce(model, args: argparse.Namespace) -> None:
     """What the video needs of memory, on stderr, before anything loads."""
-    for line in model.needs(args.width or 0, args.height or 0):
+    for line in model.parts.needs(args.width or 0, args.height or 0):
         print(line, file=sys.stderr)
 
 
@@ -87,9 +85,10 @@ def render(model, prompt: str | PromptSchedule, out: Path, args: argparse.Namesp
     history = start.begin(model, args)
     begun = {} if history is None else {"history": history}
     events = report_drift(start.keep(model.generate(prompt, **settings, **begun), model, args))
+    done = settings["chunks"] + (0 if history is None else history.chunk)
     per_chunk = model.config.frames_per_chunk
     length = published_length(args.frames, per_chunk) if args.length == "published" else args.frames
-    _write(with_bars(events, _boundary(args).chunks(args.frames, per_chunk)), out, args, length)
+    _write(with_bars(events, done), out, args, length)
 
 
 def _settings(args: argparse.Namespace, config) -> dict:
@@ -99,7 +98,7 @@ def _settings(args: argparse.Namespace, config) -> dict:
         "negative": args.negative,
         "width": args.width if args.width is not None else defaults.width,
         "height": args.height if args.height is not None else defaults.height,
-        "frames": args.frames,
+        "chunks": _boundary(args).chunks(args.frames, config.frames_per_chunk),
         "seed": args.seed,
         "steps": parse_steps(args.steps, len(defaults.steps)) if args.steps is not None else None,
         "cfg": args.cfg,
@@ -109,7 +108,6 @@ def _settings(args: argparse.Namespace, config) -> dict:
         "shift_tokens": f"{args.shift_tokens} upsample",
         "shift_clamp": args.shift_clamp,
         **({} if args.anti_drift is None else {"drift": parse_policy(args.anti_drift)}),
-        **({} if _boundary(args) == Boundary() else {"boundary": _boundary(args)}),
     }
 
 
@@ -119,7 +117,7 @@ def _write(events: Iterable, out: Path, args: argparse.Namespace, length: int) -
     try:
         for event in events:
             if is_chunk(event):
-                clip = (clip or Clip.new(folder, args.fps)).append(np.asarray(event.frames))
+                clip = (clip or Clip.new(folder, args.fps)).append(event.frames, _boundary(args))
         if clip is None:
             raise ValueError("the model gave no chunk")
         used = {name: value for name, value in vars(args).items() if name not in ("command", "output", "threads")}
@@ -150,14 +148,19 @@ def report_drift(events: Iterable) -> Iterator:
 
 
 def with_bars(events: Iterable, chunks: int) -> Iterator:
-    """The same events, with one progress bar per chunk on stderr: its steps, then its frames."""
+    """The same events, with one progress bar per chunk on stderr: its steps, then its frames while they are decoded.
+
+    chunks: of the whole video, those of a run that is gone on with among them.
+    """
     bar = None
     for event in events:
         if is_chunk(event):
-            bar.set_postfix_str(f"{len(event.frames)} frames")
-            bar.close()
-            bar = None
+            bar.set_postfix_str("decoding")
         else:
             bar = bar or tqdm(total=event.total, desc=f"chunk {event.chunk + 1}/{chunks}", unit="step")
             bar.update(event.index + 1 - bar.n)
         yield event
+        if is_chunk(event):
+            bar.set_postfix_str("")
+            bar.close()
+            bar = None

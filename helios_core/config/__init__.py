@@ -12,6 +12,7 @@ from .model import (
     build,
     check_size,
     read_folder,
+    warn_size,
 )
 from .published import FromDict, read_json
 from .variants import GUIDANCE, SHIFT_TOKENS, SOLVERS
@@ -33,4 +34,5 @@ __all__ = [
     "model",
     "read_folder",
     "read_json",
+    "warn_size",
 ]

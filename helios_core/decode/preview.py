@@ -19,7 +19,7 @@ def fit(helios) -> np.ndarray:
     """
     scale, span = helios.config.vae.scale_factor_spatial, helios.config.vae.scale_factor_temporal
     frames = draw(helios.config.frames_per_chunk)
-    mean, _ = helios.backend.encode(helios.ready("vae", SIDE, SIDE), helios.backend.fit(frames, SIDE, SIDE))
+    mean, _ = helios.backend.encode(helios.parts.ready("vae", SIDE, SIDE), helios.backend.fit(frames, SIDE, SIDE))
     latents = np.asarray(helios.normalise(helios.backend.array(mean)))
     rows = rearrange(latents, "1 c t h w -> (t h w) c")
     lasting = np.concatenate([frames[:1].repeat(span, axis=0), frames[1:]]) * 2 - 1

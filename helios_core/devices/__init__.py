@@ -1,23 +1,27 @@
-"""What computes, what it needs of memory, and what may be there at one time."""
+"""What computes, what it needs of memory, which networks are there, and who decides that."""
 
-from . import libraries, needs, residency
+from . import libraries, needs
 from .libraries import BACKENDS, INSTALL, choose, installed
 from .needs import OFFLOAD, TILING, VAE_DTYPES, Estimate, host_free
-from .residency import pixels, weakly
+from .parts import Choices, Host, Parts
+from .residency import PARTS, WARNING, pixels
 
 __all__ = [
     "BACKENDS",
+    "Choices",
     "Estimate",
+    "Host",
     "INSTALL",
     "OFFLOAD",
+    "PARTS",
+    "Parts",
     "TILING",
     "VAE_DTYPES",
+    "WARNING",
     "choose",
     "host_free",
     "installed",
     "libraries",
     "needs",
     "pixels",
-    "residency",
-    "weakly",
 ]

@@ -103,18 +103,18 @@ def make_encoder(helios, empty: History, encode, **rest) -> Encoder:
     _, c, h, w = empty.shape
 
     def checked(frames):
-        if helios.interrupt is not None:
-            helios.interrupt()
-        vae = None if encode else helios.ready("vae", w * scale, h * scale)
+        helios.parts.host.stop()
+        vae = None if encode else helios.parts.ready("vae", w * scale, h * scale)
         mean, std = encode(frames) if encode else helios.backend.encode(vae, frames)
-        mean = helios.backend.array(mean)  # of another VAE it may be torch's, whatever the backend
+        # Of another VAE they may be torch's, whatever the backend.
+        mean, std = (x if x is None else helios.backend.array(x) for x in (mean, std))
         wanted = (1, c, (len(frames) - 1) // helios.config.vae.scale_factor_temporal + 1, h, w)
         if tuple(mean.shape) != wanted:
             raise ValueError(
                 f"vae: it made latents {list(mean.shape)} of {len(frames)} frames, this model takes {list(wanted)}; "
                 "it is the VAE of another model: leave the input open to use the model's own"
             )
-        if not bool(helios.backend.all_finite(mean)):
+        if not all(bool(helios.backend.all_finite(x)) for x in (mean, std) if x is not None):
             raise ValueError("vae: the latents of the picture hold NaN or infinity; run the VAE in fp32")
         return mean, std
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 from einops import pack
+
+from ..noise import batch_noise
 
 
 class Parts(NamedTuple):
@@ -119,3 +122,9 @@ class History:
         anew = self.anchor is None or (self.skip_first_chunk and self.chunk == 1)
         anchor = joined[:, :, kept : kept + 1] if self.keep_first_frame and anew else self.anchor
         return replace(self, window=joined[:, :, -kept:], anchor=anchor, chunk=self.chunk + 1, newest_moments=None)
+
+
+def chunk_noise(history: History, seed: int, chunk_frames: int) -> np.ndarray:
+    """White noise [b c t h w] of a history's next chunk of `chunk_frames` latent frames at full resolution."""
+    b, c, h, w = history.shape
+    return batch_noise(seed, b).normal((b, c, chunk_frames, h, w), chunk=history.chunk)

@@ -9,7 +9,7 @@ from .probe import Codec
 
 def open_codec(helios, vae=None) -> Codec:
     """Of a pipeline's VAE. vae: the network, where the caller brought it to its device; else the pipeline's."""
-    return codec_of(helios.vae if vae is None else vae, helios.backend)
+    return codec_of(helios.parts.vae if vae is None else vae, helios.backend)
 
 
 def codec_of(vae, backend) -> Codec:

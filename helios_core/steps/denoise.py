@@ -155,11 +155,27 @@ def clean_estimate(stage: schedule.Stage, end_point, velocity):
     return end_point - stage.end / (stage.start - stage.end) * velocity if stage.end else end_point
 
 
-def check_finite(steps: list) -> None:
-    """Raises for the first step whose latent holds NaN or infinity. steps: (SampleStep, flag) pairs."""
-    for step, finite in steps:
-        if not bool(finite):
-            raise ValueError(
-                f"chunk {step.chunk + 1}, stage {step.stage + 1}, step {step.index + 1} of {step.total}: the latent "
-                "holds NaN or infinity. Try weight_dtype fp32 or bf16, and check that the weights are complete."
-            )
+class FiniteCheck:
+    """Ends a run at its first step whose latent holds NaN or infinity.
+
+    A step's flag is looked at once the next step is on its way, so that asking keeps no device waiting, and nothing but
+    the flag is kept meanwhile; a chunk's last one at once. ValueError names chunk, stage and step.
+    """
+
+    def __init__(self):
+        self._open: list[tuple[SampleStep, Any]] = []
+
+    def after(self, step: SampleStep, finite) -> None:
+        """Called after every step. finite: a truth value, perhaps still on the device."""
+        self._open.append((step._replace(latent=None, x0=None), finite))
+        while len(self._open) > (0 if step.index + 1 == step.total else 1):
+            check_finite(*self._open.pop(0))
+
+
+def check_finite(step: SampleStep, finite) -> None:
+    """ValueError that names the step unless `finite`."""
+    if not bool(finite):
+        raise ValueError(
+            f"chunk {step.chunk + 1}, stage {step.stage + 1}, step {step.index + 1} of {step.total}: the latent "
+            "holds NaN or infinity. Try weight_dtype fp32 or bf16, and check that the weights are complete."
+        )

@@ -75,7 +75,7 @@ class StudyPart:
 def fingerprint(helios) -> str:
     """Of a checkpoint's weights: a few digits that change with any of them."""
     found = hashlib.sha256()
-    for file in sorted({f for source in helios.sources.values() for f in source.files}):
+    for file in sorted({f for source in helios.checkpoint.sources.values() for f in source.files}):
         found.update(Path(file).read_bytes())
     return found.hexdigest()[:12]
 

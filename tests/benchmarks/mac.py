@@ -29,8 +29,10 @@ from helios_video.helios_core.backends.mlx.transformer import HeliosTransformer
 from helios_video.helios_core.backends.mlx.vae import WanVAE
 from helios_video.helios_core.backends.mlx.weights import quantise_model
 from helios_video.helios_core.checkpoint.folders import find_checkpoint
+from helios_video.helios_core.checkpoint.open import Checkpoint
 from helios_video.helios_core.checkpoint.precision import KINDS, WEIGHT_DTYPES, is_float32
 from helios_video.helios_core.config.model import ModelConfig, TransformerConfig, VAEConfig
+from helios_video.helios_core.devices import Choices, Host, Parts
 from helios_video.helios_core.pipeline import Helios
 from mlx.utils import tree_map_with_path
 
@@ -77,16 +79,17 @@ def machine() -> str:
 def random_model(args) -> Helios:
     """A pipeline of random weights: the published sizes but for those that are given."""
     transformer = TransformerConfig(num_attention_heads=args.heads, ffn_dim=args.ffn, num_layers=args.layers)
-    helios = Helios(Path("random"), ModelConfig(transformer=transformer, vae=VAEConfig(base_dim=args.base_dim)))
-    helios.backend_name = "mlx"
+    config = ModelConfig(transformer=transformer, vae=VAEConfig(base_dim=args.base_dim))
+    checkpoint = Checkpoint(Path("random"), config, {})
+    helios = Helios(checkpoint, Parts(checkpoint, "mlx", Choices(), Host()), None)
     model = HeliosTransformer(transformer)
     model.update(
         tree_map_with_path(lambda name, x: x if is_float32(name) else x.astype(mx.bfloat16), model.parameters())
     )
     if args.weight_dtype in KINDS:
         quantise_model(model, args.weight_dtype)
-    helios.transformer, helios.vae = prepare(model, find_device()), WanVAE(helios.config.vae)
-    mx.eval(model.parameters(), helios.vae.parameters())
+    helios.parts.loaded.networks |= {"transformer": prepare(model, find_device()), "vae": WanVAE(config.vae)}
+    mx.eval(model.parameters(), helios.parts.vae.parameters())
     return helios
 
 
@@ -94,7 +97,7 @@ def sample(helios: Helios, text, args) -> tuple[list[Row], object]:
     """Chunks one after the other: a row per stage of the last one, and its latent."""
     history = helios.history(args.width, args.height)
     for _ in range(args.chunks):
-        past, laps = helios.transformer.history_context(history.parts(9)).tokens.shape[1], []
+        past, laps = helios.parts.transformer.history_context(history.parts(9)).tokens.shape[1], []
         steps = helios.sample(history, text, seed=0, steps=args.steps, solver="dmd", cfg=1, boost_first_chunk=False)
         for _ in range(sum(args.steps)):
             step, *taken = timed(lambda steps=steps: next(steps))
@@ -115,7 +118,6 @@ def measure(helios: Helios, args) -> list[Row]:
     if args.layers:
         text = np.random.default_rng(0).standard_normal((1, 512, helios.config.transformer.text_dim), dtype=np.float32)
     else:
-        helios.cache_folder = None
         text, seconds, peak = timed(lambda: helios.text(PROMPT))
         rows.append(Row("text, with loading", "512", 1, seconds, None, peak))
     stages, latent = sample(helios, text, args)
@@ -133,9 +135,7 @@ def parity(args) -> None:
 
     The text encoder computes in the half precision that it is stored in, all else in float32.
     """
-    models = [load("helios-tiny", backend=name, weight_dtype="fp32") for name in ("mlx", "torch")]
-    for model in models:
-        model.cache_folder = None
+    models = [load("helios-tiny", backend=name, weight_dtype="fp32", cache_folder=None) for name in ("mlx", "torch")]
     texts = [[np.asarray(model.text(prompt)) for prompt in (PROMPT, "")] for model in models]
     print("\nMLX beside torch, helios-tiny, relative errors:\n\n| what | error |\n|---|---|")
     print(f"| text | {error(texts[0][0], texts[1][0]):.1e} |", flush=True)
@@ -172,7 +172,7 @@ def main() -> None:
     if args.layers:
         helios = random_model(args)
     else:
-        helios = load(find_checkpoint(args.model), backend="mlx", weight_dtype=args.weight_dtype)
+        helios = load(find_checkpoint(args.model), backend="mlx", weight_dtype=args.weight_dtype, cache_folder=None)
     title = f"{name}, weight dtype {args.weight_dtype}, the last of {args.chunks} chunks"
     print(f"\n{title}\n", HEAD, *measure(helios, args), sep="\n")
 

@@ -99,7 +99,7 @@ class Films(Fake):
 
     def load(self, path, **options):
         self.loads += 1
-        return super().load(path)
+        return super().load(path, **options)
 
     def encode_ahead(self, prompts, negatives=(), *, cfg=0.0):
         self.ahead.append((list(prompts), list(negatives), cfg))
@@ -143,8 +143,8 @@ def test_a_table_with_settings_of_each(films, tmp_path):
     (tmp_path / "p.csv").write_text("\ufeff" + table)
     assert batch("p.csv", "--frames", "33", "-o", "out.mp4", "--negative", "blur") == 0
     assert sorted(p.name for p in tmp_path.glob("*.mp4")) == ["one.mp4", "out_0002.mp4", "out_0003.mp4"]
-    asked = [(f["prompt"], f["negative"], f["seed"], f["frames"]) for f in films.films]
-    assert asked == [("a, b", "grey", 7, 20), ("c", "blur", 0, 33), ("d", "blur", 2**64 - 1, 33)]
+    asked = [(f["prompt"], f["negative"], f["seed"], f["chunks"]) for f in films.films]
+    assert asked == [("a, b", "grey", 7, 1), ("c", "blur", 0, 1), ("d", "blur", 2**64 - 1, 1)]
     assert video.probe("one.mp4").frames == 20
     assert films.ahead[0][1] == ["grey", "blur"]
 
@@ -241,10 +241,9 @@ def test_a_schedule_is_read_only_where_it_is_asked_for(films, capsys):
 
 
 def test_the_prompt_cache_has_an_off_switch(films):
-    films.cache_folder = "somewhere"
-    assert main(["generate", "--prompt", "a", "--frames", "1"]) == 0 and films.cache_folder == "somewhere"
+    assert main(["generate", "--prompt", "a", "--frames", "1"]) == 0 and "cache_folder" not in films.options
     assert main(["generate", "--prompt", "a", "--frames", "1", "--no-prompt-cache"]) == 0
-    assert films.cache_folder is None
+    assert films.options["cache_folder"] is None
 
 
 def test_real_videos_with_one_load(tmp_path, monkeypatch):

@@ -44,7 +44,7 @@ def test_generate_passes_what_was_asked_and_leaves_the_rest_to_the_checkpoint(fa
     assert main(["generate", "--prompt", "a", "--frames", "1"]) == 0
     open_ended = {"negative": None, "width": 64, "height": 64, "steps": None, "cfg": 0.0, "solver": "auto"}
     open_ended |= {"guidance": "auto", "zero_steps": None, "shift_tokens": "before upsample", "shift_clamp": False}
-    assert fake.asked == {"prompt": "a", "frames": 1, "seed": 0, **open_ended} and fake.path == "helios-tiny"
+    assert fake.asked == {"prompt": "a", "chunks": 1, "seed": 0, **open_ended} and fake.path == "helios-tiny"
     options = "--width 128 --height 96 --steps 3,2,1 --cfg 1.5 --negative blur --solver euler --fps 16".split()
     assert main(["generate", "--prompt", "a", "--frames", "1", "--overwrite", *options]) == 0
     assert fake.asked["steps"] == (3, 2, 1) and (fake.asked["width"], fake.asked["height"]) == (128, 96)
@@ -54,10 +54,10 @@ def test_generate_passes_what_was_asked_and_leaves_the_rest_to_the_checkpoint(fa
     assert main(["generate", "--prompt", "a", "--frames", "1", "--overwrite", *options]) == 0
     assert (fake.asked["solver"], fake.asked["guidance"], fake.asked["zero_steps"]) == ("unipc", "cfg_zero_star", 0)
     assert (fake.asked["shift_tokens"], fake.asked["shift_clamp"]) == ("after upsample", True)
-    assert "boundary" not in fake.asked
     options = "--boundary match --boundary-frames 4 --drop-first-frame".split()
-    assert main(["generate", "--prompt", "a", "--frames", "1", "--overwrite", *options]) == 0
-    assert fake.asked["boundary"] == Boundary("match", 4, True)
+    assert main(["generate", "--prompt", "a", "--frames", "66", "--overwrite", *options]) == 0
+    assert "boundary" not in fake.asked and fake.asked["chunks"] == 3, "only the join knows policies"
+    assert video.probe("helios.mp4").frames == 66
     assert video.read_metadata("helios.mp4")["helios"]["boundary"] == "match"
 
 

@@ -74,25 +74,28 @@ def test_parity_with_another_zero_steps(tmp_path, monkeypatch):
 
 def test_s2_timesteps_are_cut_in_every_stage_but_are_floats_in_base(variant, monkeypatch):
     name, model, _ = variant
-    seen, real = [], model.transformer.velocity
-    monkeypatch.setattr(model.transformer, "velocity", lambda *a: seen.append(a[1]) or real(*a))
+    seen, real = [], model.parts.transformer.velocity
+    monkeypatch.setattr(model.parts.transformer, "velocity", lambda *a: seen.append(a[1]) or real(*a))
     run_ours(model, 1, **VARIANTS[name].ours, boost_first_chunk=False)
     assert len(seen) == {"base": 12, "mid": 16, "distilled": 6}[name]
     assert all(t == int(t) for t in seen) == (name != "base")
 
 
 def test_m22_nothing_waits_for_the_device_between_steps(variant, monkeypatch):
-    """No array becomes a Python number before the last step, and each stage shows the network one shape."""
+    """What is asked of an array before the last step is whether the latent before it was finite; a stage has one shape."""
     name, model, _ = variant
-    seen, real = [], model.transformer.velocity
-    monkeypatch.setattr(model.transformer, "velocity", lambda *a: seen.append(tuple(a[0].shape)) or real(*a))
+    seen, real = [], model.parts.transformer.velocity
+    monkeypatch.setattr(model.parts.transformer, "velocity", lambda *a: seen.append(tuple(a[0].shape)) or real(*a))
     text = model.text(PROMPT)
     steps = model.sample(model.history(WIDTH, HEIGHT), text, seed=SEED, negative=text, **VARIANTS[name].ours)
     total = next(steps).total
     with monkeypatch.context() as patch:
-        for way in ("item", "tolist", "__bool__", "__float__", "__int__", "numpy"):
+        for way in ("item", "tolist", "__float__", "__int__", "numpy"):
             patch.setattr(torch.Tensor, way, lambda *_, way=way: pytest.fail(f"{way} between steps"))
+        asked, truth = [], torch.Tensor.__bool__
+        patch.setattr(torch.Tensor, "__bool__", lambda flag: asked.append(len(seen)) or truth(flag))
         assert all(next(steps).index == i for i in range(1, total - 1))
+        assert len(asked) == total - 2, "one flag a step, once the next step is on its way"
     assert len(list(steps)) == 1
     assert len(set(seen)) == model.config.schedule.stages
 
@@ -137,8 +140,8 @@ def test_a_batch_is_its_elements(variant):
 def test_zeroed_steps_skip_both_forwards(tmp_path, monkeypatch):
     """Two of stage 0's steps by default, none in later stages, none without CFG-Zero*, at most all of stage 0."""
     model, _ = build("mid", tmp_path)
-    real, calls = model.transformer.velocity, []
-    monkeypatch.setattr(model.transformer, "velocity", lambda *a: calls.append(a[0].shape[-1]) or real(*a))
+    real, calls = model.parts.transformer.velocity, []
+    monkeypatch.setattr(model.parts.transformer, "velocity", lambda *a: calls.append(a[0].shape[-1]) or real(*a))
 
     def count(**options):
         calls.clear()

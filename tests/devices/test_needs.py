@@ -161,12 +161,13 @@ def test_tiles_only_where_the_frame_does_not_fit():
 
 def test_estimating_a_checkpoint_loads_nothing():
     helios = load()
-    found = helios.estimate()
-    state = helios.transformer.state_dict()
+    found = helios.parts.estimate()
+    state = helios.parts.transformer.state_dict()
     assert found.parts["transformer"] == sum(t.nbytes for t in state.values())
     helios = load(weight_dtype="int4")
-    assert "transformer" not in helios.__dict__ and helios.needs()[0].startswith("weights: ")
-    assert helios.estimate().parts["transformer"] == sum(t.nbytes for t in helios.transformer.state_dict().values())
+    assert not helios.parts.loaded.networks and helios.parts.needs()[0].startswith("weights: ")
+    held = sum(t.nbytes for t in helios.parts.transformer.state_dict().values())
+    assert helios.parts.estimate().parts["transformer"] == held
 
 
 def test_free_memory_of_this_machine():
@@ -187,56 +188,55 @@ def run(helios, chunks=1):
 
 
 def test_sequential_holds_one_component_and_forgets_the_others():
-    helios = load(offload="sequential")
-    helios.cache_folder = None
+    helios = load(offload="sequential", cache_folder=None)
     for name in residency.PARTS:
-        one = weakref.ref(getattr(helios, name))
+        one = weakref.ref(getattr(helios.parts, name))
         other = next(n for n in residency.PARTS if n != name)
-        getattr(helios, other)
+        getattr(helios.parts, other)
         gc.collect()
         assert one() is None, f"{name} is still there beside {other}"
     found = run(helios, chunks=2)
-    assert [name for name in residency.PARTS if name in helios.__dict__] == ["vae"]
+    assert list(helios.parts.loaded.networks) == ["vae"]
     assert all(map(torch.equal, found, run(load(offload="none"), chunks=2)))
 
 
 def test_sequential_forgets_what_another_handle_holds(monkeypatch):
     helios = load(offload="sequential")
     handle = with_loras(helios, [])
-    one = weakref.ref(handle.transformer)
-    assert helios.vae is not None
+    one = weakref.ref(handle.parts.transformer)
+    assert helios.parts.vae is not None
     gc.collect()
-    assert one() is None and "transformer" not in handle.__dict__
+    assert one() is None and list(handle.parts.loaded.networks) == ["vae"]
 
 
 def test_blocks_keeps_the_transformer_beside_one_other():
     helios = load(offload="blocks")
-    assert helios.transformer.streamer is not None
-    assert helios.text_encoder is not None and helios.vae is not None
-    assert [name for name in residency.PARTS if name in helios.__dict__] == ["transformer", "vae"]
-    assert load(offload="none").transformer.streamer is None
+    assert helios.parts.transformer.streamer is not None
+    assert helios.parts.text_encoder is not None and helios.parts.vae is not None
+    assert list(helios.parts.loaded.networks) == ["transformer", "vae"]
+    assert load(offload="none").parts.transformer.streamer is None
 
 
 def test_auto_is_decided_by_the_free_memory(monkeypatch):
     helios = load()
-    needs = helios.estimate()
+    needs = helios.parts.estimate()
     for free, mode in ((needs.device("none"), "none"), (needs.device("none") - 1, "sequential")):
         monkeypatch.setattr(helios.backend, "free_memory", lambda device, free=free: free)
-        helios.__dict__.pop("offload_mode", None)
-        assert helios.offload_mode == mode
-        assert ("warning" in helios.needs()[-1]) == (memory.host_free() < needs.host(mode))
+        helios.parts.loaded.mode = ""
+        assert helios.parts.offload_mode == mode
+        assert ("warning" in helios.parts.needs()[-1]) == (memory.host_free() < needs.host(mode))
 
 
 def test_a_text_encoder_too_large_for_the_device_runs_on_the_cpu(monkeypatch):
     helios = load()
-    whole = helios.estimate()
+    whole = helios.parts.estimate()
     elsewhere = replace(whole, cpu=False)
-    monkeypatch.setattr(residency, "estimate", lambda _: elsewhere)
-    helios.device = torch.device("meta")
+    monkeypatch.setattr(helios.parts, "estimate", lambda *size: elsewhere)
+    monkeypatch.setattr(helios.parts, "device", torch.device("meta"))
     monkeypatch.setattr(helios.backend, "free_memory", lambda _: whole.parts["text_encoder"] // 2)
-    assert residency.text_device(helios).type == "cpu"
+    assert residency.place(helios.parts, "text_encoder").type == "cpu"
     monkeypatch.setattr(helios.backend, "free_memory", lambda _: 10 * whole.parts["text_encoder"])
-    assert residency.text_device(helios).type == "meta"
+    assert residency.place(helios.parts, "text_encoder").type == "meta"
 
 
 @pytest.mark.parametrize("options", [{"offload": "disk"}, {"vae_dtype": "int8"}, {"vae_tiling": "yes"}])
@@ -250,7 +250,7 @@ def test_the_vae_in_bf16_and_in_tiles(monkeypatch):
     *_, step = whole.sample(whole.history(128, 128), torch.zeros(1, 512, 64), seed=1, steps=(1, 1, 1))
     frames = whole.decode(step.latent)
     half = load(vae_dtype="bf16")
-    assert half.vae.dtype == torch.bfloat16
+    assert half.parts.vae.dtype == torch.bfloat16
     assert psnr(half.decode(step.latent), frames) > 40
     tiled = load(vae_tiling="on")
     with monkeypatch.context() as patch:
@@ -258,7 +258,7 @@ def test_the_vae_in_bf16_and_in_tiles(monkeypatch):
         assert 20 < psnr(tiled.decode(step.latent), frames) < 99
     auto = load()
     monkeypatch.setattr(load_module, "free_memory", lambda _: 1000)
-    assert load_module.find_tile(auto.vae, step.latent.shape) == 16
+    assert load_module.find_tile(auto.parts.vae, step.latent.shape) == 16
 
 
 def psnr(a, b) -> float:

@@ -34,7 +34,7 @@ def fresh_noise(helios, patch):
 
 def history_at_stage_resolution(helios, patch):
     """Every stage sees the past at its own resolution instead of the full one."""
-    model = helios.transformer
+    model = helios.parts.transformer
     context, velocity = model.history_context, model.velocity
 
     def small(x, t, text, parts):

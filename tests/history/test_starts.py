@@ -197,7 +197,7 @@ def test_stop_between_two_blocks(helios, monkeypatch):
         if len(calls) == 3:
             raise Stopped
 
-    monkeypatch.setattr(helios, "interrupt", stop)
+    monkeypatch.setattr(helios.parts.host, "stop", stop)
     with pytest.raises(Stopped):
         helios.history(WIDTH, HEIGHT, video=draw(99))
     assert len(calls) == 3
@@ -227,10 +227,10 @@ Z = (HEIGHT // 8, WIDTH // 8)
 def test_what_does_not_fit_is_refused_before_anything_is_loaded(helios, start, words):
     from helios_video.helios_core import load
 
-    fresh = load(helios.path)
+    fresh = load(helios.checkpoint.path)
     with pytest.raises(ValueError, match=words):
         fresh.history(WIDTH, HEIGHT, **start)
-    assert not {"transformer", "vae", "text_encoder"} & set(fresh.__dict__)
+    assert not fresh.parts.loaded.networks
 
 
 def test_broken_pictures_are_refused(helios):

@@ -277,21 +277,24 @@ def test_memory_stays_flat(tmp_path):
 def tiny():
     from helios_video.helios_core import load
 
-    model = load("helios-tiny")
-    model.cache_folder = None
-    return model
+    return load("helios-tiny", cache_folder=None)
 
 
-def chunks_of(tiny, policy, frames=2 * CHUNK):
-    events = tiny.generate("a red circle moving left", frames=frames, steps=(1, 1, 1), boundary=policy)
-    return [event for event in events if hasattr(event, "frames")]
+def chunks_of(tiny, **length):
+    events = tiny.generate("a red circle moving left", steps=(1, 1, 1), **length)
+    return [(event, list(event.frames)) for event in events if hasattr(event, "frames")]
 
 
-def test_helios_generate_joins_frames_and_leaves_latents_alone(tiny):
-    plain, dropped = chunks_of(tiny, None), chunks_of(tiny, Boundary("match", drop_first_frame=True), 66)
-    assert [len(chunk.frames) for chunk in plain] == [33, 33]
-    assert [len(chunk.frames) for chunk in dropped] == [33, 32, 32], "two chunks would be a frame short of 66"
-    for one, other in zip(plain, dropped):
-        assert one.latent.equal(other.latent)
-    (wanted,) = follow([plain[1].frames[1:]], Tail.of(plain[0].frames), MATCH)
-    assert np.array_equal(dropped[0].frames, plain[0].frames) and np.array_equal(dropped[1].frames, wanted)
+def test_frames_come_in_blocks_and_only_the_join_changes_them(tiny, tmp_path):
+    chunks = chunks_of(tiny, frames=2 * CHUNK)
+    assert [sum(map(len, blocks)) for _, blocks in chunks] == [33, 33] and [event.total for event, _ in chunks] == [
+        2,
+        2,
+    ]
+    boundary = Boundary("match", drop_first_frame=True)
+    assert boundary.chunks(66, CHUNK) == 3, "two chunks would be a frame short of 66"
+    assert len(chunks_of(tiny, chunks=3)) == 3
+    first, second = (np.concatenate(blocks) for _, blocks in chunks)
+    wanted = np.concatenate(list(follow([second[1:]], Tail.of(first), MATCH)))
+    joined = np.concatenate(list(follow(chunks[1][1], Tail.of(first), boundary)))
+    assert np.array_equal(joined, wanted)

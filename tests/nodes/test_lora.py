@@ -31,7 +31,8 @@ def test_node_offers_safetensors_and_companions_and_chains(here):
     assert node(model=helios, lora="none", strength=1.0) == (helios, "no LoRA")
     one, first = node(model=helios, lora="a.safetensors", strength=0.5)
     two, both = node(model=one, lora="sub/b.safetensors", strength=-1.0, mode="merge")
-    assert (one.base, two.base, one.mode, two.mode) == (helios, helios, "apply", "merge")
+    assert one.parts.loaded is two.parts.loaded is helios.parts.loaded
+    assert (one.parts.loras.mode, two.parts.loras.mode) == ("apply", "merge")
     assert both == f"{first}\nb.safetensors at -1: 8 layers changed" and len(one.parts.loras.files) == 1
     with pytest.raises(ValueError, match="no LoRA file named 'gone.safetensors' in .*models.loras"):
         node(model=helios, lora="gone.safetensors", strength=1.0)

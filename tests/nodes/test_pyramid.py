@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helios_video.helios_core.checkpoint import Checkpoint
+from helios_video.helios_core.devices import Choices, Host, Parts
 from helios_video.helios_core.pipeline import Helios
 from helios_video.helios_core.pyramid.levels import downsample
 from support.nodes import call, make_history
@@ -23,7 +25,8 @@ def test_noise_is_white_seeded_and_of_its_chunk(fake_helios):
 
 
 def test_noise_and_downsampling_are_what_the_sampler_draws_itself(fake_helios):
-    helios = Helios(Path("."), fake_helios.config)  # no weights needed
+    checkpoint = Checkpoint(Path("."), fake_helios.config, {})
+    helios = Helios(checkpoint, Parts(checkpoint, "torch", Choices(), Host()), None)  # no weights needed
     memory = make_history(helios).append(torch.zeros(1, 16, 9, 16, 8))
     noise = call("HeliosNoise", history=memory, seed=3)[0]
     assert torch.equal(noise["samples"], helios.noise(memory.history, 3))

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from helios_video.helios_core import pyramid
 from helios_video.helios_core.config.model import ScheduleConfig
-from helios_video.helios_core.pipeline import check_finite
 from helios_video.helios_core.steps import guidance, schedule
-from helios_video.helios_core.steps.denoise import SampleStep, denoise
+from helios_video.helios_core.steps.denoise import FiniteCheck, SampleStep, denoise
 from helios_video.helios_core.steps.solvers import dmd, euler
 from support.sampler import COARSE, CONFIG, draw, plan, wave, white
 
@@ -181,17 +180,19 @@ def test_nan_names_chunk_stage_and_step():
         return wave(x, t) * (np.nan if len(net.calls) == 4 else 1)
 
     net = Recorder(broken)
-    items = list(denoise(net, white(COARSE), draw, plan(chunk=2)))
-    flags = [(s, np.isfinite(s.latent).all()) for s in items]
+    check, held = FiniteCheck(), []
     with pytest.raises(ValueError, match=r"chunk 3, stage 2, step 4 of 6.*NaN"):
-        check_finite(flags)
-    check_finite(flags[:3])
+        for step in denoise(net, white(COARSE), draw, plan(chunk=2)):
+            check.after(step, np.isfinite(step.latent).all())
+            held.append(len(check._open))
+            assert check._open[0][0].latent is None, "nothing but the flag is kept"
+    assert len(net.calls) == 5 and set(held) == {1}, "it ends while the next step is on its way"
 
 
 def test_infinity_is_found_too():
-    step = SampleStep(0, 0, 0, 6, np.array([math.inf]), None)
-    with pytest.raises(ValueError, match="chunk 1, stage 1, step 1 of 6"):
-        check_finite([(step, np.isfinite(step.latent).all())])
+    step = SampleStep(0, 0, 5, 6, np.array([math.inf]), None)
+    with pytest.raises(ValueError, match="chunk 1, stage 1, step 6 of 6"):
+        FiniteCheck().after(step, np.isfinite(step.latent).all())
 
 
 def test_guidance():

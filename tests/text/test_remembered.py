@@ -204,12 +204,11 @@ def large(monkeypatch, tmp_path):
     """helios-tiny as if its text encoder were large: a function that opens it, counting how often the encoder loads."""
     monkeypatch.setattr(embeddings, "WORTH", 0)
 
-    def open_tiny(**attributes):
-        model = load()
-        model.cache_folder, model.loads = tmp_path / "cache", []
+    def open_tiny(cache_folder=tmp_path / "cache"):
+        model = load(cache_folder=cache_folder)
+        model.loads = []
         real = model.backend.load_text_encoder
         monkeypatch.setattr(model.backend, "load_text_encoder", lambda *a, **k: model.loads.append(1) or real(*a, **k))
-        model.__dict__.update(attributes)
         return model
 
     return open_tiny
@@ -228,7 +227,7 @@ def test_with_all_prompts_known_the_text_encoder_is_never_loaded(large, tmp_path
     )
     second = large()
     assert torch.equal(film(second), latent) and second.loads == []
-    assert "text_encoder" not in second.__dict__
+    assert "text_encoder" not in second.parts.loaded.networks
     film(second, "a blue square")
     assert len(second.loads) == 1
 
@@ -245,8 +244,7 @@ def test_switched_off_nothing_is_written(large, tmp_path):
 
 
 def test_a_small_encoder_is_not_worth_the_disk(tmp_path):
-    model = load()
-    model.cache_folder = tmp_path / "cache"
+    model = load(cache_folder=tmp_path / "cache")
     model.text("a red circle")
     assert model.embeddings.disk is None and not files(tmp_path / "cache")
     assert sum(p.stat().st_size for p in (TINY / "text_encoder").iterdir()) < embeddings.WORTH
@@ -255,9 +253,9 @@ def test_a_small_encoder_is_not_worth_the_disk(tmp_path):
 def test_nothing_is_encoded_that_is_not_used(large, monkeypatch):
     """Without guidance there is no negative; with guidance and none given, the empty prompt is encoded once."""
     model = large()
-    encoder, asked = model.text_encoder, []
-    monkeypatch.setattr(model, "release", lambda *names: None)
-    model.__dict__["text_encoder"] = lambda prompt: asked.append(prompt) or encoder(prompt)
+    encoder, asked = model.parts.text_encoder, []
+    monkeypatch.setattr(model.parts, "release", lambda *names: None)
+    model.parts.loaded.networks["text_encoder"] = lambda prompt: asked.append(prompt) or encoder(prompt)
     film(model, cfg=1.0, negative="grey")
     assert asked == ["a red circle"]
     text, history = model.text("a red circle"), model.history(64, 64)
@@ -271,6 +269,6 @@ def test_several_videos_ahead(large):
     """All prompts with one load of the encoder, which is gone before the first video."""
     model = large(cache_folder=None)
     model.encode_ahead(["a red circle", "a blue square"], [""], cfg=2.0)
-    assert len(model.loads) == 1 and "text_encoder" not in model.__dict__
+    assert len(model.loads) == 1 and "text_encoder" not in model.parts.loaded.networks
     film(model), film(model, "a blue square")
     assert len(model.loads) == 1

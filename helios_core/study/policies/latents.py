@@ -26,7 +26,7 @@ def shrink_video(frames: np.ndarray, factor: int) -> np.ndarray:
 def encode(helios, frames: np.ndarray):
     """uint8 [t h w 3] -> the posterior's mean, normalised, [1 c t h w]."""
     _, h, w, _ = frames.shape
-    mean, _ = helios.backend.encode(helios.vae, helios.backend.fit(frames, w, h))
+    mean, _ = helios.backend.encode(helios.parts.vae, helios.backend.fit(frames, w, h))
     return helios.normalise(mean)
 
 
@@ -162,7 +162,7 @@ def start_points(stage: schedule.Stage, clean, noise, last: int, arms: dict) -> 
 
 def estimate(helios, stage: schedule.Stage, start, history, text):
     """The end point of a stage that the network reads from its start, in one step and without guidance."""
-    model = helios.transformer
+    model = helios.parts.transformer
     step = helios.plan(history).stage_steps(stage.index, start.shape)[0]
     context = model.history_context(history.parts(start.shape[2]))
     velocity = model.velocity(model.array(start), float(int(step.t)), model.text_context(text), context)

@@ -76,9 +76,9 @@ def run_vae(helios, pictures: Iterable[np.ndarray]) -> dict[str, torch.Tensor]:
     """What the VAE makes of clips uint8 [t h w 3]; latents are the posterior's means."""
     found = {"frames": [], "seen": [], "latents": []}
     for picture in pictures:
-        z = helios.vae.encode(to_frames(picture[None]).to(helios.vae.device))[0]
+        z = helios.parts.vae.encode(to_frames(picture[None]).to(helios.parts.vae.device))[0]
         found["frames"].append(torch.from_numpy(picture.copy()))
-        found["seen"].append(torch.from_numpy(helios.backend.to_pixels(helios.vae.decode(z))))
+        found["seen"].append(torch.from_numpy(helios.backend.to_pixels(helios.parts.vae.decode(z))))
         found["latents"].append(helios.normalise(z)[0].half().cpu())
     return {name: torch.stack(values) for name, values in found.items()}
 
@@ -92,7 +92,7 @@ def adapt(config: ULConfig, helios, clips: DecoderClips) -> ULConfig:
     return replace(
         config, latent_channels=vae.z_dim, stride=stride, causal=True, with_pixels=True, pixel_error=float(wrong),
         latents_mean=tuple(vae.latents_mean), latents_std=tuple(vae.latents_std),
-        space=Path(helios.path).name,
+        space=Path(helios.checkpoint.path).name,
     )  # fmt: skip
 
 

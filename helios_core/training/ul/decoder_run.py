@@ -12,6 +12,7 @@ import torch
 from ... import load
 from ...backends import torch as backend
 from ...backends.torch.ul import UL
+from ...devices import Host
 from ...safe_files import write
 from ...ul import Plan, decode
 from ..crops import to_frames
@@ -38,8 +39,7 @@ def run(settings, folder: Path, output: Path, *, device: str = "auto") -> dict[s
     sizes = presets.find(settings.sizes)
     place = join(device)
     try:
-        helios = load(settings.model, backend="torch")
-        helios.device = place
+        helios = load(settings.model, backend="torch", host=OnDevice(place))
         clips, test = in_turn(lambda: find_clips(settings, folder, helios))
         model = decoder.build(decoder.adapt(sizes, helios, clips)).to(place)
         decoder.train(model, clips, recipe(settings), folder / "decoder.pt", batch=settings.batch)
@@ -47,6 +47,17 @@ def run(settings, folder: Path, output: Path, *, device: str = "auto") -> dict[s
     finally:
         leave()
     return finish(model, helios, test, settings, folder, output) if first else {}
+
+
+class OnDevice(Host):
+    """Everything on one device."""
+
+    def __init__(self, place):
+        self.where = place
+
+    def device(self, own):
+        """The one."""
+        return self.where
 
 
 def find_clips(settings, folder: Path, helios) -> tuple[decoder.DecoderClips, decoder.DecoderClips]:
@@ -77,7 +88,7 @@ def compare(model: UL, helios, clips: decoder.DecoderClips) -> tuple[dict, dict]
     start = time.perf_counter()
     with torch.inference_mode():
         for z in clips.latents.float():
-            helios.decode(z[None].to(helios.vae.device))
+            helios.decode(z[None].to(helios.parts.vae.device))
     rows = {"VAE": figures(seen, wanted, time.perf_counter() - start)}
     pictures = {"source": wanted, "VAE": seen}
     for name, (plan, given) in EVERY.items():

@@ -191,5 +191,5 @@ def test_handles_share_the_base_and_give_torchs_chunks(tmp_path):
         assert error(got, want) < 1e-3
     strong, merged, plain = chunks[0]
     assert error(merged, strong) < SAME and error(strong, plain) > 0.01
-    models[0].release("transformer")
+    models[0].parts.release("transformer")
     assert np.array_equal(np.array(one_chunk(models[0])), np.array(plain))

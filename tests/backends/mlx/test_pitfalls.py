@@ -90,7 +90,7 @@ def test_components_give_their_memory_back(helios, monkeypatch):
     """One after the other under offload sequential: MLX keeps freed memory in a cache until it is told."""
     cleared, real = [], mx.clear_cache
     monkeypatch.setattr(mlx_load.mx, "clear_cache", lambda: cleared.append(1) or real())
-    model = load(helios.path, backend="mlx", offload="sequential")
+    model = load(helios.checkpoint.path, backend="mlx", offload="sequential")
     for count, part in enumerate(("text_encoder", "transformer", "vae")):
         getattr(model, part)
         assert len(cleared) == count

@@ -144,8 +144,8 @@ def test_smaller_groups_are_more_exact(form, sizes):
 @pytest.mark.parametrize("kind", INTEGER)
 def test_m8_only_attention_and_feed_forward_are_quantised(kind):
     """Float32 islands, embeddings, biases and the text and output projections keep their types and numbers."""
-    model = load(backend="mlx", weight_dtype=kind).transformer
-    plain = dict(tree_flatten(load(backend="mlx").transformer.parameters()))
+    model = load(backend="mlx", weight_dtype=kind).parts.transformer
+    plain = dict(tree_flatten(load(backend="mlx").parts.transformer.parameters()))
     found = dict(tree_flatten(model.parameters()))
     layers = [name for name, module in model.named_modules() if isinstance(module, quant.QuantLinear)]
     assert len(layers) == 8 * len(model.blocks)

@@ -66,8 +66,8 @@ def test_decode_parity(pairs, path, name, shape):
 
 def test_helios_tiny_decodes_its_own_latents_as_torch(path):
     """Through the real loaders. As 8-bit frames no value differs by more than one, which is above 48 dB."""
-    theirs = Helios.load("helios-tiny", backend="torch").vae
-    ours = Helios.load("helios-tiny", backend="mlx").vae
+    theirs = Helios.load("helios-tiny", backend="torch").parts.vae
+    ours = Helios.load("helios-tiny", backend="mlx").parts.vae
     x = np.tanh(np.cumsum(np.cumsum(random(1, 3, 5, 24, 32), axis=3), axis=4) / 20)
     mean, _ = theirs.encode(torch.from_numpy(x))
     assert error(ours.encode(mx.array(x))[0], mean) <= TOLERANCE

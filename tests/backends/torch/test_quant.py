@@ -162,8 +162,8 @@ def test_the_error_of_a_forward(kind, limit, dtype):
 @pytest.mark.parametrize("kind", KINDS)
 def test_m8_only_attention_and_feed_forward_are_quantised(kind):
     """Float32 islands, embeddings, biases and the text and output projections keep their types."""
-    model = load(weight_dtype=kind).transformer
-    plain = load(weight_dtype="auto").transformer.state_dict()
+    model = load(weight_dtype=kind).parts.transformer
+    plain = load(weight_dtype="auto").parts.transformer.state_dict()
     layers = [name for name, module in model.named_modules() if isinstance(module, QuantLinear)]
     assert len(layers) == 8 * len(model.blocks)
     codes = {f"{layer}.{part}" for layer in layers for part in ("codes", "scale", "zero")}
@@ -182,7 +182,7 @@ def write(folder, state, config, metadata):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_reading_quantised_weights_equals_quantising_on_load(kind, tmp_path):
-    original = load().sources["transformer"]
+    original = load().checkpoint.sources["transformer"]
     state = {}
     with safe_open(original.files[0], framework="pt") as file:
         for name, stored in original.tensors.items():
@@ -246,4 +246,4 @@ def test_a_nan_in_a_checkpoint_is_named(tmp_path):
     state[NAME][3, 4] = float("nan")
     save_file(state, file)
     with pytest.raises(ValueError, match=f"{NAME} holds NaN or infinity"):
-        load(tmp_path / "broken", weight_dtype="int8").transformer  # noqa: B018
+        load(tmp_path / "broken", weight_dtype="int8").parts.transformer  # noqa: B018

@@ -1,0 +1,191 @@
+"""The networks of a checkpoint: on which library and device, in which number format, and which are there right now.
+
+Each loads when it is first used. Handles with different LoRAs share what they have in common: the VAE, the text encoder
+and the transformer's own weights are there once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from ..checkpoint import WEIGHT_DTYPES, Checkpoint
+from . import libraries, needs, residency
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user chose of number formats and memory. ValueError for what is no choice."""
+
+    weight_dtype: str = "auto"
+    offload: str = "auto"
+    vae_dtype: str = "fp32"
+    vae_tiling: str = "auto"
+
+    def __post_init__(self):
+        known = {"weight_dtype": WEIGHT_DTYPES, "offload": needs.OFFLOAD, "vae_dtype": needs.VAE_DTYPES}
+        for name, values in {**known, "vae_tiling": needs.TILING}.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} {getattr(self, name)!r}: wanted one of {', '.join(values)}")
+
+
+class Host:
+    """What the program around a pipeline has to say. This one says nothing; ComfyUI's is in nodes/managed.py.
+
+    manages: whether it moves parts away from the device by itself.
+    """
+
+    manages = False
+
+    def device(self, own):
+        """Where to compute; own: what the backend would choose."""
+        return own
+
+    def place(self, name: str, device):
+        """Where one part (transformer, vae, text_encoder) is to be, if not on the device."""
+        return device
+
+    def loading(self, nbytes: int) -> None:
+        """A part is about to take so many bytes of the device."""
+
+    def using(self, name: str, network, work: int) -> None:
+        """A network is about to compute, in so many bytes: it may have been moved away since."""
+
+    def stop(self) -> None:
+        """Called before every block or layer; raises where the user wants to stop."""
+
+
+@dataclass
+class Loaded:
+    """What is there. networks: by part; adapted: transformers with LoRAs, each for as long as its LoRAs are held."""
+
+    networks: dict[str, Any] = field(default_factory=dict)
+    adapted: WeakKeyDictionary = field(default_factory=WeakKeyDictionary)
+    mode: str = ""
+
+
+class Parts:
+    """A checkpoint's networks by name. loras: what changes the transformer, as with_loras.Loras does; None: nothing."""
+
+    def __init__(self, checkpoint: Checkpoint, library: str, choices: Choices, host: Host, loras=None, loaded=None):
+        self.checkpoint, self.library, self.choices, self.host = checkpoint, library, choices, host
+        self.loras, self.loaded = loras, loaded or Loaded()
+
+    def with_loras(self, loras) -> Parts:
+        """The same networks with other LoRAs."""
+        return Parts(self.checkpoint, self.library, self.choices, self.host, loras, self.loaded)
+
+    @cached_property
+    def backend(self):
+        """The package that loads and runs networks (backends/interface.py)."""
+        return libraries.open_backend(self.library)
+
+    @cached_property
+    def device(self):
+        return self.host.device(self.backend.find_device())
+
+    @property
+    def offload_mode(self) -> str:
+        """none, blocks or sequential: what was chosen, or what fits the memory that is free when first asked."""
+        self.loaded.mode = self.loaded.mode or residency.choose(self)
+        return self.loaded.mode
+
+    def estimate(self, width: int = 0, height: int = 0) -> needs.Estimate:
+        """What videos of that size need of device and host memory; 0 is the checkpoint's own size. Loads nothing."""
+        config = self.checkpoint.config
+        return needs.estimate(
+            self.checkpoint.sources,
+            config,
+            width=width or config.defaults.width,
+            height=height or config.defaults.height,
+            weight_dtype=self.choices.weight_dtype,
+            vae_dtype=self.choices.vae_dtype,
+            vae_tiling=self.choices.vae_tiling,
+            device=self.backend.kind(self.device),
+            backend=self.library,
+        )
+
+    def needs(self, width: int = 0, height: int = 0) -> list[str]:
+        """The estimate and what does not fit, as lines for people."""
+        return residency.report(self, width, height)
+
+    def ready(self, name: str, width: int = 0, height: int = 0):
+        """A network (transformer, vae, text_encoder) about to compute videos of that size, on its device."""
+        network = getattr(self, name)
+        self.host.using(name, network, self.estimate(width, height).work[name])
+        return network
+
+    def release(self, *names: str) -> None:
+        """Forgets loaded networks, those of other handles too; they load again when used."""
+        found = [self.loaded.networks.pop(name, None) is not None for name in names]
+        if "transformer" in names:
+            found.append(bool(self.loaded.adapted))
+            self.loaded.adapted.clear()
+        if any(found):
+            self.backend.empty_cache()
+
+    @property
+    def transformer(self):
+        """The video model, with the LoRAs."""
+        if self.loras is None:
+            return self._network("transformer", self._load_transformer)
+        if self.loras not in self.loaded.adapted:
+            self.loaded.adapted[self.loras] = self._adapted()
+        return self.loaded.adapted[self.loras]
+
+    @property
+    def vae(self):
+        return self._network("vae", self._load_vae)
+
+    @property
+    def text_encoder(self):
+        """prompts (str or list of str) -> embeddings [b 512 d], float32, zeros past each prompt's end."""
+        return self._network("text_encoder", self._load_text_encoder)
+
+    def _network(self, name: str, load):
+        if name not in self.loaded.networks:
+            residency.make_room(self, name)
+            self.loaded.networks[name] = load()
+        return self.loaded.networks[name]
+
+    def _adapted(self):
+        """Merged into a transformer that nobody else has, or beside the one that is there for all."""
+        alone = self.loras.merged and "transformer" not in self.loaded.networks
+        if alone:
+            residency.make_room(self, "transformer")
+        base = self._load_transformer() if alone else self._network("transformer", self._load_transformer)
+        model = self.loras.adapt(base, self.backend, shared=not alone)
+        model.on_block = self.host.stop
+        return model
+
+    def _load_transformer(self):
+        model = self.backend.load_transformer(
+            self.checkpoint.sources["transformer"],
+            self.checkpoint.config,
+            dtype=self.choices.weight_dtype,
+            device=self.device,
+            streamed=self.offload_mode == "blocks",
+        )
+        model.on_block = self.host.stop
+        return model
+
+    def _load_vae(self):
+        place, choices = residency.place(self, "vae"), self.choices
+        vae = self.backend.load_vae(
+            self.checkpoint.sources["vae"],
+            self.checkpoint.config,
+            dtype=choices.vae_dtype,
+            tiling=choices.vae_tiling,
+            device=place,
+        )
+        self.backend.watch(vae, self.host.stop)
+        return vae
+
+    def _load_text_encoder(self):
+        length, place = self.checkpoint.config.defaults.max_text_length, residency.place(self, "text_encoder")
+        source = self.checkpoint.sources["text_encoder"]
+        encoder = self.backend.load_text_encoder(source, device=place, max_length=length)
+        self.backend.watch(encoder, self.host.stop)
+        return encoder
