@@ -66,7 +66,7 @@ def test_m16_m18_m19_decoded_frames_are_the_sampled_chunks_alone(helios):
     options = dict(width=64, height=64, frames=66, seed=2, steps=(1, 1, 1))
     for event in helios.generate(PROMPT, drift=parse_policy("corrupt:0.5"), **options):
         if hasattr(event, "frames"):
-            chunks.append(np.concatenate([np.asarray(event.frames)]))
+            chunks.append(np.concatenate([*event.frames]))
         elif event.index + 1 == event.total:
             latents.append(event.latent)
     assert [chunk.shape for chunk in chunks] == [(33, 64, 64, 3)] * 2
@@ -92,8 +92,8 @@ def test_components_give_their_memory_back(helios, monkeypatch):
     monkeypatch.setattr(mlx_load.mx, "clear_cache", lambda: cleared.append(1) or real())
     model = load(helios.checkpoint.path, backend="mlx", offload="sequential")
     for count, part in enumerate(("text_encoder", "transformer", "vae")):
-        getattr(model, part)
+        getattr(model.parts, part)
         assert len(cleared) == count
-        assert [name for name in ("text_encoder", "transformer", "vae") if name in model.__dict__] == [part]
+        assert list(model.parts.loaded.networks) == [part]
     model.parts.release("vae")
     assert len(cleared) == 3 and mx.get_cache_memory() == 0

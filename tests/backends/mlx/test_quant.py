@@ -174,8 +174,8 @@ def converted(tmp_path_factory):
 def test_m27_a_saved_model_is_the_one_that_is_quantised_as_it_loads(converted, kind):
     """It says itself what it is; int8 to the bit, int4 to torch's own sums."""
     read, made = load(converted(kind), backend="mlx"), load(backend="mlx", weight_dtype=kind)
-    assert read.sources["transformer"].metadata[precision.METADATA] == kind
-    layers = [m.transformer.blocks[1].ffn.net[2] for m in (read, made)]
+    assert read.checkpoint.sources["transformer"].metadata[precision.METADATA] == kind
+    layers = [m.parts.transformer.blocks[1].ffn.net[2] for m in (read, made)]
     assert layers[0].how == layers[1].how and layers[0].how["group_size"] == precision.group_size(kind, 640)
     differ = np.mean(np.array(layers[0].codes) != np.array(layers[1].codes))
     assert differ <= (0 if kind.startswith("int8") else 0.01)
@@ -197,9 +197,9 @@ def test_a_chunk_of_quantised_weights_is_that_of_torch(converted, kind):
 
 
 def test_widened_on_request_and_where_mlx_has_no_such_layer(converted):
-    assert type(load(converted("int8"), backend="mlx", weight_dtype="bf16").transformer.blocks[0].ffn.net[2]).__name__ \
-        == "Linear"  # fmt: skip
-    model = load(converted("fp8_e4m3fn"), backend="mlx").transformer
+    widened = load(converted("int8"), backend="mlx", weight_dtype="bf16").parts.transformer
+    assert type(widened.blocks[0].ffn.net[2]).__name__ == "Linear"
+    model = load(converted("fp8_e4m3fn"), backend="mlx").parts.transformer
     assert model.blocks[0].ffn.net[2].weight.dtype == mx.bfloat16
 
 

@@ -239,7 +239,7 @@ def test_fp8_is_refused_on_apples_gpu():
 
 def test_a_nan_in_a_checkpoint_is_named(tmp_path):
     original = load()
-    shutil.copytree(original.path, tmp_path / "broken")
+    shutil.copytree(original.checkpoint.path, tmp_path / "broken")
     file = next((tmp_path / "broken" / "transformer").glob("*.safetensors"))
     with safe_open(file, framework="pt") as opened:
         state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
