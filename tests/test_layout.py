@@ -76,17 +76,18 @@ def test_no_imports_in_a_circle():
 
 
 def test_rooms_are_entered_by_their_doors():
-    """Where a folder hands names on, nobody outside takes them from its modules. The backends' doors are what they have
-    in common (backends/interface.py); trainings take networks from where they are."""
+    """Where a folder hands names on, nobody outside takes them from its modules; of a folder in a folder its own door
+    counts. The backends' doors are what they have in common (backends/interface.py); trainings take networks from where
+    they are."""
     doors = {module for module, path in FILES.items() if path.name == "__init__.py" and "__all__" in path.read_text()}
     doors -= {"helios_core.backends.torch", "helios_core.backends.mlx"}
     wrong = []
     for module in FILES:
         for found, _ in imports(module):
-            for door in doors:
-                inside = module == door or module.startswith(f"{door}.")
-                if found.startswith(f"{door}.") and not inside and found.rpartition(".")[2] not in _handed_on(door):
-                    wrong.append(f"{module} imports {found}; take it from {door}")
+            door = max((d for d in doors if found.startswith(f"{d}.")), key=len, default=None)
+            inside = door is None or found in doors or module == door or module.startswith(f"{door}.")
+            if not inside and found.rpartition(".")[2] not in _handed_on(door):
+                wrong.append(f"{module} imports {found}; take it from {door}")
     assert not wrong, wrong
 
 

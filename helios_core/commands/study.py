@@ -55,10 +55,9 @@ def study(args: argparse.Namespace) -> int:
 def study_policies(args: argparse.Namespace, folder: Path, page: Path, command: str) -> None:
     """The parts that are asked for, and what follows."""
     from ..study import policies
-    from ..study.experiment import QUICK, PolicySizes
 
     asked = {name: getattr(args, name) for name in ("prompts", "seeds", "chunks") if getattr(args, name) is not None}
-    sizes = replace(QUICK if args.quick else PolicySizes(), **asked)
+    sizes = replace(policies.QUICK if args.quick else policies.PolicySizes(), **asked)
     parts = choose(policies.PARTS, args.part)
     set_threads(args.threads)
     helios = load(args.model, vae=folders.find_file("vae", args.vae))
@@ -72,7 +71,7 @@ def study_policies(args: argparse.Namespace, folder: Path, page: Path, command: 
 def study_ul(args: argparse.Namespace, folder: Path, page: Path, command: str) -> None:
     """Trains, measures and writes the page. ValueError for what cannot be, before any work."""
     from ..study import ul
-    from ..training.photos import find_photos
+    from ..training import find_photos
 
     files = find_photos(Path(args.data) if args.data else None)
     steps = args.steps or (4 if args.quick else ul.UnifiedSizes.steps)
@@ -84,7 +83,7 @@ def study_ul(args: argparse.Namespace, folder: Path, page: Path, command: str) -
 def study_ve(args: argparse.Namespace, folder: Path, page: Path, command: str) -> None:
     """Trains what is not trained yet, and writes the page and the figures."""
     from ..study import ve
-    from ..training.photos import find_photos
+    from ..training import find_photos
 
     sizes = ve.QUICK if args.quick else ve.VarianceSizes()
     if args.steps:

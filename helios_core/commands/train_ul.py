@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 def train(argv: list[str]) -> int:
     """Runs one stage. ValueError for what cannot be, before any training."""
     args = parser().parse_args(argv)
-    of = {"data": place(args.data)} | ({"codec": fingerprint([args.codec])} if args.codec else {})
+    of = {"data": place(args.data)} | ({"codec": fingerprint([args.codec])} if args.stage == 2 and args.codec else {})
     stage = f"stage{args.stage}"
     settings = ULSettings.begin(args, [f"{stage}.pt"], lambda _: of, name=f"{stage}-config.json")
     output = args.output or Path(f"ul-{'codec' if args.stage == 1 else 'base'}.safetensors")

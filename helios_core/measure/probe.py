@@ -82,7 +82,7 @@ class Findings:
 
     @property
     def equilibrium(self) -> np.ndarray:
-        """Sigma that the Variance Expansion loss (training/ve/terms.py) of this weight would lead to, the decoder kept."""
+        """Sigma that Variance Expansion (training/ve/terms.py) of this weight would lead to, the decoder kept."""
         return (self.weight / np.maximum(self.sensitivity, 1e-30)) ** 0.25
 
     @property

@@ -10,7 +10,7 @@ import torch
 from ..drawn import SIZE
 from .crops import Crops, to_frames
 from .photos import TrainingCrops
-from .tiny.vae import sample_clip
+from .tiny import sample_clip
 
 
 def open_data(data: Path, *, size: int, frames: int = 1) -> Crops | Drawn:

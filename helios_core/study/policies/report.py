@@ -39,7 +39,7 @@ def study(helios, sizes: PolicySizes, folder: Path, *, page: Path, command: str,
     found = measure(helios, parts, sizes, folder, tell)
     d = helios.config.defaults
     about = {
-        "model": Path(helios.path).name,
+        "model": Path(helios.checkpoint.path).name,
         "weights": fingerprint(helios),
         "steps": list(d.steps),
         "solver": d.solver,

@@ -13,10 +13,8 @@ import torch
 
 from ...backends.torch.ul import UL, ViT
 from ...safe_files import write
-from ...training.loop import Recipe, fit
-from ...training.photos import Photos
-from ...training.ul import presets, report, stages
-from ...training.ul.loss import bits, diffuse, rate
+from ...training import Photos, Recipe, fit
+from ...training.ul import bits, diffuse, presets, rate, report, stages
 from ...ul import add_noise
 
 SIZE = 16  # pixels to a side of a crop

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...training.photos import TRAINED
+from ...training import TRAINED
 
 SIDE = 12
 SHORT_SIDE = 256  # pixels; larger pictures are reduced, or a patch would be a plain surface

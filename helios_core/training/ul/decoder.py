@@ -20,7 +20,7 @@ from ...ul import ULConfig
 from ..crops import Crops, to_frames
 from ..files import load_shards
 from ..loop import Recipe, fit
-from ..tiny.vae import sample_clip
+from ..tiny import sample_clip
 from .loss import diffuse
 from .stages import StepDraws, hold_first, initialise
 

@@ -31,7 +31,7 @@ from .. import files
 from ..crops import Crops
 from ..data import open_data
 from ..loop import Recipe, fit, join, rank
-from ..tiny.vae import initialise
+from ..tiny import initialise
 from .terms import KL, LogVariance, VarianceExpansion, equilibrium, reconstruction
 
 EVALUATION = 10**6  # the step whose crops the figures are of; no training gets there
