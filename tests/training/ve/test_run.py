@@ -159,8 +159,8 @@ def test_tuning_the_encoder_keeps_the_decoder_and_the_latents_scale(data, tmp_pa
     assert main([*arguments, "--size", "16", "--batch", "1", "--steps", "2", "-o", str(file)]) == 0
     old, new = load(), load(vae=file)
     assert new.config.vae == old.config.vae
-    assert torch.equal(new.vae.decoder.conv_out.weight, old.vae.decoder.conv_out.weight)
-    assert not torch.equal(new.vae.quant_conv.weight, old.vae.quant_conv.weight)
+    assert torch.equal(new.parts.vae.decoder.conv_out.weight, old.parts.vae.decoder.conv_out.weight)
+    assert not torch.equal(new.parts.vae.quant_conv.weight, old.parts.vae.quant_conv.weight)
 
 
 def test_videos_train_the_layers_along_time(tmp_path):
