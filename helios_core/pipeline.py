@@ -21,7 +21,7 @@ from .generate import ChunkDone, generate
 from .history import History, chunk_noise, starts
 from .noise import batch_noise
 from .steps import FiniteCheck, Plan, SampleStep, denoise, plan_chunk
-from .text import PromptSchedule, remembered
+from .text import Embedding, PromptSchedule, remembered
 
 TINY = Path(__file__).parent / "assets" / "helios-tiny"
 DEFAULT = "the platform's"  # of cache_folder: where HELIOS_CACHE or the platform says
@@ -68,8 +68,8 @@ class Helios:
         """What computes (backends/interface.py)."""
         return self.parts.backend
 
-    def text(self, prompt: str | list[str]):
-        """Embedding [b 512 d] of a prompt; an empty one is allowed (the unconditional prompt)."""
+    def text(self, prompt: str | list[str]) -> Embedding:
+        """Of a prompt or several; an empty one is allowed (the unconditional prompt)."""
         return self.embeddings(prompt)
 
     def encode_ahead(self, prompts, negatives=(), *, cfg: float = 0.0) -> None:
@@ -127,8 +127,8 @@ class Helios:
     ) -> Iterator[SampleStep]:
         """One chunk: an iterator of steps; the last one's latent is the chunk [b c t h w], normalised, on the CPU.
 
-        positive, negative: embeddings [1 or b, 512, d]. start: the coarsest start point, else drawn from the seed.
-        draw(stage, shape): numpy draws of the jumps, for tests. plan: steps, solver, boost_first_chunk, shift_tokens,
+        positive, negative: embeddings of 1 or b prompts, or arrays [1 or b, tokens, d]. start: the coarsest start
+        point, else drawn from the seed. draw(stage, shape): numpy draws of the jumps, for tests. plan: steps, solver, boost_first_chunk, shift_tokens,
         cfg (0 is the checkpoint's own, up to 1 none), guidance, zero_steps, shift_clamp; what is left open is the
         checkpoint's own. ValueError at once for what does not fit.
         """

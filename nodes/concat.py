@@ -53,8 +53,9 @@ class ChunkConcat:
         policy = Boundary(boundary, boundary_frames, drop_first_frame)
         if clip is not None and clip.fps != video.frame_rate(fps):
             raise ValueError(f"fps: the clip so far has {float(clip.fps):g}, this chunk {fps:g}; give both the same")
-        chunks = [sockets.image_blocks(images)] if images is not None else decode(latent, decoder)
         clip = clip or Clip.new(host.clip_folder(), fps)
+        first = CHUNK * len(clip.segments)
+        chunks = [sockets.image_blocks(images)] if images is not None else decode(latent, decoder, first)
         for blocks in chunks:
             clip = clip.append(blocks, policy)
             watch.show_chunk(clip)
@@ -72,19 +73,22 @@ def check_way(images, latent, decoder) -> None:
         )
 
 
-def decode(latent, decoder):
-    """Iterators over uint8 blocks, one per chunk of 9 latent frames: chunks are encoded and decoded on their own."""
+def decode(latent, decoder, first: int = 0):
+    """Iterators over uint8 blocks, one per chunk of 9 latent frames: chunks are encoded and decoded on their own.
+
+    first: number of the first latent in the whole video, by which a decoder that draws noise draws it.
+    """
     raw = sockets.samples(latent, "latent", channels=decoder.latent_channels)
     if raw.shape[0] != 1:
         raise ValueError(f"latent: one video at a time, got a batch of {raw.shape[0]}; pick with Latent From Batch")
     bar = live.Progress([1] * raw.shape[2])
     for i in range(0, raw.shape[2], CHUNK):
-        yield _decode_chunk(raw[:, :, i : i + CHUNK], decoder, bar, i)
+        yield _decode_chunk(raw[:, :, i : i + CHUNK], decoder, bar, i, first)
 
 
-def _decode_chunk(raw, decoder, bar, done):
-    if isinstance(decoder, sockets.WanVAE):
-        blocks = decoder.frames(raw)
+def _decode_chunk(raw, decoder, bar, done, first):
+    if hasattr(decoder, "blocks"):
+        blocks = decoder.blocks(raw, first + done)
     else:
         blocks = sockets.image_blocks(decoder.decode(raw).flatten(0, 1))
     frames, shown = 0, live.pictures()

@@ -20,12 +20,12 @@ class Progress:
     """
 
     def __init__(self, costs, later: float = 0):
-        from .place import Run
+        from .place import Place
 
         utils = host.comfy("comfy.utils")
         self._costs, self._later, self._done = list(costs), later or sum(costs), 0
         self._bar = utils and utils.ProgressBar(len(self._costs))
-        self._run, self._stop, self._then = Run.current(), host.stop_check(), time.monotonic()
+        self._run, self._stop, self._then = Place.current(), host.stop_check(), time.monotonic()
 
     def update(self, value: int, picture=None) -> None:
         """`value` units are done. picture: what `previewer` or `frame` gave."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..helios_core.config import GUIDANCE, SHIFT_TOKENS, SOLVERS
 from ..helios_core.steps import parse_steps, plan_chunk
+from ..helios_core.text import check_prompt
 from . import live, memo, sockets
 
 
@@ -57,8 +58,7 @@ class DMDPyramidSample:
         width, stages = config.transformer.text_dim, config.schedule.stages
         index = history.history.chunk
         text = sockets.embedding(positive, "positive", width=width, chunk=index)
-        if sockets.is_empty_prompt(positive):
-            raise ValueError("positive: the prompt is empty; write in T5Encode what the video shows")
+        check_prompt(positive[0][1].get("helios_prompt", "unknown"), "positive")
         plan = dict(
             steps=None if steps.strip() in ("", "auto") else parse_steps(steps, stages),
             cfg=cfg,

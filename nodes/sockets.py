@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..helios_core.decode import denormalise
+from ..helios_core.text import Embedding
 
 MODEL = "HELIOS_MODEL"
 TEXT_ENCODER = "HELIOS_TEXT_ENCODER"
@@ -85,35 +86,29 @@ def levels(value, name: str) -> tuple:
 
 
 def conditioning(embedding, prompt: str, schedule=None) -> list:
-    """CONDITIONING of one prompt's embedding [b n d]. schedule: prompts.Schedule, whose first prompt that is."""
-    return [[embedding, {"helios_prompt": prompt, **({"helios_schedule": schedule} if schedule else {})}]]
+    """CONDITIONING of a prompt's Embedding, padded. schedule: text.Schedule, whose first prompt that is."""
+    return [[embedding.padded, {"helios_prompt": prompt, **({"helios_schedule": schedule} if schedule else {})}]]
 
 
 def embedding(value, name: str, *, width: int, chunk: int = 0):
-    """The embedding [b n d] of a CONDITIONING for a chunk. ValueError unless it is one text of the model's width."""
+    """The Embedding of a CONDITIONING for a chunk. ValueError unless it is one text of the model's width."""
     if not value or len(value) != 1:
         raise ValueError(f"{name}: wanted one text, got {len(value or [])} in the CONDITIONING; do not combine them")
     tensor, more = value[0]
-    if schedule := more.get("helios_schedule"):
-        if tensor is not schedule.embedding(0):
-            raise ValueError(f"{name}: another node changed what HeliosPromptSchedule gave; wire it straight in")
-        tensor = schedule.embedding(chunk)
+    schedule = more.get("helios_schedule")
+    if schedule is not None and tensor is not schedule.embedding(0).padded:
+        raise ValueError(f"{name}: another node changed what HeliosPromptSchedule gave; wire it straight in")
     if tensor.ndim != 3 or tensor.shape[2] != width:
         raise ValueError(
             f"{name}: this model takes text [batch, tokens, {width}], got {list(tensor.shape)}. Use T5Encode with this "
             "checkpoint's text encoder, or CLIPTextEncode with a umt5-xxl CLIP for the published checkpoints."
         )
-    return tensor.float()
+    return Embedding.of(tensor.float()) if schedule is None else schedule.embedding(chunk)
 
 
 def is_schedule(value) -> bool:
     """Whether a CONDITIONING is HeliosPromptSchedule's."""
     return "helios_schedule" in value[0][1]
-
-
-def is_empty_prompt(value) -> bool:
-    """Whether a CONDITIONING is T5Encode's of an empty prompt."""
-    return not value[0][1].get("helios_prompt", "unknown").strip()
 
 
 def scale(model) -> int:
@@ -166,8 +161,8 @@ class WanVAE:
         with backend.inference():
             return self._images(vae.decode_tiled(backend.to_device(vae, samples_in), tile=tile, overlap=overlap))
 
-    def frames(self, samples_in):
-        """Raw latents [1 16 t h w] -> blocks of frames uint8 [f 8h 8w 3], as they are decoded."""
+    def blocks(self, samples_in, first: int = 0):
+        """Raw latents [1 16 t h w] -> blocks of uint8 frames [f 8h 8w 3] as they are decoded; first: not needed here."""
         backend = self.helios.backend
         for block in backend.decode_blocks(self.ready(*self.helios.pixels(samples_in)), samples_in):
             yield backend.to_pixels(block)

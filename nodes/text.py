@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..helios_core.text import PromptSchedule
+from ..helios_core.text import Embedding, PromptSchedule
 from . import host, sockets
 
 
@@ -78,7 +78,8 @@ def encoder(text_encoder):
     def encode(prompt):
         if check := host.stop_check():
             check()
-        return sockets.tensor(text_encoder(prompt))
+        found = text_encoder(prompt)
+        return Embedding(sockets.tensor(found.rows), found.length)
 
     return encode
 

@@ -20,7 +20,7 @@ def core():
     return unified
 
 
-class Codec:
+class ULCodec:
     """UL_DECODER: the core's model, the VAE whose frames it looks at, and what ChunkConcat asks of a decoder."""
 
     def __init__(self, model, vae=None):
@@ -92,7 +92,7 @@ class HeliosULLoader:
         managed.adopt_codec(model)
         if vae is not None:
             check_vae(vae, model.config)
-        return (Codec(model, vae),)
+        return (ULCodec(model, vae),)
 
 
 class HeliosULEncode:
@@ -173,7 +173,7 @@ class ULDecoder:
         z = sockets.samples(latent, "latent", channels=model.config.latent_channels)
         check_space(latent, model.config)
         pixels = decoder.frames(z, vae, clip_latents)
-        plan = core().Plan(steps, latent_noise, None if pixels is None else start, tile)
+        plan = core().DecodePlan(steps, latent_noise, None if pixels is None else start, tile)
         bar, made = None, []
         for step in model.stream(z.numpy(), plan, seed=seed, pixels=pixels, clip=clip_latents, first=first_latent):
             bar = bar or live.Progress([1] * step.total)

@@ -95,13 +95,14 @@ class FakeHelios:
 
     def text(self, text):
         import torch
+        from helios_video.helios_core.text import Embedding
 
         torch_seed = zlib.crc32(text.encode())
         out = torch.zeros(1, 512, TEXT_DIM)
         out[:, : len(text.split()) + 1] = torch.randn(
             1, len(text.split()) + 1, TEXT_DIM, generator=torch.Generator().manual_seed(torch_seed)
         )
-        return out
+        return Embedding.of(out)
 
     def history(self, *size, **options):
         from helios_video.helios_core.pipeline import Helios
@@ -118,7 +119,8 @@ class FakeHelios:
         if options.get("start") is not None:
             check_start(options["start"], Helios.coarsest(self, history), self.config.schedule.stages)
         b, c, h, w = history.shape
-        z = torch.from_numpy(Noise(options["seed"]).normal((b, c, 9, h, w), chunk=history.chunk)) + positive.mean()
+        drawn = Noise(options["seed"]).normal((b, c, 9, h, w), chunk=history.chunk)
+        z = torch.from_numpy(drawn) + positive.padded.mean()
         plan = {key: value for key, value in options.items() if key in plan_chunk.__kwdefaults__}
         total = plan_chunk(self.config, history.chunk, **plan).total
         for index in range(total):

@@ -15,6 +15,7 @@ import numpy as np
 from ..checkpoint import Source, Stored
 from ..config import ModelConfig, TransformerConfig, VAEConfig
 from ..lora import Changes
+from ..text import Embedding
 from ..ul import ULConfig, ULFile
 
 Array = Any  # torch.Tensor or mx.array
@@ -35,10 +36,10 @@ class Transformer(Protocol):
         """Numbers of any library, where the model computes."""
 
     def text_context(self, embedding) -> Any:
-        """What `velocity` needs of a prompt's embedding [b m text_dim]; the last two prompts' is kept."""
+        """What `velocity` needs of a prompt, an `Embedding` or an array [b m text_dim]; the last two are kept."""
 
     def history_context(self, parts) -> Any:
-        """What `velocity` needs of a `history.Parts`, once per chunk."""
+        """What `velocity` needs of a `history.HistoryParts`, once per chunk."""
 
     def velocity(self, x: Array, t: float, text: Any, history: Any = None) -> Array:
         """The flow's velocity [b c t h w] at latents x [b c t h w] and one timestep; the contexts are not changed."""
@@ -82,8 +83,8 @@ class TextEncoder(Protocol):
     tokenize: Callable[[list[str]], list[list[int]]]
     max_length: int
 
-    def __call__(self, prompt: str | list[str]) -> Array:
-        """Prompts -> [b max_length d], exactly zero past each prompt's end."""
+    def __call__(self, prompt: str | list[str]) -> Embedding:
+        """Cleaned prompts -> rows [b n d], exactly zero past each prompt's end; their length is max_length."""
 
 
 class ULModel(Protocol):
@@ -131,6 +132,9 @@ class Backend(Protocol):
 
     def free_memory(self, device) -> int | None:
         """Bytes that can still be had there; None where nobody says."""
+
+    def fast_bf16(self, device) -> bool:
+        """Whether it multiplies bfloat16 at speed, so that a weight dtype of auto may choose that."""
 
     def empty_cache(self) -> None:
         """Gives memory back that nobody refers to any more."""

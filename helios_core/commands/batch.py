@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ..join import check_writable, read_metadata
 from ..noise import Noise
 from ..safe_files import identity
+from ..text import check_prompt
 from .outputs import check_apart
 from .render import announce, check, open_model, render
 
@@ -124,8 +125,7 @@ def _read_csv(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
 
 def _job(line: int, row: dict[str, str], number: int, folder: Path, args: argparse.Namespace) -> Job:
     given = {name: value for name, value in row.items() if value}
-    if "prompt" not in given:
-        raise ValueError("the prompt is empty; say what the video should show")
+    check_prompt(row["prompt"])
     base = Path(args.output)
     out = base.with_name(f"{base.stem}_{number:04d}{base.suffix}")
     out = check_writable(base.parent / given.pop("output") if "output" in given else out)

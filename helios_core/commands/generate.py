@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..text import PromptSchedule
+from ..text import PromptSchedule, check_prompt
 from . import start
 from .batch import batch
 from .outputs import choose_output
@@ -27,6 +27,5 @@ def generate(args: argparse.Namespace) -> int:
 def _prompt(args: argparse.Namespace) -> str | PromptSchedule:
     if args.prompts_at is not None:
         return PromptSchedule.parse(args.prompts_at)
-    if not args.prompt.strip():
-        raise ValueError("--prompt is empty; say what the video should show")
+    check_prompt(args.prompt, "--prompt")
     return args.prompt

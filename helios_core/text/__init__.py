@@ -2,7 +2,8 @@
 
 from . import remembered
 from .clean import prompt_clean
-from .prompts import PromptSchedule, as_schedule
+from .embedding import Embedding
+from .prompts import PromptSchedule, as_schedule, check_prompt
 from .tokenizer import load_tokenizer
 
-__all__ = ["PromptSchedule", "as_schedule", "load_tokenizer", "prompt_clean", "remembered"]
+__all__ = ["Embedding", "PromptSchedule", "as_schedule", "check_prompt", "load_tokenizer", "prompt_clean", "remembered"]

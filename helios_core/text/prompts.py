@@ -15,7 +15,8 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+
+from .embedding import Embedding, mix
 
 # A separator counts only where an entry follows: "16:9", "12:30" and a ';' inside a prompt are text.
 ENTRY = re.compile(r"(?:^|(?<!\\);|\n)\s*([-+]?\d[\d.,]*)[ \t]*(?:\(([^)\n]*)\))?[ \t]*:(?!\d)")
@@ -45,8 +46,7 @@ class PromptSchedule:
         if self.cues[0].blend != 1:
             raise ValueError("prompt schedule: nothing comes before chunk 0 to blend from; leave its brackets out")
         for cue in self.cues:
-            if not cue.prompt.strip():
-                raise ValueError(f"prompt schedule: the prompt of chunk {cue.chunk} is empty; say what it shows")
+            check_prompt(cue.prompt, f"prompt schedule, chunk {cue.chunk}")
             if cue.blend < 1:
                 raise ValueError(
                     f"prompt schedule: chunk {cue.chunk} blends over {cue.blend} chunks; wanted 1 (a cut) or more"
@@ -87,32 +87,34 @@ class PromptSchedule:
             if cue.chunk >= chunks:
                 LOG.warning("the prompt of chunk %d is not used: the video ends with chunk %d", cue.chunk, chunks - 1)
 
-    def encode(self, text: Callable[[str], Any]) -> Schedule:
-        """The schedule with its prompts encoded, each once. text: prompt -> embedding [1 n d]."""
+    def encode(self, text: Callable[[str], Embedding]) -> Schedule:
+        """The schedule with its prompts encoded, each once. text: prompt -> its embedding."""
         return Schedule(self, {prompt: text(prompt) for prompt in self.prompts})
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """A prompt schedule and its prompts' embeddings [1 n d], all of one shape."""
+    """A prompt schedule and its prompts' embeddings, of one prompt each."""
 
     source: PromptSchedule
-    embeddings: dict[str, Any] = field(repr=False)
+    embeddings: dict[str, Embedding] = field(repr=False)
 
-    def embedding(self, chunk: int):
-        """What chunk `chunk` sees, [1 n d]: a prompt's embedding, or two mixed linearly."""
-        (first, _), *rest = shares = self.source.shares(chunk)
-        if not rest:
-            return self.embeddings[first]
-        return sum(self.embeddings[prompt] * share for prompt, share in shares)
+    def embedding(self, chunk: int) -> Embedding:
+        """What chunk `chunk` sees: a prompt's embedding, or two mixed linearly."""
+        return mix((self.embeddings[prompt], share) for prompt, share in self.source.shares(chunk))
+
+
+def check_prompt(prompt: str, what: str = "prompt") -> None:
+    """ValueError for a prompt that says nothing. what: where it stands, for the message."""
+    if not prompt.strip():
+        raise ValueError(f"{what}: the prompt is empty; say what the video should show")
 
 
 def as_schedule(prompt: str | PromptSchedule) -> PromptSchedule:
     """A plain prompt as the schedule that shows it throughout; its text is never read as an entry."""
     if isinstance(prompt, PromptSchedule):
         return prompt
-    if not prompt.strip():
-        raise ValueError("the prompt is empty; say what the video should show")
+    check_prompt(prompt)
     return PromptSchedule((Cue(0, prompt),))
 
 

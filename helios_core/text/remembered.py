@@ -23,6 +23,7 @@ import numpy as np
 from ..checkpoint import Source
 from ..safe_files import replacing
 from .clean import prompt_clean
+from .embedding import Embedding
 
 LIMIT = 256_000_000  # bytes, in memory and on disk
 WORTH = 256_000_000  # bytes of an encoder's files from which on the disk is worth it; smaller ones load in a moment
@@ -85,10 +86,10 @@ class DiskCache:
 
 
 class Embeddings:
-    """Prompts -> embeddings [b length width], float32, zeros past each prompt's end; `encode` is asked only for what is
-    not known yet, one prompt at a time, so that a prompt's embedding never depends on the company it came in.
+    """Prompts, cleaned here, -> their `Embedding`; `encode` is asked only for what is not known yet, one prompt at a
+    time, so that a prompt's embedding never depends on the company it came in.
 
-    encode: prompt -> [1 length width]. array: numpy -> the backend's array. key: names what encodes.
+    encode: cleaned prompt -> Embedding. array: numpy -> the backend's array. key: names what encodes.
     """
 
     def __init__(
@@ -99,21 +100,21 @@ class Embeddings:
         self.disk, self.limit = disk, limit
         self.known: OrderedDict[str, np.ndarray] = OrderedDict()
 
-    def __call__(self, prompt: str | list[str]):
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        out = np.zeros((len(prompts), self.length, self.width), dtype=np.float32)
-        for row, text in zip(out, prompts):
-            rows = self._rows(text)
+    def __call__(self, prompt: str | list[str]) -> Embedding:
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        found = [self._rows(prompt_clean(text)) for text in prompts]
+        out = np.zeros((len(found), max(map(len, found)), self.width), dtype=np.float32)
+        for row, rows in zip(out, found):
             row[: len(rows)] = rows
-        return self.array(out)
+        return Embedding(self.array(out), self.length)
 
     def _rows(self, text: str) -> np.ndarray:
-        name = hashlib.sha256(json.dumps([self.key, self.length, prompt_clean(text)]).encode()).hexdigest()
+        name = hashlib.sha256(json.dumps([self.key, self.length, text]).encode()).hexdigest()
         rows = self.known.pop(name, None)
         if rows is None and self.disk is not None:
             rows = self.disk.get(name, self.width)
         if rows is None:
-            rows = trim(np.asarray(self.encode(text), dtype=np.float32)[0])
+            rows = np.asarray(self.encode(text).rows, dtype=np.float32)[0].copy()
             if self.disk is not None and np.isfinite(rows).all():
                 self.disk.put(name, rows)
         self.known[name] = rows
@@ -135,12 +136,6 @@ def remember(
         files |= {path for path in source.tokenizer.rglob("*") if path.is_file()}
     disk = DiskCache(folder / "prompts") if folder is not None and worth else None
     return Embeddings(encode, array, key=f"{where} {fingerprint(files)}", disk=disk, **sizes)
-
-
-def trim(rows: np.ndarray) -> np.ndarray:
-    """A copy of [n d] without the zero rows at its end."""
-    used = np.flatnonzero(rows.any(axis=1))
-    return rows[: used[-1] + 1 if len(used) else 0].copy()
 
 
 def fingerprint(files: Iterable[Path]) -> str:

@@ -136,7 +136,7 @@ def parity(args) -> None:
     The text encoder computes in the half precision that it is stored in, all else in float32.
     """
     models = [load("helios-tiny", backend=name, weight_dtype="fp32", cache_folder=None) for name in ("mlx", "torch")]
-    texts = [[np.asarray(model.text(prompt)) for prompt in (PROMPT, "")] for model in models]
+    texts = [[np.asarray(model.text(prompt).padded) for prompt in (PROMPT, "")] for model in models]
     print("\nMLX beside torch, helios-tiny, relative errors:\n\n| what | error |\n|---|---|")
     print(f"| text | {error(texts[0][0], texts[1][0]):.1e} |", flush=True)
     histories = [model.history(args.width, args.height) for model in models]

@@ -14,6 +14,7 @@ from helios_video.helios_core.commands import render as command
 from helios_video.helios_core.generate import ChunkDone
 from helios_video.helios_core.join import video
 from helios_video.helios_core.noise import MAX_SEED, Noise, batch_noise
+from helios_video.helios_core.text import Embedding
 from helios_video.nodes import sockets
 from support.chunks import whole
 from support.cli import Fake
@@ -199,7 +200,7 @@ def test_a_finished_file_of_another_prompt_is_left_alone_and_said(films, tmp_pat
         ("p.csv", "prompt,sede\na,1\n", "p.csv has the columns prompt, sede"),
         ("p.csv", "prompt,seed\na,1\nb, c,2\n", "p.csv, line 3: wanted 2 fields; put quotes around commas"),
         ("p.csv", "prompt,seed\na\n", "p.csv, line 2: wanted 2 fields"),
-        ("p.csv", "prompt,seed\n,3\n", "p.csv, line 2: the prompt is empty"),
+        ("p.csv", "prompt,seed\n,3\n", "p.csv, line 2: prompt: the prompt is empty"),
         ("p.csv", "prompt,seed\na,-3\n", "p.csv, line 2: seed '-3': wanted a whole number"),
         ("p.csv", "prompt,seed\na,18446744073709551616\n", "p.csv, line 2: seed 18446744073709551616"),
         ("p.csv", "prompt,frames\na,0\n", "p.csv, line 2: --frames must be at least 1, got 0"),
@@ -267,7 +268,7 @@ def test_a_batch_in_the_graph(fake_helios):
     noise = call("HeliosNoise", history=memory, seed=5)[0]["samples"]
     alone = [call("HeliosNoise", history=call("HistoryMemory", model=fake_helios)[0], seed=s)[0] for s in (5, 6)]
     assert torch.equal(noise, torch.cat([latent["samples"] for latent in alone]))
-    text = torch.cat([fake_helios.text("a b"), fake_helios.text("c d e")])
+    text = Embedding.of(torch.cat([fake_helios.text(p).padded for p in ("a b", "c d e")]))
     positive = sockets.conditioning(text, "a b\nc d e")
     latent, later = call("DMDPyramidSample", model=fake_helios, positive=positive, history=memory, seed=5)
     assert latent["samples"].shape[0] == later.history.shape[0] == 2

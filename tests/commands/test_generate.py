@@ -8,7 +8,6 @@ import pytest
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.commands import render as command
 from helios_video.helios_core.join import video
-from helios_video.helios_core.join.boundary import Boundary
 from support.cli import Fake
 
 

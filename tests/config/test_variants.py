@@ -82,7 +82,7 @@ def test_s2_timesteps_are_cut_in_every_stage_but_are_floats_in_base(variant, mon
 
 
 def test_m22_nothing_waits_for_the_device_between_steps(variant, monkeypatch):
-    """What is asked of an array before the last step is whether the latent before it was finite; a stage has one shape."""
+    """All that is asked of an array on the way is whether the latent before it was finite; a stage has one shape."""
     name, model, _ = variant
     seen, real = [], model.parts.transformer.velocity
     monkeypatch.setattr(model.parts.transformer, "velocity", lambda *a: seen.append(tuple(a[0].shape)) or real(*a))

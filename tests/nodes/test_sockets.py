@@ -16,7 +16,7 @@ def test_the_vae_speaks_comfyuis_interface(fake_helios):
     assert (float(frames.min()), float(frames.max())) == (0.0, 1.0)
     assert torch.equal(frames, vae.decode_tiled(z, tile_x=8, tile_y=16, overlap=2, tile_t=16, overlap_t=2))
     assert fake_helios.vae.tiles == ((16, 8), 2)
-    blocks = np.concatenate(list(vae.frames(z)))
+    blocks = np.concatenate(list(vae.blocks(z)))
     assert blocks.dtype == np.uint8 and np.abs(blocks / 255 - frames[0].numpy()).max() < 0.003
     assert (vae.latent_channels, vae.spacial_compression_encode(), vae.spacial_compression_decode()) == (16, 8, 8)
     assert vae.temporal_compression_decode() == 4

@@ -3,6 +3,7 @@
 import json
 
 import torch
+from helios_video.helios_core.text import prompt_clean
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -49,3 +50,18 @@ def make_checkpoint(folder):
     (folder / "text_encoder" / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
     make_tokenizer(folder / "tokenizer")
     return folder, model
+
+
+class Padded:
+    """A text encoder as the oracle is: prompts as they come -> embeddings [b length d]."""
+
+    def __init__(self, encoder):
+        self.encoder = encoder
+
+    def __call__(self, prompts):
+        return self.encoder(
+            [prompt_clean(text) for text in ([prompts] if isinstance(prompts, str) else prompts)]
+        ).padded
+
+    def __getattr__(self, name):
+        return getattr(self.encoder, name)

@@ -16,6 +16,7 @@ from helios_video.helios_core import load
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.join import video
 from helios_video.helios_core.pipeline import ChunkDone
+from helios_video.helios_core.text import Embedding
 from helios_video.helios_core.text.prompts import Cue, PromptSchedule
 from helios_video.helios_core.workflow.run import run
 from helios_video.nodes import memo, sockets
@@ -57,8 +58,8 @@ def test_the_text_format(text, cues):
         ("1: a", "the first prompt begins at chunk 1; wanted one from chunk 0"),
         ("0: a; 4: b; 3: c", "chunk 3 comes after chunk 4; wanted chunks in ascending order"),
         ("0: a; 4: b; 4: c", "chunk 4 comes twice"),
-        ("0: ; 4: b", "the prompt of chunk 0 is empty"),
-        ("0: a; 4:", "the prompt of chunk 4 is empty"),
+        ("0: ; 4: b", "chunk 0: the prompt is empty"),
+        ("0: a; 4:", "chunk 4: the prompt is empty"),
         ("0: a; 1 (3): b; 3: c", "chunk 1 blends over 3 chunks, but the next prompt begins at chunk 3; blend over 2"),
         ("0 (2): a", "nothing comes before chunk 0 to blend from"),
         ("0: a; 4 (0): b", "chunk 4 blends over 0 chunks; wanted 1"),
@@ -94,15 +95,17 @@ def test_d13_a_blend_leaves_the_old_prompt_at_once_and_ends_on_the_new_one(blend
 
 
 def test_embeddings_are_mixed_linearly_and_encoded_once_each():
-    asked, table = [], {"a": torch.ones(1, 4, 2), "b": torch.arange(8.0).view(1, 4, 2)}
+    asked, table = [], {"a": torch.ones(1, 3, 2), "b": torch.arange(8.0).view(1, 4, 2)}
+    table = {name: Embedding(rows, 16) for name, rows in table.items()}
     schedule = PromptSchedule.parse("0: a; 1 (4): b; 5: a")
     encoded = schedule.encode(lambda prompt: asked.append(prompt) or table[prompt])
     assert asked == ["a", "b"]
     assert (
         encoded.embedding(0) is table["a"] and encoded.embedding(4) is table["b"] and encoded.embedding(9) is table["a"]
     )
-    assert torch.allclose(encoded.embedding(1), 0.75 * table["a"] + 0.25 * table["b"])
-    assert torch.allclose(encoded.embedding(3), 0.25 * table["a"] + 0.75 * table["b"])
+    a, b = (table[name].padded for name in "ab")
+    assert torch.allclose(encoded.embedding(1).padded, 0.75 * a + 0.25 * b) and encoded.embedding(1).rows.shape[1] == 4
+    assert torch.allclose(encoded.embedding(3).padded, 0.25 * a + 0.75 * b)
 
 
 def chunks(helios, prompt, count, **options):
@@ -114,7 +117,7 @@ def test_each_chunk_sees_its_prompt(helios):
     """Chunk k of a scheduled video is what sampling by hand with that chunk's embedding gives."""
     red, blue = "a red circle moving left", "a blue square moving up"
     done = chunks(helios, PromptSchedule.parse(f"0: {red}; 1 (2): {blue}"), 3)
-    texts = [helios.text(red), (helios.text(red) + helios.text(blue)) / 2, helios.text(blue)]
+    texts = [helios.text(red).padded, (helios.text(red).padded + helios.text(blue).padded) / 2, helios.text(blue)]
     history = helios.history(64, 64)
     for text, chunk in zip(texts, done, strict=True):
         *_, step = helios.sample(history, text, seed=3, steps=(1, 1, 1))
@@ -149,7 +152,7 @@ def test_d12_a_schedule_does_not_set_the_length(helios, caplog):
 
 def test_v2_nothing_of_another_prompt_stays_behind(helios):
     """A prompt written over the old one's memory, between chunks and between runs, is seen as the new one."""
-    text, other = helios.text("a red circle moving left").clone(), helios.text("a blue square moving up")
+    text, other = helios.text("a red circle moving left").padded.clone(), helios.text("a blue square moving up").padded
     history = helios.history(64, 64)
 
     def run(embedding):
@@ -160,8 +163,8 @@ def test_v2_nothing_of_another_prompt_stays_behind(helios):
     text.copy_(other)
     assert torch.equal(run(text), fresh) and not torch.equal(red, fresh)
     encoded = helios.text("a red circle moving left")
-    encoded.zero_()
-    assert helios.text("a red circle moving left").any(), "what is remembered was handed out"
+    encoded.rows.zero_()
+    assert helios.text("a red circle moving left").rows.any(), "what is remembered was handed out"
 
 
 def scheduled(fake_helios, text):
@@ -183,15 +186,14 @@ def test_the_sampler_node_picks_the_prompt_of_its_chunk(fake_helios, memory):
     positive, negative = scheduled(fake_helios, "0: a b; 1 (2): c d e"), scheduled(fake_helios, "0: x; 2: y")
     for _ in range(3):
         _, memory = sample(fake_helios, positive, memory, negative=negative)
-    old, new, x, y = (fake_helios.text(prompt) for prompt in ("a b", "c d e", "x", "y"))
+    old, new, x, y = (fake_helios.text(prompt).padded for prompt in ("a b", "c d e", "x", "y"))
     for asked, text, other in zip(fake_helios.calls, (old, (old + new) / 2, new), (x, x, y), strict=True):
-        assert torch.allclose(asked["positive"], text) and torch.equal(asked["negative"], other)
+        assert torch.allclose(asked["positive"].padded, text) and torch.equal(asked["negative"].padded, other)
 
 
 def test_nodes_that_know_no_schedule_see_the_first_prompt(fake_helios):
     positive = scheduled(fake_helios, "0: a b; 1: c d e")
-    assert len(positive) == 1 and torch.equal(positive[0][0], fake_helios.text("a b"))
-    assert not sockets.is_empty_prompt(positive)
+    assert len(positive) == 1 and torch.equal(positive[0][0], fake_helios.text("a b").padded)
 
 
 def test_a_schedule_that_another_node_changed_is_refused(fake_helios, memory):
@@ -244,10 +246,10 @@ def test_what_is_remembered_of_chunks_is_bounded(monkeypatch):
 
 def test_several_prompts_make_a_batch(fake_helios):
     def texts(prompts):
-        return torch.cat([fake_helios.text(prompt) for prompt in prompts])
+        return Embedding.of(torch.cat([fake_helios.text(prompt).padded for prompt in prompts]))
 
     ((embedding, _),) = call("T5Encode", text_encoder=texts, text=" a b \n\nc d e\n", one_per_line=True)[0]
-    assert torch.equal(embedding, texts(["a b", "c d e"]))
+    assert torch.equal(embedding, texts(["a b", "c d e"]).padded)
     with pytest.raises(ValueError, match="wanted a prompt per line"):
         call("T5Encode", text_encoder=texts, text=" \n ", one_per_line=True)
 
@@ -260,9 +262,9 @@ def test_the_workflow_shows_each_sampler_its_prompt(name, tmp_path, fake_loader)
     result = run(
         FOLDER / name, pack.NODE_CLASS_MAPPINGS, {"Prompts.text": "0: a b; 1 (2): c d e; 3: f"}, output_dir=tmp_path
     )
-    first, second, third = (fake_loader.text(prompt) for prompt in ("a b", "c d e", "f"))
+    first, second, third = (fake_loader.text(prompt).padded for prompt in ("a b", "c d e", "f"))
     for asked, text in zip(fake_loader.calls, (first, (first + second) / 2, second, third), strict=True):
-        assert torch.allclose(asked["positive"], text)
+        assert torch.allclose(asked["positive"].padded, text)
     assert video.probe(result.files[0]).frames == 132
     with pytest.raises(ValueError, match="Prompts.*does not begin with a chunk"):
         run(FOLDER / name, pack.NODE_CLASS_MAPPINGS, {"Prompts.text": "a b"}, output_dir=tmp_path)

@@ -19,7 +19,7 @@ from einops import rearrange
 from mlx.core import array
 
 from ...checkpoint import EMBEDDINGS, Source, check_text_encoder
-from ...text import load_tokenizer, prompt_clean
+from ...text import Embedding, load_tokenizer
 from .files import FLOATS, widen
 from .layers import gelu_tanh
 
@@ -133,7 +133,7 @@ class UMT5EncoderModel(nn.Module):
 
 
 class TextEncoder:
-    """Prompts -> embeddings [b, max_length, d_model], float32, exactly zero past each prompt's end.
+    """Cleaned prompts -> `Embedding` of rows [b n d_model], float32, exactly zero past each prompt's end.
 
     tokenize: prompts -> token ids per prompt, end token included, at most max_length.
     """
@@ -147,9 +147,9 @@ class TextEncoder:
     ):
         self.model, self.tokenize, self.max_length = model, tokenize, max_length
 
-    def __call__(self, prompt: str | list[str]) -> array:
-        """One prompt or several, cleaned as `prompt_clean` does. An empty prompt is its end token alone."""
-        rows = self.tokenize([prompt_clean(text) for text in ([prompt] if isinstance(prompt, str) else prompt)])
+    def __call__(self, prompt: str | list[str]) -> Embedding:
+        """One prompt or several. An empty prompt is its end token alone."""
+        rows = self.tokenize([prompt] if isinstance(prompt, str) else prompt)
         # Padded only to the longest prompt: masked positions change nothing, and encoding 512 of them is slow.
         longest = max(map(len, rows))
         if longest == self.max_length:
@@ -157,9 +157,8 @@ class TextEncoder:
         ids = mx.array([row + [0] * (longest - len(row)) for row in rows])
         mask = mx.array([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
         states = self.model(ids, mask) * mask[..., None]
-        embeddings = mx.pad(states, [(0, 0), (0, self.max_length - longest), (0, 0)])
-        mx.eval(embeddings)
-        return embeddings
+        mx.eval(states)
+        return Embedding(states, self.max_length)
 
 
 def load_text_encoder(

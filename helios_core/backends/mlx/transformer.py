@@ -22,6 +22,7 @@ from mlx.core import array
 from mlx.utils import tree_flatten
 
 from ...config import TransformerConfig
+from ...text import Embedding
 from .. import rope
 from ..recent import Recent, digest
 from .arrays import to_array
@@ -148,16 +149,15 @@ class HeliosTransformer(nn.Module):
         self.tables.clear()
 
     def text_context(self, embedding) -> TextContext:
-        """What the blocks need of a prompt. embedding [b m text_dim]; trailing zero rows are padding.
+        """What the blocks need of a prompt, an `Embedding` or an array [b m text_dim] that ends in padding.
 
         The last PROMPTS of them are kept, by content, type and the very weights. A weight changed in place (`+=`) is
         not seen: call `forget`.
         """
-        embedding = self.array(embedding)
-        rows = np.flatnonzero(np.asarray((embedding != 0).any(axis=(0, -1))))
-        used = int(rows[-1]) + 1 if len(rows) else 0
-        padding = embedding.shape[1] - used
-        kept = embedding[:, : used + 1] if padding > 1 else embedding
+        embedding = Embedding.of(embedding)
+        rows = self.array(embedding.rows)
+        padding = embedding.length - rows.shape[1]
+        kept = mx.pad(rows, [(0, 0), (0, 1), (0, 0)]) if padding else rows
         key = (digest(np.asarray(kept)), padding, self.dtype)
         return self.prompts(key, lambda: self.keys_values(kept, padding), self.text_weights())
 
@@ -180,7 +180,7 @@ class HeliosTransformer(nn.Module):
         return found
 
     def history_context(self, parts) -> HistoryContext:
-        """Tokens of a `history.Parts`, and what goes with them; once per chunk."""
+        """Tokens of a `history.HistoryParts`, and what goes with them; once per chunk."""
         long, mid, short = (
             embed_patches(embed, self.array(x)).astype(mx.float32)
             for embed, x in (

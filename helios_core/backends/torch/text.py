@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from ...checkpoint import EMBEDDINGS, Source, check_text_encoder
-from ...text import load_tokenizer, prompt_clean
+from ...text import Embedding, load_tokenizer
 from .files import STORED, Files
 
 logger = logging.getLogger(__name__)
 
 
 class TextEncoder:
-    """Prompts -> embeddings [b, max_length, d_model], float32 on the CPU, exactly zero past each prompt's end.
+    """Cleaned prompts -> `Embedding` of rows [b n d_model], float32 on the CPU, exactly zero past each prompt's end.
 
     tokenize: prompts -> token ids per prompt, end token included, at most max_length.
     """
@@ -30,19 +30,17 @@ class TextEncoder:
         self.model, self.tokenize, self.max_length = model, tokenize, max_length
 
     @torch.inference_mode()
-    def __call__(self, prompt: str | list[str]) -> Tensor:
-        """One prompt or several, cleaned as `prompt_clean` does. An empty prompt is its end token alone."""
-        rows = self.tokenize([prompt_clean(text) for text in ([prompt] if isinstance(prompt, str) else prompt)])
+    def __call__(self, prompt: str | list[str]) -> Embedding:
+        """One prompt or several. An empty prompt is its end token alone."""
+        rows = self.tokenize([prompt] if isinstance(prompt, str) else prompt)
         # Padded only to the longest prompt: masked positions change nothing, and encoding 512 of them is slow.
         longest = max(map(len, rows))
         if longest == self.max_length:
             logger.warning("a prompt fills all %d tokens; anything after them was cut off", self.max_length)
         ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=self.model.device)
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.model.device)
-        embeddings = torch.zeros(len(rows), self.max_length, self.model.config.d_model)
         states = self.model(ids, mask).last_hidden_state.float() * mask[..., None]
-        embeddings[:, :longest] = states.cpu()
-        return embeddings
+        return Embedding(states.cpu(), self.max_length)
 
 
 def load_text_encoder(

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ...checkpoint import FLOAT32 as FLOAT32
 from ...config import TransformerConfig
+from ...text import Embedding
 from .. import rope
 from ..recent import Recent, digest
 from .kernels import spare
@@ -131,16 +132,15 @@ class HeliosTransformer(nn.Module):
         return torch.as_tensor(values).to(self.device, torch.float32)
 
     def text_context(self, embedding) -> TextContext:
-        """What the blocks need of a prompt. embedding [b m text_dim]; trailing zero rows are padding.
+        """What the blocks need of a prompt, an `Embedding` or an array [b m text_dim] that ends in padding.
 
         In inference mode the last PROMPTS of them are kept, by content, device, type and the very weights; weights
         that want gradients are never kept for. A weight changed by way of its `data` is not seen: call `forget`.
         """
-        embedding = self.array(embedding)
-        rows = torch.nonzero((embedding != 0).any(-1).any(0))
-        used = int(rows[-1]) + 1 if len(rows) else 0
-        padding = embedding.shape[1] - used
-        kept = embedding[:, : used + 1] if padding > 1 else embedding
+        embedding = Embedding.of(embedding)
+        rows = self.array(embedding.rows)
+        padding = embedding.length - rows.shape[1]
+        kept = F.pad(rows, (0, 0, 0, 1)) if padding else rows
         weights = self.text_weights()
         if not torch.is_inference_mode_enabled() or any(w.requires_grad for w in weights):
             return self.keys_values(kept, padding)
@@ -164,7 +164,7 @@ class HeliosTransformer(nn.Module):
         return TextContext([k for k, _ in pairs], [v for _, v in pairs], bias)
 
     def history_context(self, parts) -> HistoryContext:
-        """Tokens of a `history.Parts`, and what goes with them; once per chunk."""
+        """Tokens of a `history.HistoryParts`, and what goes with them; once per chunk."""
         long, mid, short = (
             rearrange(embed_patches(embed, self.array(x)), "b d t h w -> b (t h w) d").float()
             for embed, x in (

@@ -88,7 +88,7 @@ def test_the_vae_socket_takes_and_gives_torch(graph):
     vae, z = graph["vae"], graph["latent"]["samples"][:, :, :1]
     frames = vae.decode(z)
     assert frames.dtype == torch.float32 and frames.shape == (1, 1, 64, 64, 3) and 0 <= frames.min() < frames.max() <= 1
-    assert np.array_equal(np.concatenate(list(vae.frames(z))), (frames[0] * 255).round().byte().numpy())
+    assert np.array_equal(np.concatenate(list(vae.blocks(z))), (frames[0] * 255).round().byte().numpy())
     assert torch.allclose(vae.decode_tiled(z, 8, 8, 0), frames, atol=1e-5)
     again = vae.encode(frames[0])
     assert again.dtype == torch.float32 and again.shape == z.shape

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helios_video.helios_core.checkpoint.sources import open_part
 from safetensors.torch import load_file, save_file
-from support.text import PROMPTS, make_checkpoint
+from support.text import PROMPTS, Padded, make_checkpoint
 
 mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
 from helios_video.helios_core.backends.mlx import load as mlx_load  # noqa: E402
@@ -25,7 +25,7 @@ def texts(checkpoint, dtype=None):
     """The text encoders of torch and MLX."""
     source = open_part(checkpoint[0], "text_encoder")
     names = {None: (None, None), "fp16": (torch.float16, mx.float16), "bf16": (torch.bfloat16, mx.bfloat16)}[dtype]
-    return (load.load_text_encoder(source, dtype=d) for load, d in zip((torch_load, mlx_load), names))
+    return (Padded(load.load_text_encoder(source, dtype=d)) for load, d in zip((torch_load, mlx_load), names))
 
 
 def test_m2_text_encoder_is_that_of_torch(checkpoint):

@@ -9,11 +9,11 @@ import torch
 from helios_video.helios_core.backends.torch import text as loading
 from helios_video.helios_core.checkpoint.sources import open_part
 from safetensors.torch import load_file, save_file
-from support.text import PROMPTS, make_checkpoint
+from support.text import PROMPTS, Padded, make_checkpoint
 
 
 def load_text_encoder(folder, **options):
-    return loading.load_text_encoder(open_part(folder, "text_encoder"), **options)
+    return Padded(loading.load_text_encoder(open_part(folder, "text_encoder"), **options))
 
 
 @pytest.fixture(scope="module")
