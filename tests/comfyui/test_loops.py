@@ -17,7 +17,7 @@ PROBES = """
 import time
 from pathlib import Path
 
-LOG = Path(__file__).parents[2] / "probes.txt"
+LOG = Path(__file__).parents[1] / "probes.txt"
 
 
 class Anything(str):
