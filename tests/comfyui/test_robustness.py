@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-from pathlib import Path
 
-import helios_video as pack
 import pytest
+from support.comfyui import COMFYUI, NEEDED, PYTHON, ROOT
 
-COMFYUI = os.environ.get("COMFYUI_PATH")
-PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not COMFYUI, reason="COMFYUI_PATH is not set: no ComfyUI to try the pack in"),
-]
-
+pytestmark = NEEDED
 SCRIPT = """
 import importlib.util, json, os, sys
 root, comfyui = sys.argv[1:]
@@ -104,7 +95,7 @@ print(json.dumps([tell(make, images) for make in (picture_vae, video_vae, narrow
 
 def test_the_node_probes_comfyuis_own_vaes():
     """J^T r against a finite difference of the decoder, posteriors where they are told, weights of inference mode."""
-    command = [PYTHON, "-c", SCRIPT, str(Path(pack.__file__).parent), COMFYUI]
+    command = [PYTHON, "-c", SCRIPT, str(ROOT), COMFYUI]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=COMFYUI)
     assert done.returncode == 0, done.stderr[-3000:]
     picture, video, narrow = json.loads(done.stdout.strip().splitlines()[-1])
