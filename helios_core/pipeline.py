@@ -119,7 +119,7 @@ class Helios:
         return (b, c, self.config.defaults.chunk_latent_frames, h // scale, w // scale)
 
     def plan(self, history: History, **options) -> Plan:
-        """How the history's next chunk is sampled; options: those of `sampler.plan_chunk`."""
+        """How the history's next chunk is sampled; options: those of `steps.plan_chunk`."""
         return plan_chunk(self.config, history.chunk, **options)
 
     def sample(
@@ -128,9 +128,9 @@ class Helios:
         """One chunk: an iterator of steps; the last one's latent is the chunk [b c t h w], normalised, on the CPU.
 
         positive, negative: embeddings of 1 or b prompts, or arrays [1 or b, tokens, d]. start: the coarsest start
-        point, else drawn from the seed. draw(stage, shape): numpy draws of the jumps, for tests. plan: steps, solver, boost_first_chunk, shift_tokens,
-        cfg (0 is the checkpoint's own, up to 1 none), guidance, zero_steps, shift_clamp; what is left open is the
-        checkpoint's own. ValueError at once for what does not fit.
+        point, else drawn from the seed. draw(stage, shape): numpy draws of the jumps, for tests. plan: steps, solver,
+        boost_first_chunk, shift_tokens, cfg (0 is the checkpoint's own, up to 1 none), guidance, zero_steps,
+        shift_clamp; what is left open is the checkpoint's own. ValueError at once for what does not fit.
         """
         made = self.plan(history, **plan)
         if start is not None:

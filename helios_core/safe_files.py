@@ -66,6 +66,15 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def own_folder(path: str | os.PathLike) -> Path:
+    """A new folder of that name, or of the next one that is free: two processes never get the same. OSError if none can
+    be made."""
+    for place in _numbered(Path(path)):
+        with suppress(FileExistsError):
+            place.mkdir()
+            return place
+
+
 def check_new(path: Path) -> None:
     """ValueError where there is something at `path`."""
     if os.path.lexists(path):
@@ -125,8 +134,11 @@ def _try(path: Path) -> None:
 
 def free_name(path: Path) -> Path:
     """The path, or the first of out_2.mp4, out_3.mp4 ... that is not taken."""
-    names = chain([path], (path.with_name(f"{path.stem}_{i}{path.suffix}") for i in count(2)))
-    return next(name for name in names if not os.path.lexists(name))
+    return next(name for name in _numbered(path) if not os.path.lexists(name))
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    return chain([path], (path.with_name(f"{path.stem}_{i}{path.suffix}") for i in count(2)))
 
 
 def identity(path: str | os.PathLike) -> tuple[int, int] | None:

@@ -162,7 +162,7 @@ class WanVAE:
             return self._images(vae.decode_tiled(backend.to_device(vae, samples_in), tile=tile, overlap=overlap))
 
     def blocks(self, samples_in, first: int = 0):
-        """Raw latents [1 16 t h w] -> blocks of uint8 frames [f 8h 8w 3] as they are decoded; first: not needed here."""
+        """Raw latents [1 16 t h w] -> blocks of uint8 frames [f 8h 8w 3] as they come; first: not needed here."""
         backend = self.helios.backend
         for block in backend.decode_blocks(self.ready(*self.helios.pixels(samples_in)), samples_in):
             yield backend.to_pixels(block)

@@ -6,6 +6,7 @@ Events go to the browser that queued the prompt; without ComfyUI, or where none 
 from __future__ import annotations
 
 from ..helios_core.join import video
+from ..helios_core.safe_files import replacing
 from . import host
 
 WIDTH = 160  # pixels of a picture of the filmstrip, along the longer side
@@ -67,4 +68,5 @@ def _save(frame, path) -> None:
 
     picture = Image.fromarray(frame)
     picture.thumbnail((WIDTH, WIDTH))
-    picture.save(path, quality=85)
+    with replacing(path) as part:
+        picture.save(part, "JPEG", quality=85)

@@ -45,8 +45,7 @@ def batch(args: argparse.Namespace) -> int:
     for i, job in enumerate(todo, 1):
         print(f"[{i}/{len(todo)}] {job.args.prompt}", file=sys.stderr)
         try:
-            render(model, job.args.prompt, job.out, job.args, announced=True)
-            print(job.out, flush=True)
+            print(render(model, job.args.prompt, job.out, job.args, announced=True), flush=True)
         except (ValueError, OSError, MemoryError, RuntimeError) as error:  # out of memory is a RuntimeError in torch
             print(f"failed: {error}", file=sys.stderr)
             failed.append((job, error))

@@ -19,8 +19,7 @@ def generate(args: argparse.Namespace) -> int:
     prompt = _prompt(args)
     check(args)
     out = choose_output(args)
-    render(open_model(args), prompt, out, args)
-    print(out)
+    print(render(open_model(args), prompt, out, args))
     return 0
 
 

@@ -15,6 +15,7 @@ from ..checkpoint import find_checkpoint, find_file, list_files
 from ..history import parse_policy
 from ..join import Boundary, Clip, frame_rate, join, published_length
 from ..lora import check_strength
+from ..safe_files import free_name, own_folder
 from ..steps import parse_steps
 from ..text import PromptSchedule
 from ..with_loras import with_loras
@@ -77,8 +78,8 @@ def announce(model, args: argparse.Namespace) -> None:
         print(line, file=sys.stderr)
 
 
-def render(model, prompt: str | PromptSchedule, out: Path, args: argparse.Namespace, announced: bool = False) -> None:
-    """One video, from prompt to file."""
+def render(model, prompt: str | PromptSchedule, out: Path, args: argparse.Namespace, announced: bool = False) -> Path:
+    """One video, from prompt to file: `out`, or the next free name if another run took that one meanwhile."""
     settings = _settings(args, model.config)
     if not announced:
         announce(model, args)
@@ -88,7 +89,7 @@ def render(model, prompt: str | PromptSchedule, out: Path, args: argparse.Namesp
     done = settings["chunks"] + (0 if history is None else history.chunk)
     per_chunk = model.config.frames_per_chunk
     length = published_length(args.frames, per_chunk) if args.length == "published" else args.frames
-    _write(with_bars(events, done), out, args, length)
+    return _write(with_bars(events, done), out, args, length)
 
 
 def _settings(args: argparse.Namespace, config) -> dict:
@@ -111,27 +112,27 @@ def _settings(args: argparse.Namespace, config) -> dict:
     }
 
 
-def _write(events: Iterable, out: Path, args: argparse.Namespace, length: int) -> None:
-    """Chunks to files beside the output, then one file; what is finished stays playable whatever stops the run."""
-    folder, clip = _new_folder(out), None
+def _write(events: Iterable, out: Path, args: argparse.Namespace, length: int) -> Path:
+    """Chunks to files beside the output, then one file; what is finished stays playable whatever stops the run.
+
+    The chunks' folder is out_chunks, or out_chunks_2 ... where another run has that one or left it.
+    """
+    clip = None
     try:
         for event in events:
             if is_chunk(event):
-                clip = (clip or Clip.new(folder, args.fps)).append(event.frames, _boundary(args))
+                clip = clip or Clip.new(own_folder(out.with_name(f"{out.stem}_chunks")), args.fps)
+                clip = clip.append(event.frames, _boundary(args))
         if clip is None:
             raise ValueError("the model gave no chunk")
         used = {name: value for name, value in vars(args).items() if name not in ("command", "output", "threads")}
-        join(clip, out, {"helios": used}, num_frames=min(length, clip.num_frames))
-        shutil.rmtree(folder)
+        out = out if args.overwrite else free_name(out)
+        join(clip, out, {"helios": used}, num_frames=min(length, clip.num_frames), overwrite=args.overwrite)
+        shutil.rmtree(clip.folder)
+        return out
     finally:
-        if clip is not None and folder.is_dir():
-            print(f"{clip.num_frames} finished frames are in {folder}, a playable file per chunk", file=sys.stderr)
-
-
-def _new_folder(out: Path) -> Path:
-    """out.mp4 -> out_chunks, or out_chunks_2 ... where an earlier run was stopped."""
-    names = (out.with_name(f"{out.stem}_chunks{f'_{i}' if i > 1 else ''}") for i in range(1, 10_000))
-    return next(folder for folder in names if not folder.exists())
+        if clip is not None and clip.folder.is_dir():
+            print(f"{clip.num_frames} finished frames are in {clip.folder}, a playable file per chunk", file=sys.stderr)
 
 
 def is_chunk(event) -> bool:

@@ -85,8 +85,9 @@ def read(path, config: ModelConfig, array) -> Saved:
     ValueError for another kind of file, a damaged one, a newer version's, or another model's.
     """
     path = Path(path)
-    metadata, tensors = _open(path)
+    metadata, names = _check(path)
     values, space, seed = _parse(path, metadata)
+    tensors = _tensors(path, names)
     if unknown := sorted({*values, *tensors} - {f.name for f in fields(History)}):
         raise ValueError(f"{path} holds {', '.join(unknown)}, which this version of the pack does not know; update it")
     _check_shapes(path, tensors, config)
@@ -100,14 +101,12 @@ def read(path, config: ModelConfig, array) -> Saved:
 
 
 def read_seed(path) -> int:
-    """The seed of a saved run, of whatever model."""
-    return _parse(Path(path), _open(Path(path))[0])[2]
+    """The seed of a saved run, of whatever model; its tensors are not read."""
+    return _parse(Path(path), _check(Path(path))[0])[2]
 
 
-def _open(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Metadata and tensors, after the header is checked."""
-    from safetensors import safe_open
-
+def _check(path: Path) -> tuple[dict[str, str], list[str]]:
+    """Metadata and the tensors' names. ValueError for a damaged file."""
     if not path.is_file():
         raise ValueError(f"no saved run at {path}")
     try:
@@ -115,11 +114,17 @@ def _open(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     except ValueError as error:
         raise ValueError(f"{path} is no saved run, or a damaged one: {error}") from error
     strange = sorted(f"{name} {info.dtype}" for name, info in header.items() if info.dtype != "F32")
+    metadata = headers.read_metadata(path)
+    if metadata.get("format") == FORMAT and strange:
+        raise ValueError(f"{path} is a damaged saved run: wanted float32, it holds {', '.join(strange)}")
+    return metadata, list(header)
+
+
+def _tensors(path: Path, names: list[str]) -> dict[str, np.ndarray]:
+    from safetensors import safe_open
+
     with safe_open(path, framework="np") as file:
-        metadata = file.metadata() or {}
-        if metadata.get("format") == FORMAT and strange:
-            raise ValueError(f"{path} is a damaged saved run: wanted float32, it holds {', '.join(strange)}")
-        return metadata, {name: file.get_tensor(name) for name in header} if metadata.get("format") == FORMAT else {}
+        return {name: file.get_tensor(name) for name in names}
 
 
 def _parse(path: Path, metadata: dict[str, str]) -> tuple[dict, dict, int]:

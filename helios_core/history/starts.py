@@ -23,7 +23,7 @@ POSTERIORS = ("sample", "mean")
 
 
 @dataclass(frozen=True)
-class Encoder:
+class PictureEncoder:
     """Pictures -> normalised latents on the CPU.
 
     fit(frames): floats [f height width 3] of the video's size. encode(frames): mean and std (or None) of the raw
@@ -97,7 +97,7 @@ def begin(
     return from_video(empty, check_video(video, encoder.frames), encoder, anchor_sigma, past_sigma)
 
 
-def make_encoder(helios, empty: History, encode, **rest) -> Encoder:
+def make_encoder(helios, empty: History, encode, **rest) -> PictureEncoder:
     """The model's own VAE, or `encode`; the user can stop it between two blocks."""
     scale = helios.config.vae.scale_factor_spatial
     _, c, h, w = empty.shape
@@ -118,7 +118,7 @@ def make_encoder(helios, empty: History, encode, **rest) -> Encoder:
             raise ValueError("vae: the latents of the picture hold NaN or infinity; run the VAE in fp32")
         return mean, std
 
-    return Encoder(
+    return PictureEncoder(
         lambda frames: helios.backend.fit(frames, w * scale, h * scale),
         checked,
         helios.normalise,
@@ -161,7 +161,7 @@ def check_video(video, least: int):
     return frames
 
 
-def from_image(empty: History, image, encoder: Encoder, sigma, past_sigma) -> History:
+def from_image(empty: History, image, encoder: PictureEncoder, sigma, past_sigma) -> History:
     """Image to video: image [1 h w 3]. Without an anchor (keep_first_frame off) only the past is made."""
     picture, keep = encoder.fit(image), empty.keep_first_frame
     anchor = encoder.latent(picture, "image") if keep else None
@@ -171,7 +171,7 @@ def from_image(empty: History, image, encoder: Encoder, sigma, past_sigma) -> Hi
     return replace(empty, window=_join(empty, [encoder.corrupt(last, past_sigma, "still")]), anchor=anchor)
 
 
-def from_video(empty: History, video, encoder: Encoder, sigma, past_sigma) -> History:
+def from_video(empty: History, video, encoder: PictureEncoder, sigma, past_sigma) -> History:
     """Video to video: video [f h w 3], f at least a chunk. Blocks are numbered from the newest, 0."""
     size, keep = encoder.frames, empty.keep_first_frame
     count = min(len(video) // size, -(-empty.window.shape[2] // encoder.latent_frames))

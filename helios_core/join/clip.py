@@ -105,11 +105,14 @@ def _reserve(folder: Path, index: int) -> tuple[Path, Path]:
     raise ValueError(f"{folder} is full of chunks of number {index}; empty it")
 
 
-def join(clip: Clip, path: str | os.PathLike, metadata: dict | None = None, *, num_frames: int = 0) -> Path:
+def join(
+    clip: Clip, path: str | os.PathLike, metadata: dict | None = None, *, num_frames: int = 0, overwrite: bool = True
+) -> Path:
     """Writes the clip as one mp4 without encoding again; `path` appears whole or not at all. Returns it.
 
     metadata: e.g. {"prompt": ..., "workflow": ...}, stored as JSON. num_frames: cut there (0 = all).
-    ValueError if the clip is empty, shorter than num_frames, or a segment is gone.
+    overwrite: replace a file that is there. ValueError if the clip is empty or shorter than num_frames, if a segment is
+    gone, and, unless overwrite, if there is a file.
     """
     path = video.check_writable(path)
     if not 0 <= num_frames <= clip.num_frames:
@@ -118,7 +121,8 @@ def join(clip: Clip, path: str | os.PathLike, metadata: dict | None = None, *, n
     if missing:
         raise ValueError(f"{clip.folder} no longer holds {missing}; run the chunks again")
     wanted = num_frames or clip.num_frames
-    written = video.remux([s.path for s in clip.segments], path, metadata=metadata, num_frames=wanted)
+    paths = [segment.path for segment in clip.segments]
+    written = video.remux(paths, path, metadata=metadata, num_frames=wanted, overwrite=overwrite)
     if written != wanted:
         raise ValueError(f"the segments in {clip.folder} hold {written} frames, the clip says {wanted}; run them again")
     return path

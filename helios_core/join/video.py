@@ -242,13 +242,13 @@ def _parsed(value: str):
         return value
 
 
-def remux(paths: Iterable, out, *, metadata: dict | None = None, num_frames: int = 0) -> int:
+def remux(paths: Iterable, out, *, metadata: dict | None = None, num_frames=0, overwrite=True) -> int:
     """Joins files of one VideoWriter setting into `out`, packet by packet, and returns the frames written.
 
     num_frames: cut after so many frames (0 = all); as no packet refers forward, nothing is encoded again. `out`
     appears whole or not at all. ValueError if a file's encoding differs from the first one's.
     """
-    with safe_files.replacing(out) as part:
+    with safe_files.replacing(out, overwrite=overwrite) as part:
         written = _join(paths, part, metadata, num_frames)
     return written
 

@@ -56,6 +56,24 @@ def test_a_run_that_fails_leaves_the_file_that_it_was_to_replace(fake, tmp_path)
     assert (tmp_path / "out.mp4").read_bytes() == b"mine"
 
 
+def test_two_runs_with_one_output_keep_their_chunks_and_both_videos(fake, tmp_path, capsys):
+    """The second begins and ends while the first is in its second chunk."""
+    inner, begun = fake.generate, []
+
+    def generate_within(prompt, **settings):
+        for event in inner(prompt, **settings):
+            if event.index == 1 and not begun:
+                begun.append(1)
+                assert main(["generate", "--prompt", "b", "--frames", "66", "-o", "out.mp4"]) == 0
+            yield event
+
+    fake.generate = generate_within
+    assert main(["generate", "--prompt", "a", "--frames", "66", "-o", "out.mp4"]) == 0
+    assert capsys.readouterr().out.split() == ["out.mp4", "out_2.mp4"] and names(tmp_path) == ["out.mp4", "out_2.mp4"]
+    assert [video.read_metadata(name)["helios"]["prompt"] for name in names(tmp_path)] == ["b", "a"]
+    assert [video.probe(name).frames for name in names(tmp_path)] == [66, 66]
+
+
 PATHS = {
     "same": lambda source: source,
     "spelling": lambda source: source.parent / ".." / source.parent.name / source.name,
