@@ -10,7 +10,7 @@ import numpy as np
 
 from .backends.interface import Backend, ULModel
 from .devices import libraries
-from .ul import Decoded, Plan, ULFile, check_latents, decode, evaluations, open_file, working_memory
+from .ul import Decoded, DecodePlan, ULFile, check_latents, decode, evaluations, open_file, working_memory
 
 ASSETS = Path(__file__).parent / "assets"
 SHIPPED = {"helios-tiny": ASSETS / "helios-tiny-ul.safetensors", "photos": ASSETS / "ul-photos.safetensors"}
@@ -94,7 +94,7 @@ class Unified:
         return np.asarray(values, dtype=np.float32).reshape(1, -1, 1, 1, 1)
 
     def stream(
-        self, z: np.ndarray, plan: Plan, *, seed: int = 0, pixels: np.ndarray | None = None, clip: int = CLIP,
+        self, z: np.ndarray, plan: DecodePlan, *, seed: int = 0, pixels: np.ndarray | None = None, clip: int = CLIP,
         first: int = 0,
     ) -> Iterator[Decoded]:  # fmt: skip
         """Raw latents [b c t h w], after every step. clip: latents that belong together, 0 for all; a codec that is not
@@ -125,18 +125,18 @@ class Unified:
         with self.backend.inference():
             return next(steps, None)
 
-    def decode(self, z: np.ndarray, plan: Plan | None = None, **given) -> np.ndarray:
+    def decode(self, z: np.ndarray, plan: DecodePlan | None = None, **given) -> np.ndarray:
         """`stream`, to its end: float32 frames [b 3 f h w] in [-1, 1]."""
-        steps = self.stream(z, plan or Plan(), **given)
+        steps = self.stream(z, plan or DecodePlan(), **given)
         made = [np.asarray(self.backend.to_cpu(step.frames)) for step in steps if step.frames is not None]
         return np.concatenate(made, axis=2)
 
-    def blocks(self, z: np.ndarray, plan: Plan | None = None, *, pixels=None, **given) -> Iterator[np.ndarray]:
+    def blocks(self, z: np.ndarray, plan: DecodePlan | None = None, *, pixels=None, **given) -> Iterator[np.ndarray]:
         """`stream` for a file: blocks of uint8 frames [f h w 3] of the first of a batch, which alone is decoded.
 
         ValueError for NaN or infinity.
         """
-        for step in self.stream(z[:1], plan or Plan(), pixels=None if pixels is None else pixels[:1], **given):
+        for step in self.stream(z[:1], plan or DecodePlan(), pixels=None if pixels is None else pixels[:1], **given):
             if step.frames is None:
                 continue
             if not bool(self.backend.all_finite(step.frames)):

@@ -25,7 +25,7 @@ class Window(NamedTuple):
 
     @classmethod
     def of(cls, parts, patch_size: tuple[int, int, int]) -> Window:
-        """That of a `history.Parts`, whose short term is cut into patches of that size."""
+        """That of a `history.HistoryParts`, whose short term is cut into patches of that size."""
         h, w = parts.short.shape[3:]
         return cls(*parts[3:], h // patch_size[1], w // patch_size[2])
 

@@ -16,7 +16,7 @@ from einops import pack
 from ..noise import batch_noise
 
 
-class Parts(NamedTuple):
+class HistoryParts(NamedTuple):
     """The window as the transformer takes it, each [b c t h w]; frame numbers beside each part."""
 
     long: Any
@@ -82,7 +82,7 @@ class History:
         b, c, _, h, w = self.window.shape
         return b, c, h, w
 
-    def parts(self, chunk_frames: int) -> Parts:
+    def parts(self, chunk_frames: int) -> HistoryParts:
         """The window split into long, mid and short, with frame numbers; chunk_frames: latent frames to come."""
         long, mid, short = self.sizes
         frames = self.window
@@ -95,7 +95,7 @@ class History:
         first = 1 if self.keep_first_frame else 0
         ends = [first + long, first + long + mid, first + frames.shape[2]]
         near = tuple(range(ends[1], ends[2]))
-        return Parts(
+        return HistoryParts(
             *(a, b, c),
             long_index=tuple(range(first, ends[0])),
             mid_index=tuple(range(ends[0], ends[1])),

@@ -2,14 +2,14 @@
 
 from . import logsnr
 from .config import ULConfig
-from .decode import MAX_STEPS, Decoded, Plan, check_latents, decode, evaluations, working_memory
+from .decode import MAX_STEPS, Decoded, DecodePlan, check_latents, decode, evaluations, working_memory
 from .files import ULFile, describe, open_file
 from .logsnr import add_noise
 
 __all__ = [
     "Decoded",
     "MAX_STEPS",
-    "Plan",
+    "DecodePlan",
     "ULConfig",
     "ULFile",
     "add_noise",

@@ -24,7 +24,7 @@ MAX_STEPS = 20
 
 
 @dataclass(frozen=True)
-class Plan:
+class DecodePlan:
     """How to decode.
 
     steps: evaluations; one gives the mean of all that the latents could show, more of them detail. latent_noise: the
@@ -66,7 +66,7 @@ def check_latents(shape: tuple[int, ...], config: ULConfig) -> None:
 
 
 def decode(
-    model, z: np.ndarray, plan: Plan, *, backend, seed: int = 0, pixels: np.ndarray | None = None, first: int = 0,
+    model, z: np.ndarray, plan: DecodePlan, *, backend, seed: int = 0, pixels: np.ndarray | None = None, first: int = 0,
     noisy: bool = False,
 ) -> Iterator[Decoded]:  # fmt: skip
     """One clip's normalised latents [b c t h w], after every step of every block of frames.
@@ -103,7 +103,7 @@ def decode(
             yield Decoded(number * plan.steps + step.index + 1, total, frames)
 
 
-def start_level(plan: Plan, config: ULConfig) -> float:
+def start_level(plan: DecodePlan, config: ULConfig) -> float:
     """Where a warm start begins: below the decoder's least level there is only noise. ValueError above its most."""
     low, high = config.logsnr_x
     if plan.start > high:
@@ -138,7 +138,7 @@ def working_memory(config: ULConfig, shape, block: int = 0) -> int:
     return COPIES * 4 * finest(config, shape) * min(block or block_size(config, shape), shape[2])
 
 
-def evaluations(config: ULConfig, shape, plan: Plan) -> int:
+def evaluations(config: ULConfig, shape, plan: DecodePlan) -> int:
     """How often the decoder runs for latents of that shape."""
     return plan.steps * ceil(shape[2] / (plan.block or block_size(config, shape)))
 
@@ -191,7 +191,7 @@ def regions(size: int, tile: int, window: int, reach: int) -> list[Region]:
     return found
 
 
-def runner(model, plan: Plan, shape, backend) -> Callable:
+def runner(model, plan: DecodePlan, shape, backend) -> Callable:
     """A function of step number, x, z, both levels and pixels to v; it remembers the frames before, per step."""
     config, (h, w), space = model.config, shape[3:], model.config.stride[1]
     if not plan.tile:

@@ -61,7 +61,7 @@ def ancestral(x, estimate, level: float, following: float, noise):
     return mean + sigma(following) * math.sqrt(share) * noise
 
 
-class Step(NamedTuple):
+class LevelStep(NamedTuple):
     """After one step: x is at the next level, `estimate` is the clean x that the step believed in."""
 
     index: int
@@ -70,7 +70,9 @@ class Step(NamedTuple):
     estimate: Any
 
 
-def sample(estimate: Callable, x, pairs: list[tuple[float, float]], draw: Callable | None = None) -> Iterator[Step]:
+def sample(
+    estimate: Callable, x, pairs: list[tuple[float, float]], draw: Callable | None = None
+) -> Iterator[LevelStep]:
     """Steps x through `pairs` of levels. The last x keeps the noise of the last level: UL's z_0, not a clean z.
 
     estimate: function of x, level and step number to the clean x. draw: function of the step number to standard
@@ -82,4 +84,4 @@ def sample(estimate: Callable, x, pairs: list[tuple[float, float]], draw: Callab
             x = ddim(x, found, level, following)
         else:
             x = ancestral(x, found, level, following, draw(index))
-        yield Step(index, len(pairs), x, found)
+        yield LevelStep(index, len(pairs), x, found)

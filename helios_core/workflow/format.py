@@ -78,7 +78,7 @@ def widget_values(node: dict, kind) -> dict:
     return found
 
 
-class Graph:
+class UIGraph:
     """A UI workflow, indexed: nodes by id, links by id as [id, from, slot, to, slot, type]."""
 
     def __init__(self, source: dict):
@@ -120,7 +120,7 @@ def to_api(source: dict, classes: dict) -> dict:
     """A workflow in the API format: {id: {class_type, inputs, _meta}}. An API one is copied."""
     if is_api(source):
         return {i: {**node, "inputs": dict(node["inputs"])} for i, node in source.items()}
-    graph, prompt = Graph(source), {}
+    graph, prompt = UIGraph(source), {}
     for name, node in graph.nodes.items():
         kind = classes.get(node["type"])
         if node["type"] in (*NOTES, "Reroute", "PrimitiveNode") or node.get("mode", 0) in (MUTED, BYPASSED):

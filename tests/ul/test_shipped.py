@@ -8,7 +8,7 @@ from helios_video.helios_core import load
 from helios_video.helios_core.training.crops import to_frames
 from helios_video.helios_core.training.photos import Photos, find_photos
 from helios_video.helios_core.training.ul import decoder
-from helios_video.helios_core.ul.decode import Plan
+from helios_video.helios_core.ul.decode import DecodePlan
 from helios_video.helios_core.unified import SHIPPED, Unified
 
 
@@ -31,7 +31,7 @@ def test_photographs_come_back(photographs, steps, least):
     codec = Unified.load("photos")
     latents = codec.encode(photographs)
     assert latents.shape == (9, 4, 1, 16, 16)
-    again = codec.decode(latents, Plan(steps), clip=0)
+    again = codec.decode(latents, DecodePlan(steps), clip=0)
     assert psnr(again, photographs) > least
 
 

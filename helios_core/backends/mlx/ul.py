@@ -9,7 +9,7 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from ...ul import ULConfig, ULFile
-from .ul_layers import Block, Conv, Level, Merge, Past, ResBlock, Split, Temporal, norm
+from .ul_layers import Conv, Level, Merge, Past, ResBlock, Split, Temporal, ViTBlock, norm
 from .weights import load_weights
 
 
@@ -35,7 +35,7 @@ def run_stage(blocks: list[ResBlock], x: mx.array, embedding: mx.array | None, p
     return x
 
 
-class Encoder(nn.Module):
+class ResNetEncoder(nn.Module):
     """ResNet from frames to latents, half the size per level."""
 
     def __init__(self, config: ULConfig):
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
         return rearrange(self.conv_out(norm(x)), "b t h w c -> b c t h w")
 
 
-class Decoder(nn.Module):
+class UViTDecoder(nn.Module):
     """U-ViT with one residual connection per level. z_0 enters where its grid is the network's own."""
 
     def __init__(self, config: ULConfig):
@@ -72,7 +72,7 @@ class Decoder(nn.Module):
         self.z_in = Conv(config.latent_channels, width)
         if config.stride[0] > 1:
             self.z_temporal = Temporal(width)
-        self.middle = [Block(width, config, width, config.window) for _ in range(blocks[-1])]
+        self.middle = [ViTBlock(width, config, width, config.window) for _ in range(blocks[-1])]
         self.splits = [Split(o, i, f) for i, o, f in steps]
         self.up = [make_stage(config, d, n, width) for d, n in zip(dims[:-1], blocks)]
         self.conv_out = Conv(dims[0], pixels)
@@ -129,7 +129,7 @@ class UL(nn.Module):
         for part in parts:
             if part not in ("encoder", "decoder"):
                 raise ValueError(f"the MLX backend has no {part}; sample with backend torch")
-            self[part] = Encoder(config) if part == "encoder" else Decoder(config)
+            self[part] = ResNetEncoder(config) if part == "encoder" else UViTDecoder(config)
 
     @property
     def like(self) -> mx.array:

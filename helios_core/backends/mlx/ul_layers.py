@@ -86,7 +86,7 @@ class ResBlock(nn.Module):
         return x + self.conv_2(silu(norm(y)))
 
 
-class Attention(nn.Module):
+class GridAttention(nn.Module):
     """window: 0, each frame; n, squares of n to a side in each frame, from its corner on."""
 
     def __init__(self, dim: int, config, window: int):
@@ -123,13 +123,13 @@ class Attention(nn.Module):
         return self.out(rearrange(y, "b k n d -> b n (k d)")).reshape(x.shape)
 
 
-class Block(nn.Module):
+class ViTBlock(nn.Module):
     """A transformer block whose branches the embedding scales, shifts and gates."""
 
     def __init__(self, dim: int, config, embedding: int, window: int):
         super().__init__()
         self.modulation = nn.Linear(embedding, 6 * dim)
-        self.attention = Attention(dim, config, window)
+        self.attention = GridAttention(dim, config, window)
         self.linear_1 = nn.Linear(dim, 4 * dim)
         self.linear_2 = nn.Linear(4 * dim, dim)
 

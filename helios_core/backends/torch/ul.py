@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...ul import ULConfig, ULFile
 from .load import build_and_load
-from .ul_layers import Block, Conv, Level, Merge, Past, ResBlock, Split, Temporal, norm
+from .ul_layers import Conv, Level, Merge, Past, ResBlock, Split, Temporal, ViTBlock, norm
 
 
 def factors(config: ULConfig, levels: int) -> list[tuple[int, int, int]]:
@@ -23,7 +23,7 @@ def patches(frames: Tensor, size: int) -> Tensor:
     return rearrange(frames, "b c t (h i) (w j) -> b t h w (i j c)", i=size, j=size)
 
 
-class Stage(nn.ModuleList):
+class ResStage(nn.ModuleList):
     """Residual blocks of one size."""
 
     def __init__(self, config: ULConfig, dim: int, blocks: int, embedding: int = 0):
@@ -37,7 +37,7 @@ class Stage(nn.ModuleList):
         return x
 
 
-class Encoder(nn.Module):
+class ResNetEncoder(nn.Module):
     """ResNet from frames to latents, half the size per level."""
 
     def __init__(self, config: ULConfig):
@@ -45,7 +45,7 @@ class Encoder(nn.Module):
         dims, blocks = config.sizes("encoder")
         self.patch = config.patch
         self.conv_in = Conv(3 * config.patch**2, dims[0])
-        self.stages = nn.ModuleList(Stage(config, d, n) for d, n in zip(dims, blocks))
+        self.stages = nn.ModuleList(ResStage(config, d, n) for d, n in zip(dims, blocks))
         self.merges = nn.ModuleList(Merge(*p) for p in zip(dims, dims[1:], factors(config, len(dims))))
         self.conv_out = Conv(dims[-1], config.latent_channels)
 
@@ -58,7 +58,7 @@ class Encoder(nn.Module):
         return rearrange(self.conv_out(norm(x)), "b t h w c -> b c t h w")
 
 
-class Decoder(nn.Module):
+class UViTDecoder(nn.Module):
     """U-ViT with one residual connection per level. z_0 enters where its grid is the network's own."""
 
     def __init__(self, config: ULConfig):
@@ -69,13 +69,13 @@ class Decoder(nn.Module):
         self.patch, self.with_pixels, self.pixel_error = config.patch, config.with_pixels, config.pixel_error
         self.level_x, self.level_z = Level(width), Level(width)
         self.conv_in = Conv(2 * pixels + 1 if config.with_pixels else pixels, dims[0])
-        self.down = nn.ModuleList(Stage(config, d, n, width) for d, n in zip(dims[:-1], blocks))
+        self.down = nn.ModuleList(ResStage(config, d, n, width) for d, n in zip(dims[:-1], blocks))
         self.merges = nn.ModuleList(Merge(*step) for step in steps)
         self.z_in = Conv(config.latent_channels, width)
         self.z_temporal = Temporal(width) if config.stride[0] > 1 else None
-        self.middle = nn.ModuleList(Block(width, config, width, config.window) for _ in range(blocks[-1]))
+        self.middle = nn.ModuleList(ViTBlock(width, config, width, config.window) for _ in range(blocks[-1]))
         self.splits = nn.ModuleList(Split(o, i, f) for i, o, f in steps)
-        self.up = nn.ModuleList(Stage(config, d, n, width) for d, n in zip(dims[:-1], blocks))
+        self.up = nn.ModuleList(ResStage(config, d, n, width) for d, n in zip(dims[:-1], blocks))
         self.conv_out = Conv(dims[0], pixels)
 
     def forward(self, x: Tensor, z: Tensor, level_x: Tensor, level_z: Tensor, pixels=None, past=None) -> Tensor:
@@ -131,8 +131,8 @@ class ViT(nn.Module):
     def __init__(self, config: ULConfig, dims: tuple[int, ...], blocks: tuple[int, ...]):
         super().__init__()
         counts = [n // 2 for n in blocks[:-1]] + [blocks[-1]]
-        make = [[Block(d, config, dims[-1], None) for _ in range(n)] for d, n in zip(dims, counts)]
-        after = [[Block(d, config, dims[-1], None) for _ in range(n - n // 2)] for d, n in zip(dims[:-1], blocks)]
+        make = [[ViTBlock(d, config, dims[-1], None) for _ in range(n)] for d, n in zip(dims, counts)]
+        after = [[ViTBlock(d, config, dims[-1], None) for _ in range(n - n // 2)] for d, n in zip(dims[:-1], blocks)]
         self.level = Level(dims[-1])
         self.linear_in = nn.Linear(config.latent_channels, dims[0])
         self.down = nn.ModuleList(map(nn.ModuleList, make))
@@ -164,7 +164,7 @@ class UL(nn.Module):
         super().__init__()
         self.config, self.parts = config, tuple(parts)
         for part in parts:
-            build = {"encoder": Encoder, "decoder": Decoder}.get(part)
+            build = {"encoder": ResNetEncoder, "decoder": UViTDecoder}.get(part)
             self.add_module(part, build(config) if build else ViT(config, *config.sizes(part)))
 
     @property

@@ -100,7 +100,7 @@ class ResBlock(nn.Module):
         return x + self.conv_2(self.dropout(F.silu(norm(y))))
 
 
-class Attention(nn.Module):
+class GridAttention(nn.Module):
     """window: None, all of the clip; 0, each frame; n, squares of n to a side in each frame, from its corner on."""
 
     def __init__(self, dim: int, config, window: int | None):
@@ -144,13 +144,13 @@ def turn(x: Tensor, rotations: Tensor) -> Tensor:
     return rotate(norm(x.float()), rotations).to(x.dtype)
 
 
-class Block(nn.Module):
+class ViTBlock(nn.Module):
     """A transformer block whose branches the embedding scales, shifts and gates; nothing before it is trained."""
 
     def __init__(self, dim: int, config, embedding: int, window: int | None):
         super().__init__()
         self.modulation = nn.Linear(embedding, 6 * dim)
-        self.attention = Attention(dim, config, window)
+        self.attention = GridAttention(dim, config, window)
         self.linear_1 = nn.Linear(dim, 4 * dim)
         self.linear_2 = nn.Linear(4 * dim, dim)
         self.dropout = nn.Dropout(config.dropout)

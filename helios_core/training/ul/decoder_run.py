@@ -14,7 +14,7 @@ from ...backends import torch as backend
 from ...backends.torch.ul import UL
 from ...devices import Host
 from ...safe_files import write
-from ...ul import Plan, decode
+from ...ul import DecodePlan, decode
 from ..crops import to_frames
 from ..files import save_ul
 from ..loop import rank
@@ -22,12 +22,12 @@ from . import decoder, presets, report
 from .run import in_turn, join, leave, recipe
 
 EVERY = {  # setting -> plan, and whether the VAE's frames are given
-    "1 step": (Plan(), True),
-    "4 steps": (Plan(steps=4), True),
-    "20 steps": (Plan(steps=20), True),
-    "4 steps from the VAE's frames": (Plan(steps=4, start=0.0), True),
-    "1 step, latents alone": (Plan(), False),
-    "20 steps, latents alone": (Plan(steps=20), False),
+    "1 step": (DecodePlan(), True),
+    "4 steps": (DecodePlan(steps=4), True),
+    "20 steps": (DecodePlan(steps=20), True),
+    "4 steps from the VAE's frames": (DecodePlan(steps=4, start=0.0), True),
+    "1 step, latents alone": (DecodePlan(), False),
+    "20 steps, latents alone": (DecodePlan(steps=20), False),
 }
 
 
@@ -100,7 +100,7 @@ def compare(model: UL, helios, clips: decoder.DecoderClips) -> tuple[dict, dict]
 
 
 @torch.inference_mode()
-def decode_all(model: UL, latents: torch.Tensor, plan: Plan, seen: torch.Tensor | None) -> torch.Tensor:
+def decode_all(model: UL, latents: torch.Tensor, plan: DecodePlan, seen: torch.Tensor | None) -> torch.Tensor:
     """One clip after another, as in use: [n 3 t h w]."""
     made = []
     for number, z in enumerate(latents):

@@ -13,12 +13,12 @@ from ...backends.torch.ul import UL
 from ...measure import figures
 from ...noise import batch_noise
 from ...safe_files import replacing
-from ...ul import Plan, decode, logsnr
+from ...ul import DecodePlan, decode, logsnr
 from . import loss
 from .stages import hold_first
 
 DRAWS = 24  # of times, evenly spread, for the bits of one sample
-MANY = Plan(steps=20)
+MANY = DecodePlan(steps=20)
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def latent_nats(prior, z: torch.Tensor, config, *, draws: int = DRAWS, seed: int
 
 
 @torch.no_grad()
-def show(model: UL, z: torch.Tensor, plan: Plan, *, seed: int = 0, noisy: bool = False) -> torch.Tensor:
+def show(model: UL, z: torch.Tensor, plan: DecodePlan, *, seed: int = 0, noisy: bool = False) -> torch.Tensor:
     """Latents decoded whole: frames [b 3 f h w] in [-1, 1]."""
     z = z.cpu().numpy()
     parts = [d.frames for d in decode(model, z, plan, backend=backend, seed=seed, noisy=noisy) if d.frames is not None]
@@ -69,7 +69,7 @@ def measure(model: UL, frames: torch.Tensor, *, prior: bool = True) -> dict[str,
         "bits_per_latent": float(loss.bits(nats, z[0].numel())),
         "gaussian_bits_per_latent": float(loss.gaussian_bits(variance, model.config.noise).mean()),
         "psnr": psnr(first, frames),
-        "psnr_one_step": psnr(show(model, z0, Plan(), noisy=True), frames),
+        "psnr_one_step": psnr(show(model, z0, DecodePlan(), noisy=True), frames),
         "decoder_variance": float(((first - second) ** 2).mean() / 2),
         "z_std": float(z.std()),
     }

@@ -11,7 +11,7 @@ from torch import distributed
 
 from ...backends.torch.ul import UL, load_ul
 from ...safe_files import write
-from ...ul import Plan, ULFile, open_file
+from ...ul import DecodePlan, ULFile, open_file
 from ..crops import Crops
 from ..data import open_data
 from ..files import save_ul
@@ -97,7 +97,9 @@ def train_one(model: UL, settings, crops: Crops, folder: Path, _) -> dict:
     frames = fresh(crops, model)
     z0 = report.noisy_latents(model, report.encode(model, frames))
     rows = {"source": frames}
-    rows |= {f"{n} step{'s' if n > 1 else ''}": report.show(model, z0, Plan(steps=n), noisy=True) for n in (1, 4, 20)}
+    rows |= {
+        f"{n} step{'s' if n > 1 else ''}": report.show(model, z0, DecodePlan(steps=n), noisy=True) for n in (1, 4, 20)
+    }
     report.save_sheet(rows, folder / "stage1-sheet.png")
     return report.measure(model, frames)
 

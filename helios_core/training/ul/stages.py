@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...backends.torch.ul import UL
-from ...backends.torch.ul_layers import Block, ResBlock, Temporal
+from ...backends.torch.ul_layers import ResBlock, Temporal, ViTBlock
 from ..loop import Recipe, fit, rank
 from .loss import bits, diffuse, levels, per_sample, rate, terminal, times, warm_up, weighted
 
@@ -38,7 +38,7 @@ class Terms:
     warm_up: bool = True
 
 
-SILENT = {ResBlock: ("conv_2", "modulation"), Block: ("modulation",)}
+SILENT = {ResBlock: ("conv_2", "modulation"), ViTBlock: ("modulation",)}
 ANSWERS = ("decoder.conv_out", "prior.linear_out", "base.linear_out")
 
 

@@ -16,7 +16,7 @@ from helios_video.helios_core.backends.mlx.ul import load_ul  # noqa: E402
 from helios_video.helios_core.backends.torch import load as torch_backend  # noqa: E402
 from helios_video.helios_core.training.files import save_ul  # noqa: E402
 from helios_video.helios_core.ul import files  # noqa: E402
-from helios_video.helios_core.ul.decode import Plan, decode  # noqa: E402
+from helios_video.helios_core.ul.decode import DecodePlan, decode  # noqa: E402
 from support.ul import IMAGE, VIDEO, build, inputs  # noqa: E402
 
 TOLERANCE = 1e-4
@@ -51,7 +51,7 @@ def test_encoder_and_decoder_agree(pair, way):
     close(ours.decoder(*as_mlx[:4]), theirs.decoder(*given[:4]))
 
 
-@pytest.mark.parametrize("plan", [Plan(), Plan(steps=3, start=-1.0, block=1)], ids=["one step", "three"])
+@pytest.mark.parametrize("plan", [DecodePlan(), DecodePlan(steps=3, start=-1.0, block=1)], ids=["one step", "three"])
 def test_decoding_agrees_with_the_same_seed(pair, plan):
     theirs, ours = pair
     rng = np.random.default_rng(0)
@@ -78,8 +78,8 @@ def test_tiles_and_blocks_are_the_whole_here_too(pair):
         parts = [d.frames for d in decode(ours, z, plan, backend=mlx_backend) if d.frames is not None]
         return np.concatenate([np.asarray(part) for part in parts], axis=2)
 
-    whole = frames(Plan(block=3))
-    np.testing.assert_allclose(frames(Plan(block=1, tile=2)), whole, rtol=0, atol=1e-5)
+    whole = frames(DecodePlan(block=3))
+    np.testing.assert_allclose(frames(DecodePlan(block=1, tile=2)), whole, rtol=0, atol=1e-5)
 
 
 def test_what_only_torch_has_is_said(tmp_path):

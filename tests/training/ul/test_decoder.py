@@ -51,7 +51,7 @@ def test_its_first_answer_is_the_vae_s(helios, clips):
     """Before any training: in one step from noise, almost the VAE's frames; without these, nothing."""
     model = decoder.build(decoder.adapt(SMALL, helios, clips)).eval()
     seen = to_frames(clips.seen.numpy())
-    frames = decoder_run.decode_all(model, clips.latents, decoder_run.Plan(), seen)
+    frames = decoder_run.decode_all(model, clips.latents, decoder_run.DecodePlan(), seen)
     assert report.psnr(frames, seen) > 45
     losses = [float(decoder.loss_of(model, clips, 2)(step)["loss"].detach()) for step in range(24)]
     assert 0.3 < np.median(losses) < 3  # about 1: errors are in units of what is left to learn
@@ -81,7 +81,7 @@ def test_figures_of_what_is_right_and_what_is_blurred():
 def test_the_command_makes_a_decoder_that_decodes(tmp_path, monkeypatch, capsys):
     settings = tmp_path / "sizes.json"
     settings.write_text(json.dumps({k: v for k, v in SMALL.to_dict().items() if not k.startswith("latents_")}))
-    monkeypatch.setattr(decoder_run, "EVERY", {"1 step": (decoder_run.Plan(), True)})
+    monkeypatch.setattr(decoder_run, "EVERY", {"1 step": (decoder_run.DecodePlan(), True)})
     output = tmp_path / "d.safetensors"
     options = ["--clips", "2", "--latents", "2", "--steps", "2", "--tested", "1", "--log-every", "1"]
     given = ["--sizes", str(settings), "--folder", str(tmp_path / "run"), "-o", str(output), *options]
