@@ -10,7 +10,7 @@ import pytest
 from helios_video.helios_core.config.model import ModelConfig, SamplingDefaults, TransformerConfig, VAEConfig
 
 TEXT_DIM = 24
-pytest.register_assert_rewrite("support.reference", "support.starting")
+pytest.register_assert_rewrite("support")
 
 
 class FakeVAE:

@@ -8,24 +8,9 @@ from pathlib import Path
 
 import helios_video as pack
 import pytest
+from support.layout import RANK
 
 ROOT = Path(pack.__file__).parent
-# Each imports only what stands further down. A room is a folder, or a file beside the folders.
-ORDER = (
-    ("cli",),
-    ("commands",),
-    ("study",),
-    ("training", "nodes"),
-    ("with_loras",),
-    ("helios_core",),  # its own __init__, which loads a pipeline
-    ("pipeline", "unified", "convert"),
-    ("backends",),
-    ("lora", "drawn", "generate"),
-    ("text", "history", "ul", "devices", "workflow", "steps"),
-    ("checkpoint", "join", "decode", "measure", "pyramid"),
-    ("config", "noise", "resample", "safe_files"),
-)
-RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for folder in ("helios_core", "nodes")

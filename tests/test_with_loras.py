@@ -122,4 +122,4 @@ def test_bad_requests_are_refused_before_anything_is_loaded(tmp_path):
         with_loras(helios, [(write(tmp_path, FOREIGN["Flux or HunyuanVideo"]), 1.0)])
     with pytest.raises(ValueError, match="is missing"):
         with_loras(helios, [], companion=tmp_path / "transformer_partial.pth")
-    assert "transformer" not in helios.__dict__
+    assert not helios.parts.loaded.networks

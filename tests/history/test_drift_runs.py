@@ -71,7 +71,7 @@ def test_a_short_history_is_refused_before_anything_is_loaded(tiny):
     model = load("helios-tiny")
     with pytest.raises(ValueError, match="remembers 7 latent frames"):
         model.generate("a", drift=DriftPolicy(), history=model.history(64, 64, sizes=(4, 2, 1)))
-    assert "transformer" not in model.__dict__
+    assert not model.parts.loaded.networks
 
 
 def test_the_command_line_tells_and_resumes(tmp_path, monkeypatch, capsys):

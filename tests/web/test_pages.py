@@ -11,6 +11,7 @@ from pathlib import Path
 import helios_video as pack
 import pytest
 from helios_video.helios_core import cli
+from support.layout import RANK
 
 ROOT = Path(pack.__file__).parent
 README = ROOT / "README.md"
@@ -79,8 +80,6 @@ def test_the_readme_is_short_and_has_what_the_ci_runs():
 
 def test_the_map_is_the_houses():
     """Every room has its line in developing.md, in backticks."""
-    from test_layout import RANK
-
     text = read(ROOT / "web" / "docs" / "developing.md")
     missing = [room for room in RANK if f"`{room}`" not in text and f"`helios_core/{room}`" not in text]
     assert not missing
