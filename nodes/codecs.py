@@ -11,7 +11,7 @@ def codec(vae, width: int, height: int):
     """For pictures of about that size. ValueError for a VAE that is not of pictures."""
     from ..helios_core.measure import open_codec
 
-    if isinstance(vae, sockets.WanVAE):
+    if isinstance(vae, sockets.VAESocket):
         return open_codec(vae.helios, vae.ready(width, height))
     return _comfy_codec(vae)
 

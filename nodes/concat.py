@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..helios_core.join import FRAMES, POLICIES, Boundary, Clip, published_length, video
+from ..helios_core.join import FRAMES, POLICIES, Boundary, Clip, frame_rate, published_length
 from . import host, live, sockets, watch
+from .clip_video import video
 
 
 class ChunkConcat:
@@ -51,7 +52,7 @@ class ChunkConcat:
     ):  # fmt: skip
         check_way(images, latent, decoder)
         policy = Boundary(boundary, boundary_frames, drop_first_frame)
-        if clip is not None and clip.fps != video.frame_rate(fps):
+        if clip is not None and clip.fps != frame_rate(fps):
             raise ValueError(f"fps: the clip so far has {float(clip.fps):g}, this chunk {fps:g}; give both the same")
         clip = clip or Clip.new(host.clip_folder(), fps)
         first = CHUNK * len(clip.segments)
@@ -61,7 +62,7 @@ class ChunkConcat:
             watch.show_chunk(clip)
         if length == "published":
             num_frames = published_length(num_frames or clip.num_frames)
-        return live.with_chunk(clip, (clip, host.video(clip, num_frames)))
+        return live.with_chunk(clip, (clip, video(clip, num_frames)))
 
 
 def check_way(images, latent, decoder) -> None:
@@ -81,7 +82,7 @@ def decode(latent, decoder, first: int = 0):
     raw = sockets.samples(latent, "latent", channels=decoder.latent_channels)
     if raw.shape[0] != 1:
         raise ValueError(f"latent: one video at a time, got a batch of {raw.shape[0]}; pick with Latent From Batch")
-    bar = live.Progress([1] * raw.shape[2])
+    bar = live.NodeProgress([1] * raw.shape[2])
     for i in range(0, raw.shape[2], CHUNK):
         yield _decode_chunk(raw[:, :, i : i + CHUNK], decoder, bar, i, first)
 

@@ -69,7 +69,7 @@ class HistoryMemory:
             noise_sigma=(noise_sigma_min, noise_sigma_max),
             seed=seed,
         )
-        return (sockets.Memory.of(history, model),)
+        return (sockets.HistorySocket.of(history, model),)
 
 
 class HeliosSaveHistory:
@@ -146,7 +146,7 @@ class HeliosLoadHistory:
 
     def load(self, model, file):
         history, seed = saved.read(host.find_saved(file), model.config, model.backend.array)
-        return sockets.Memory.of(history, model), seed
+        return sockets.HistorySocket.of(history, model), seed
 
 
 def _refusal(prefix: str) -> str:

@@ -1,4 +1,4 @@
-"""The door to ComfyUI: its modules, folders, Stop, VIDEO. Each has a way without it. See also managed.py and live.py.
+"""The door to ComfyUI: its modules, folders, Stop. Each has a way without it. See also managed.py and live.py.
 
 ComfyUI is present when its `folder_paths` is loaded; nothing of it is imported otherwise, whatever lies on sys.path.
 """
@@ -179,39 +179,3 @@ def find_saved(name: str) -> Path:
     from ..helios_core.history import saved
 
     return saved.find(name, list(dict.fromkeys([output_folder(), input_folder()])))
-
-
-class ClipVideo:
-    """VIDEO of a clip. The chunks are joined into one file when somebody asks for it, not at every chunk.
-
-    Everything asked of it goes to ComfyUI's VideoFromFile, so it follows that class wherever it grows.
-    """
-
-    def __init__(self, clip, num_frames: int = 0):
-        self._clip, self._num_frames, self._video = clip, num_frames, None
-
-    def _joined(self) -> Path:
-        from ..helios_core.join import join
-
-        last = self._clip.segments[-1].path.stem
-        path = self._clip.folder / f"joined_{last}_{self._num_frames or 'all'}.mp4"
-        if not path.exists():
-            join(self._clip, path, num_frames=min(self._num_frames, self._clip.num_frames))
-        return path
-
-    def __getattr__(self, name: str):
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if self._video is None:
-            from ..helios_core.workflow import VideoFile
-
-            api = comfy(API)
-            self._video = (api.InputImpl.VideoFromFile if api else VideoFile)(str(self._joined()))
-        return getattr(self._video, name)
-
-
-def video(clip, num_frames: int = 0):
-    """A VIDEO of a clip, cut after num_frames (0 = all, as is a number beyond the clip's length)."""
-    if api := comfy(API):
-        api.Input.Video.register(ClipVideo)
-    return ClipVideo(clip, num_frames)

@@ -11,7 +11,7 @@ from einops import rearrange
 from . import host, memo, sockets
 
 
-class Progress:
+class NodeProgress:
     """The bar of a node, of ComfyUI's or the workflow runner's. Each update is a cancel point.
 
     In ComfyUI it goes on from node to node, over all chunks of a video, and the node says how long that will take.
@@ -20,12 +20,12 @@ class Progress:
     """
 
     def __init__(self, costs, later: float = 0):
-        from .place import Place
+        from .place import RunPlace
 
         utils = host.comfy("comfy.utils")
         self._costs, self._later, self._done = list(costs), later or sum(costs), 0
         self._bar = utils and utils.ProgressBar(len(self._costs))
-        self._run, self._stop, self._then = Place.current(), host.stop_check(), time.monotonic()
+        self._run, self._stop, self._then = RunPlace.current(), host.stop_check(), time.monotonic()
 
     def update(self, value: int, picture=None) -> None:
         """`value` units are done. picture: what `previewer` or `frame` gave."""

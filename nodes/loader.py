@@ -52,7 +52,7 @@ class HeliosLoader:
         given = {"backend": backend, "host": around, "cache_folder": host.cache_folder()}
         helios = load(host.model_path(model), **parts, **given, **memory)
         managed.announce(helios)
-        return helios, helios.text, sockets.WanVAE(helios)
+        return helios, helios.text, sockets.VAESocket(helios)
 
 
 MODEL_TIP = (

@@ -38,7 +38,7 @@ _PROMPTS: WeakKeyDictionary = WeakKeyDictionary()  # ComfyUI's record of a promp
 
 
 @dataclass
-class Place:
+class RunPlace:
     """The running node's place in its prompt. index: its chunk, from 0; shown: the node that the user sees of it."""
 
     prompt: Prompt
@@ -49,7 +49,7 @@ class Place:
     decoded: bool
 
     @classmethod
-    def current(cls) -> Place | None:
+    def current(cls) -> RunPlace | None:
         """Of the node that runs; None without ComfyUI, and where it does not say which node that is."""
         context = host.optional("comfy_execution.utils", "get_executing_context")
         record = host.optional("comfy_execution.progress", "get_progress_state")

@@ -52,7 +52,7 @@ class HeliosLatentRobustness:
         clip = images.float().cpu().numpy()
         bar = None
         for step in probe.measure(codec(vae, clip.shape[2], clip.shape[1]), [clip], settings):
-            bar = bar or live.Progress([1] * step.total)
+            bar = bar or live.NodeProgress([1] * step.total)
             bar.update(step.done)
         found = step.findings
         return probe_report.table(found), _image(probe_report.picture(found)), _image(probe_report.heat_map(found))

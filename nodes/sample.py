@@ -78,7 +78,7 @@ class DMDPyramidSample:
 
         def run():
             costs, later = (plan_chunk(config, index + k, **plan).costs for k in (0, 1))
-            return follow(model, model.sample(history.history, text, **options), live.Progress(costs, sum(later)))
+            return follow(model, model.sample(history.history, text, **options), live.NodeProgress(costs, sum(later)))
 
         chunk = memo.recall(model, (history.history, text, options), run) if sockets.is_schedule(positive) else run()
         return {"samples": sockets.tensor(model.denormalise(chunk))}, history.append(chunk)

@@ -37,7 +37,7 @@ ANY = Anything("*")
 
 
 @dataclass(frozen=True, eq=False, repr=False)  # ComfyUI puts the text of a failing node's inputs into its report
-class Memory:
+class HistorySocket:
     """HELIOS_HISTORY: the core's history, and what of its model is needed beside: not the model, which is large.
 
     chunk_frames: latent frames of a chunk. vae: its configuration. array: numpy -> the backend's arrays.
@@ -49,11 +49,11 @@ class Memory:
     array: Callable
 
     @classmethod
-    def of(cls, history, model) -> Memory:
+    def of(cls, history, model) -> HistorySocket:
         """The memory of a history of that model."""
         return cls(history, model.config.defaults.chunk_latent_frames, model.config.vae, model.backend.array)
 
-    def append(self, chunk) -> Memory:
+    def append(self, chunk) -> HistorySocket:
         """The memory after a chunk of normalised latents."""
         return replace(self, history=self.history.append(chunk))
 
@@ -120,7 +120,7 @@ def encoder(vae):
     """A VAE as the core takes it: frames [f h w 3] -> raw mean and std [1 c t h w]; std None of ComfyUI's own VAE."""
     if vae is None:
         return None
-    if isinstance(vae, WanVAE):
+    if isinstance(vae, VAESocket):
         return lambda frames: vae.helios.backend.encode(vae.ready(frames.shape[2], frames.shape[1]), frames)
     return lambda frames: (vae.encode(tensor(frames)).float().cpu(), None)
 
@@ -135,7 +135,7 @@ def image_blocks(images, size: int = 16):
         yield to_uint8(images[i : i + size, ..., :3])
 
 
-class WanVAE:
+class VAESocket:
     """VAE: ComfyUI's VAE interface around the core's Wan VAE, for core VAEDecode, VAEEncode and their tiled forms."""
 
     latent_channels = 16

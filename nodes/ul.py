@@ -176,7 +176,7 @@ class ULDecoder:
         plan = core().DecodePlan(steps, latent_noise, None if pixels is None else start, tile)
         bar, made = None, []
         for step in model.stream(z.numpy(), plan, seed=seed, pixels=pixels, clip=clip_latents, first=first_latent):
-            bar = bar or live.Progress([1] * step.total)
+            bar = bar or live.NodeProgress([1] * step.total)
             bar.update(step.done)
             if step.frames is not None:
                 made.append(images(np.asarray(model.backend.to_cpu(step.frames))))
@@ -192,7 +192,7 @@ def other_frames(vae, z, clip: int) -> np.ndarray:
 
 def clip_frames(vae, z) -> np.ndarray:
     """One clip's frames [b 3 f h w] in [-1, 1]: the pack's own VAE makes them so, ComfyUI's gives images."""
-    if not isinstance(vae, sockets.WanVAE):
+    if not isinstance(vae, sockets.VAESocket):
         return np.moveaxis(sockets.tensor(vae.decode(z)).numpy(), -1, 1) * 2 - 1
     helios, backend = vae.helios, vae.helios.backend
     blocks = backend.decode_blocks(vae.ready(*helios.pixels(z)), z)
@@ -208,7 +208,7 @@ def check_space(latent, config) -> None:
 
 def check_vae(vae, config) -> None:
     """ValueError where VAE and decoder are seen to be of different latent spaces."""
-    if isinstance(vae, sockets.WanVAE) and not same_space(vae.helios.config.vae.latents_mean, config.latents_mean):
+    if isinstance(vae, sockets.VAESocket) and not same_space(vae.helios.config.vae.latents_mean, config.latents_mean):
         raise ValueError(
             f"vae: its latents are not those of {config.space!r} that the decoder was trained for; take the VAE of "
             "that model, or leave the input open"

@@ -12,7 +12,7 @@ from helios_video.helios_core.commands import render as command
 from helios_video.helios_core.config import model
 from helios_video.helios_core.join import video
 from helios_video.helios_core.join.clip import Clip, published_length
-from helios_video.nodes import host
+from helios_video.nodes import clip_video
 from helios_video.nodes.concat import ChunkConcat
 from support.cli import Fake
 
@@ -77,7 +77,7 @@ def test_f1_chunk_concat_cuts_to_the_frame(clip, num_frames, length, made):
 
 def test_c8_asking_for_fewer_frames_gives_fewer(clip):
     """Not whole chunks of nine latents whatever the length, as ComfyUI's pull request returns."""
-    lengths = [video.probe(host.video(clip, n).get_stream_source()).frames for n in (1, 32, 33, 34, 65, 66)]
+    lengths = [video.probe(clip_video.video(clip, n).get_stream_source()).frames for n in (1, 32, 33, 34, 65, 66)]
     assert lengths == [1, 32, 33, 34, 65, 66]
 
 
