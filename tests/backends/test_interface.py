@@ -15,7 +15,7 @@ DOORS = ["torch", "mlx"]
 NETWORKS = {
     interface.Transformer: ("transformer", "HeliosTransformer", (TransformerConfig(**SIZES),)),
     interface.VAE: ("vae", "WanVAE", (VAEConfig(base_dim=8),)),
-    interface.TextEncoder: ("text", "TextEncoder", (None, len)),
+    interface.TextEncoder: ("text", "UMT5TextEncoder", (None, len)),
     interface.ULModel: ("ul", "UL", (IMAGE, ("encoder", "decoder"))),
 }
 

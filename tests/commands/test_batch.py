@@ -273,4 +273,4 @@ def test_a_batch_in_the_graph(fake_helios):
     latent, later = call("DMDPyramidSample", model=fake_helios, positive=positive, history=memory, seed=5)
     assert latent["samples"].shape[0] == later.history.shape[0] == 2
     with pytest.raises(ValueError, match="batch of 2; pick with Latent From Batch"):
-        call("ChunkConcat", latent=latent, decoder=sockets.WanVAE(fake_helios))
+        call("ChunkConcat", latent=latent, decoder=sockets.VAESocket(fake_helios))

@@ -219,7 +219,7 @@ BAD = [
 @pytest.mark.parametrize("name", BAD)
 def test_names_that_lead_out_of_the_folder_are_refused(fake_helios, here, name):
     """By the nodes, before and while they run, for saving and for loading."""
-    memory = sockets.Memory.of(make(fake_helios), fake_helios)
+    memory = sockets.HistorySocket.of(make(fake_helios), fake_helios)
     assert "wanted one inside" in NODES["HeliosSaveHistory"].VALIDATE_INPUTS(name)
     assert "wanted one inside" in NODES["HeliosLoadHistory"].VALIDATE_INPUTS(name)
     with pytest.raises(ValueError, match="without '..' and not absolute"):
@@ -230,7 +230,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(fake_helios, here, name):
 
 
 def test_a_name_that_is_not_there_is_answered_with_those_that_are(fake_helios, here):
-    memory = sockets.Memory.of(make(fake_helios), fake_helios)
+    memory = sockets.HistorySocket.of(make(fake_helios), fake_helios)
     names = [call("HeliosSaveHistory", model=fake_helios, history=memory)[0] for _ in range(2)]
     assert names == ["helios/run_00001_.safetensors", "helios/run_00002_.safetensors"]
     answer = NODES["HeliosLoadHistory"].VALIDATE_INPUTS("helios/run_3")
@@ -248,7 +248,7 @@ def test_comfyuis_folders_are_used_output_first(fake_helios, tmp_path, monkeypat
     paths = ModuleType("folder_paths")
     paths.get_output_directory, paths.get_input_directory = (lambda n=n: str(tmp_path / n) for n in ("output", "input"))
     monkeypatch.setitem(sys.modules, "folder_paths", paths)
-    memory = sockets.Memory.of(make(fake_helios), fake_helios)
+    memory = sockets.HistorySocket.of(make(fake_helios), fake_helios)
     (name,) = call("HeliosSaveHistory", model=fake_helios, history=memory, seed=8)
     assert (tmp_path / "output" / name).is_file()
     (tmp_path / "output" / name).rename(tmp_path / "input" / "mine.safetensors")

@@ -25,17 +25,17 @@ def test_images_become_a_growing_clip(temp):
 
 def test_latents_are_decoded_chunk_by_chunk(temp, fake_helios):
     latent, _ = sample(fake_helios, make_history(fake_helios))
-    clip, film = call("ChunkConcat", latent=latent, decoder=sockets.WanVAE(fake_helios), num_frames=20)
+    clip, film = call("ChunkConcat", latent=latent, decoder=sockets.VAESocket(fake_helios), num_frames=20)
     assert clip.num_frames == 33 and clip.size == (64, 128)
     assert video.probe(film.get_stream_source()).frames == 20
     two = {"samples": torch.cat([latent["samples"]] * 2, dim=2)}
-    clip, _ = call("ChunkConcat", latent=two, decoder=sockets.WanVAE(fake_helios), drop_first_frame=True)
+    clip, _ = call("ChunkConcat", latent=two, decoder=sockets.VAESocket(fake_helios), drop_first_frame=True)
     assert [s.frames for s in clip.segments] == [33, 32]
 
 
 def test_comfyuis_own_vae_decodes_too(temp, fake_helios):
     latent, _ = sample(fake_helios, make_history(fake_helios))
-    ours = sockets.WanVAE(fake_helios)
+    ours = sockets.VAESocket(fake_helios)
     foreign = SimpleNamespace(latent_channels=16, decode=ours.decode)
     clip, film = call("ChunkConcat", latent=latent, decoder=foreign)
     same, other = call("ChunkConcat", latent=latent, decoder=ours)
@@ -57,7 +57,7 @@ def test_chunk_concat_refuses_what_does_not_fit(temp, fake_helios):
         call("ChunkConcat", images=images(size=32), clip=clip)
     with pytest.raises(ValueError, match="NaN"):
         call("ChunkConcat", images=images() * float("nan"))
-    vae = sockets.WanVAE(fake_helios)
+    vae = sockets.VAESocket(fake_helios)
     with pytest.raises(ValueError, match="latent: wanted a video latent"):
         call("ChunkConcat", latent={"samples": torch.zeros(1, 48, 9, 8, 8)}, decoder=vae)
     with pytest.raises(ValueError, match="batch of 2"):
@@ -66,7 +66,7 @@ def test_chunk_concat_refuses_what_does_not_fit(temp, fake_helios):
 
 def test_a_stopped_join_leaves_the_finished_chunks_playable(temp, comfyui, fake_helios):
     latent, _ = sample(fake_helios, make_history(fake_helios))
-    vae = sockets.WanVAE(fake_helios)
+    vae = sockets.VAESocket(fake_helios)
     clip, _ = call("ChunkConcat", latent=latent, decoder=vae)
     comfyui.stop = True
     with pytest.raises(Stopped):
@@ -114,7 +114,7 @@ def test_a_bad_boundary_is_named(temp):
 @pytest.mark.parametrize("boundary", ["none", "match", "crossfade"])
 def test_m18_latents_reach_the_decoder_as_they_are(temp, fake_helios, boundary):
     """Blending latents of two chunks gives grid patterns: whatever the boundary, each chunk is decoded alone (M15)."""
-    seen, vae = [], sockets.WanVAE(fake_helios)
+    seen, vae = [], sockets.VAESocket(fake_helios)
 
     def decode(z):
         seen.append(z)

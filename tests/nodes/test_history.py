@@ -69,7 +69,7 @@ def test_latents_come_in_raw_vae_space_and_bring_their_size(fake_helios):
 def test_any_vae_on_the_socket_encodes(fake_helios):
     """Open: the model's own. Ours: that one, with its posterior. ComfyUI's: its mean, in frames [f h w 3]."""
     video, seen = pictures(40), []
-    ours = sockets.WanVAE(fake_helios)
+    ours = sockets.VAESocket(fake_helios)
 
     def encode(frames):
         seen.append(tuple(frames.shape))

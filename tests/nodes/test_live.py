@@ -44,7 +44,7 @@ def test_a_long_graph_takes_no_time():
 
 
 def run(prompt, kind, index, chunks=3):
-    return place.Place(prompt, kind, "1", index, chunks, decoded=True)
+    return place.RunPlace(prompt, kind, "1", index, chunks, decoded=True)
 
 
 def test_the_bar_never_goes_back_and_the_time_left_is_what_it_takes():

@@ -14,7 +14,7 @@ from support.nodes import NODES, call
 def test_loader_gives_model_text_encoder_and_vae(fake_loader):
     model, encoder, vae = call("HeliosLoader", model="helios-tiny")
     assert model is fake_loader and encoder("a b").shape == (1, 512, 24)
-    assert isinstance(vae, sockets.WanVAE)
+    assert isinstance(vae, sockets.VAESocket)
 
 
 def test_loader_names_what_there_is(monkeypatch, tmp_path):

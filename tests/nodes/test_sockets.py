@@ -9,7 +9,7 @@ from helios_video.nodes import sockets
 
 
 def test_the_vae_speaks_comfyuis_interface(fake_helios):
-    vae = sockets.WanVAE(fake_helios)
+    vae = sockets.VAESocket(fake_helios)
     z = torch.linspace(-1, 1, 9).view(1, 1, 9, 1, 1).expand(1, 16, 9, 4, 4)
     frames = vae.decode(z)
     assert frames.shape == (1, 33, 32, 32, 3) and frames.dtype == torch.float32
@@ -23,7 +23,7 @@ def test_the_vae_speaks_comfyuis_interface(fake_helios):
 
 
 def test_the_vae_crops_as_comfyuis_does(fake_helios):
-    vae = sockets.WanVAE(fake_helios)
+    vae = sockets.VAESocket(fake_helios)
     assert vae.encode(torch.rand(6, 20, 34, 3)).shape == (1, 16, 2, 2, 4)
     assert vae.encode_tiled(torch.rand(5, 16, 32, 4), tile_x=512, tile_y=512, overlap=64).shape == (1, 16, 2, 2, 4)
     with pytest.raises(ValueError, match="too small"):

@@ -144,7 +144,7 @@ def test_the_pack_s_own_vae_is_looked_at_as_it_decodes(load, monkeypatch):
     from helios_video.nodes import ul
 
     z = torch.randn(1, 16, 2, 2, 3)
-    vae = sockets.WanVAE(load_helios(backend="torch"))
+    vae = sockets.VAESocket(load_helios(backend="torch"))
     monkeypatch.setattr(vae, "_images", lambda *_: pytest.fail("made images of them"))
     found = ul.other_frames(vae, z, 1)
     blocks = [[*vae.helios.backend.decode_blocks(vae.ready(24, 16), z[:, :, i : i + 1])] for i in range(2)]
@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_named(load):
         decode({"samples": torch.zeros(1, 16, 1, 4, 4)}, decoder)
     with pytest.raises(ValueError, match="holds no encoder"):
         call("HeliosULEncode", images=torch.zeros(5, 16, 16, 3), decoder=decoder)
-    other = sockets.WanVAE(SimpleNamespace(config=SimpleNamespace(vae=VAEConfig())))
+    other = sockets.VAESocket(SimpleNamespace(config=SimpleNamespace(vae=VAEConfig())))
     with pytest.raises(ValueError, match="leave the input open"):
         decode(latent(), decoder, vae=other)
     with pytest.raises(ValueError, match="attends to whole frames"):
@@ -238,7 +238,7 @@ def test_progress_and_stop_reach_every_step(load, monkeypatch):
             if value == 3:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(live, "Progress", Progress)
+    monkeypatch.setattr(live, "NodeProgress", Progress)
     decoder = load(replace(WAN_LIKE, with_pixels=False))
     with pytest.raises(KeyboardInterrupt):
         decode(latent(t=4), decoder, steps=2, clip_latents=2)

@@ -60,7 +60,7 @@ def test_anti_drift_sends_its_distances(server):
     history, generator = History(torch.zeros(1, 16, 19, 8, 8)), torch.Generator().manual_seed(0)
     for chunk, shift in enumerate((0.0, 3.0)):
         history = history.append(torch.randn(1, 16, 9, 8, 8, generator=generator) + shift)
-        memory = sockets.Memory(history, 9, VAE, lambda values, like=None: torch.as_tensor(values))
+        memory = sockets.HistorySocket(history, 9, VAE, lambda values, like=None: torch.as_tensor(values))
         history = DRIFTS().correct(memory, "off", momentum=0.5, variance_threshold=0.0)[0].history
         event, values, _ = server.sent[-1]
         assert (event, values["chunk"], values["found"]) == ("helios.drift", chunk, bool(chunk))

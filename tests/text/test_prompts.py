@@ -179,7 +179,7 @@ def sample(fake_helios, positive, memory, **inputs):
 
 @pytest.fixture
 def memory(fake_helios):
-    return sockets.Memory.of(fake_helios.history(64, 128), fake_helios)
+    return sockets.HistorySocket.of(fake_helios.history(64, 128), fake_helios)
 
 
 def test_the_sampler_node_picks_the_prompt_of_its_chunk(fake_helios, memory):

@@ -79,7 +79,7 @@ class DenseReluDense(nn.Module):
         return self.wo((gelu_tanh(self.wi_0(x)) * self.wi_1(x)).astype(self.wo.weight.dtype))
 
 
-class Layer(nn.Module):
+class UMT5Layer(nn.Module):
     """x plus the branch, registered under the name that the files have for it, of x normalised."""
 
     def __init__(self, config: dict, branch: type[nn.Module]):
@@ -94,20 +94,20 @@ class Layer(nn.Module):
         return x + self[self.name](y.astype(dtype), *mask)
 
 
-class Block(nn.Module):
+class UMT5Block(nn.Module):
     """The names of a block's two layers; `UMT5EncoderModel` runs them."""
 
     def __init__(self, config: dict):
         super().__init__()
-        self.layer = [Layer(config, SelfAttention), Layer(config, DenseReluDense)]
+        self.layer = [UMT5Layer(config, SelfAttention), UMT5Layer(config, DenseReluDense)]
 
 
-class Encoder(nn.Module):
+class UMT5Stack(nn.Module):
     """The names of all blocks and the last norm; `UMT5EncoderModel` runs them."""
 
     def __init__(self, config: dict):
         super().__init__()
-        self.block = [Block(config) for _ in range(config["num_layers"])]
+        self.block = [UMT5Block(config) for _ in range(config["num_layers"])]
         self.final_layer_norm = nn.RMSNorm(config["d_model"], config.get("layer_norm_epsilon", 1e-6))
 
 
@@ -119,7 +119,7 @@ class UMT5EncoderModel(nn.Module):
         if config.get("feed_forward_proj", ACTIVATION) != ACTIVATION:
             raise ValueError(f"text encoder: feed_forward_proj {config['feed_forward_proj']!r}; UMT5 has {ACTIVATION}")
         self.shared = nn.Embedding(config["vocab_size"], config["d_model"])
-        self.encoder = Encoder(config)
+        self.encoder = UMT5Stack(config)
 
     def __call__(self, ids: array, mask: array) -> array:
         """Token ids [b n], mask [b n] of zeros for padding -> states [b n d] float32."""
@@ -132,7 +132,7 @@ class UMT5EncoderModel(nn.Module):
         return mx.fast.rms_norm(x, norm.weight.astype(mx.float32), norm.eps)
 
 
-class TextEncoder:
+class UMT5TextEncoder:
     """Cleaned prompts -> `Embedding` of rows [b n d_model], float32, exactly zero past each prompt's end.
 
     tokenize: prompts -> token ids per prompt, end token included, at most max_length.
@@ -163,7 +163,7 @@ class TextEncoder:
 
 def load_text_encoder(
     source: Source, *, device=None, dtype: mx.Dtype | None = None, max_length: int = 512
-) -> TextEncoder:
+) -> UMT5TextEncoder:
     """The text encoder with its tokenizer. device: MLX's own in any case.
 
     dtype: of the weights; None is the file's (`find_dtype`). ValueError names missing files, and missing, unexpected
@@ -173,7 +173,7 @@ def load_text_encoder(
     check_text_encoder(source)
     model = UMT5EncoderModel(source.config)
     model.load_weights(list(_read(source, dtype or find_dtype(source)).items()), strict=True)
-    return TextEncoder(model.eval(), tokenize, max_length=max_length)
+    return UMT5TextEncoder(model.eval(), tokenize, max_length=max_length)
 
 
 def find_dtype(source: Source) -> mx.Dtype:

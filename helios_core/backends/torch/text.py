@@ -20,7 +20,7 @@ from .files import STORED, Files
 logger = logging.getLogger(__name__)
 
 
-class TextEncoder:
+class UMT5TextEncoder:
     """Cleaned prompts -> `Embedding` of rows [b n d_model], float32 on the CPU, exactly zero past each prompt's end.
 
     tokenize: prompts -> token ids per prompt, end token included, at most max_length.
@@ -45,7 +45,7 @@ class TextEncoder:
 
 def load_text_encoder(
     source: Source, *, device="cpu", dtype: torch.dtype | None = None, max_length: int = 512
-) -> TextEncoder:
+) -> UMT5TextEncoder:
     """The text encoder with its tokenizer.
 
     dtype: of the weights; None is the file's (`find_dtype`). ValueError names missing files, and missing, unexpected
@@ -58,7 +58,7 @@ def load_text_encoder(
     with torch.device("meta"):
         model = UMT5EncoderModel(UMT5Config(**source.config))
     model.load_state_dict(_read(source, dtype or find_dtype(source), device), assign=True)
-    return TextEncoder(model.eval().requires_grad_(False), tokenize, max_length=max_length)
+    return UMT5TextEncoder(model.eval().requires_grad_(False), tokenize, max_length=max_length)
 
 
 def find_dtype(source: Source) -> torch.dtype:
