@@ -20,7 +20,7 @@ CHUNKS, STAGES = 2**24, 2**8  # that the key has bits for
 
 @dataclass(frozen=True)
 class Noise:
-    """Standard normal and uniform draws for one seed (0 .. 2^64 - 1)."""
+    """Standard normal and uniform draws for one seed (0 .. 2^64 - 1). ValueError for another seed."""
 
     seed: int
 
@@ -59,7 +59,7 @@ class BatchNoise:
             Noise(seed)
 
     def normal(self, shape, *, chunk: int, stage: int = 0, use: str = "latent") -> np.ndarray:
-        """As `Noise.normal`; shape[0] is the batch."""
+        """As `Noise.normal`; shape[0] is the batch. ValueError for another number of seeds."""
         if shape[0] != len(self.seeds):
             raise ValueError(f"noise of shape {tuple(shape)} for {len(self.seeds)} seeds; wanted one seed per element")
         single = (1, *shape[1:])
@@ -67,7 +67,10 @@ class BatchNoise:
 
 
 def batch_noise(seed: int | Sequence[int], batch: int) -> BatchNoise:
-    """The noise of a batch: from one seed s the elements have s, s + 1, s + 2 ... (after 2^64 - 1 comes 0)."""
+    """The noise of a batch: from one seed s the elements have s, s + 1, s + 2 ... (after 2^64 - 1 comes 0).
+
+    ValueError for another number of seeds than elements.
+    """
     if isinstance(seed, Integral):
         first = Noise(seed).seed
         return BatchNoise(tuple((first + i) % (MAX_SEED + 1) for i in range(batch)))

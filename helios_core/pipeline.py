@@ -61,6 +61,7 @@ class Helios:
 
     @property
     def config(self) -> ModelConfig:
+        """The checkpoint's configuration."""
         return self.checkpoint.config
 
     @property

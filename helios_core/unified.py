@@ -99,7 +99,10 @@ class Unified:
     ) -> Iterator[Decoded]:  # fmt: skip
         """Raw latents [b c t h w], after every step. clip: latents that belong together, 0 for all; a codec that is not
         causal takes all. pixels: another decoder's frames of all of them, [b 3 f h w] in [-1, 1]. first: the number of
-        the first latent in the whole video, which the noise is drawn by."""
+        the first latent in the whole video, which the noise is drawn by.
+
+        ValueError where a decoder that adds to another's frames has none, and several steps.
+        """
         check_latents(z.shape, self.config)
         if self.config.with_pixels and pixels is None and plan.steps > 1:
             raise ValueError(

@@ -25,6 +25,7 @@ class Loras:
 
     @property
     def merged(self) -> bool:
+        """Whether they are added into copies of the weights, rather than applied beside them."""
         return self.mode == "merge"
 
     def adapt(self, transformer, backend, *, shared: bool):

@@ -29,9 +29,11 @@ class ClipVideo:
         return self._clip.size
 
     def get_frame_count(self) -> int:
+        """Frames, after the cut."""
         return self._num_frames
 
     def get_frame_rate(self) -> Fraction:
+        """Frames per second."""
         return self._clip.fps
 
     def __getattr__(self, name: str):

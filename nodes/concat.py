@@ -8,6 +8,8 @@ from .clip_video import video
 
 
 class ChunkConcat:
+    """A chunk, decoded or as frames, onto the clip so far."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Adds a chunk to a video. Wire latent and decoder: the chunk is decoded straight into a file, so that a "
@@ -26,6 +28,7 @@ class ChunkConcat:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "fps": ("FLOAT", {"default": 24.0, "min": 1.0, "max": 240.0, "step": 0.001, "tooltip": FPS_TIP}),
@@ -50,6 +53,10 @@ class ChunkConcat:
         self, fps, clip=None, images=None, latent=None, decoder=None, boundary="none", drop_first_frame=False,
         num_frames=0, length="exact", boundary_frames=FRAMES,
     ):  # fmt: skip
+        """(HELIOS_CLIP, VIDEO) with the chunk.
+
+        ValueError for frame rates that differ, and unless just one way is wired.
+        """
         check_way(images, latent, decoder)
         policy = Boundary(boundary, boundary_frames, drop_first_frame)
         if clip is not None and clip.fps != frame_rate(fps):
@@ -77,7 +84,8 @@ def check_way(images, latent, decoder) -> None:
 def decode(latent, decoder, first: int = 0):
     """Iterators over uint8 blocks, one per chunk of 9 latent frames: chunks are encoded and decoded on their own.
 
-    first: number of the first latent in the whole video, by which a decoder that draws noise draws it.
+    first: number of the first latent in the whole video, by which a decoder that draws noise draws it. ValueError for a
+    batch.
     """
     raw = sockets.samples(latent, "latent", channels=decoder.latent_channels)
     if raw.shape[0] != 1:

@@ -10,6 +10,8 @@ from . import sockets, watch
 
 
 class AntiDrift:
+    """A drift policy on the newest chunk of a history."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Measures whether colours and contrast of the newest chunk drift away from the run's, and corrects the "
@@ -28,6 +30,7 @@ class AntiDrift:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         threshold = {"default": 0.15, "min": 0.0, "max": 100.0, "step": 0.01, "advanced": True}
         momentum = {"default": 0.9, "min": 0.0, "max": 0.999, "step": 0.001, "round": 0.001, "advanced": True}
         return {
@@ -50,6 +53,7 @@ class AntiDrift:
     def correct(
         self, history, policy, strength=0.0, mean_threshold=0.15, variance_threshold=0.15, momentum=0.9, seed=0
     ):  # fmt: skip
+        """(HELIOS_HISTORY corrected, LATENT of that chunk, STRING report)."""
         wanted = drift.DriftPolicy(policy, strength, mean_threshold, variance_threshold, momentum)
         done = drift.correct(
             history.history,

@@ -7,6 +7,8 @@ from . import host, sockets
 
 
 class HistoryMemory:
+    """The history before a video's first chunk."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Starts the memory that carries a video from chunk to chunk. With nothing wired in it is empty, for text to "
@@ -20,6 +22,7 @@ class HistoryMemory:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         size = {"default": 0, "min": 0, "max": 16384, "step": 16}
         sigma = {"min": 0.0, "max": 1.0, "step": 0.001, "round": 0.001, "advanced": True}
         return {
@@ -49,6 +52,7 @@ class HistoryMemory:
         keep_first_frame=True, noise_sigma_min=0.111, noise_sigma_max=0.135, seed=0, posterior="sample",
         skip_first_chunk=False, batch_size=1,
     ):  # fmt: skip
+        """(HELIOS_HISTORY,): empty, or begun by the one input that is wired."""
         defaults = model.config.defaults
         own = (defaults.width, defaults.height)
         if latent is not None:
@@ -73,6 +77,8 @@ class HistoryMemory:
 
 
 class HeliosSaveHistory:
+    """A history as a file, to go on from later."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Keeps a run in a file of ComfyUI's output folder: what the model remembers after a chunk, and the seed. "
@@ -87,6 +93,7 @@ class HeliosSaveHistory:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "model": (sockets.MODEL, {"tooltip": "The model that made the history."}),
@@ -100,9 +107,11 @@ class HeliosSaveHistory:
 
     @classmethod
     def VALIDATE_INPUTS(cls, filename_prefix="helios/run"):
+        """True, or why no file can have that name."""
         return _refusal(filename_prefix) or True
 
     def save(self, model, history, filename_prefix, seed=0):
+        """(The file's name,), written. ValueError for a name that no file can have."""
         if refusal := _refusal(filename_prefix):
             raise ValueError(refusal)
         path, name = host.new_output(filename_prefix, saved.SUFFIX)
@@ -112,6 +121,8 @@ class HeliosSaveHistory:
 
 
 class HeliosLoadHistory:
+    """A saved history."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Takes up a run that HeliosSaveHistory kept. The next chunk comes out as it would have without the pause, bit "
@@ -125,6 +136,7 @@ class HeliosLoadHistory:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "model": (sockets.MODEL, {"tooltip": "The model the run was made with; another's is refused."}),
@@ -134,6 +146,7 @@ class HeliosLoadHistory:
 
     @classmethod
     def VALIDATE_INPUTS(cls, file=None):
+        """True, or that there is no such file."""
         try:
             return bool(file is None or host.find_saved(file))
         except ValueError as error:
@@ -141,10 +154,12 @@ class HeliosLoadHistory:
 
     @classmethod
     def IS_CHANGED(cls, file=None, **_):
+        """The file's size and date: a file that was written anew is read anew."""
         facts = host.find_saved(file).stat() if file else None
         return facts and f"{facts.st_size} {facts.st_mtime_ns}"
 
     def load(self, model, file):
+        """(HELIOS_HISTORY, INT seed) of the file."""
         history, seed = saved.read(host.find_saved(file), model.config, model.backend.array)
         return sockets.HistorySocket.of(history, model), seed
 

@@ -9,6 +9,8 @@ from . import host, managed, sockets
 
 
 class HeliosLoader:
+    """A checkpoint: model, text encoder and VAE."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Loads a Helios checkpoint: the video model, its text encoder and its VAE. helios-tiny ships with the pack "
@@ -27,6 +29,7 @@ class HeliosLoader:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "model": (host.model_names(), {"default": "helios-tiny", "tooltip": MODEL_TIP}),
@@ -44,9 +47,11 @@ class HeliosLoader:
 
     @classmethod
     def IS_CHANGED(cls, model, text_encoder=host.FROM_MODEL, vae=host.FROM_MODEL, **_):
+        """Sizes and dates of the files: files that were written anew are read anew."""
         return host.fingerprint(model, text_encoder, vae)
 
     def load(self, model, text_encoder=host.FROM_MODEL, vae=host.FROM_MODEL, backend="auto", **memory):
+        """(Model, text encoder, VAE); their weights load when they are first used."""
         parts = {"text_encoder": host.part_path("text_encoders", text_encoder), "vae": host.part_path("vae", vae)}
         around = managed.host_of(backend, streamed=memory.get("offload") == "blocks")
         given = {"backend": backend, "host": around, "cache_folder": host.cache_folder()}

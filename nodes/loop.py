@@ -10,6 +10,8 @@ HIDDEN = {"graph": "DYNPROMPT", "unique_id": "UNIQUE_ID"}
 
 
 class HeliosLoopStart:
+    """Where a loop over chunks begins."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "The beginning of a loop: everything from here to HeliosLoopEnd runs once per chunk, each chunk going on from "
@@ -30,6 +32,7 @@ class HeliosLoopStart:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         chunks = {"default": 4, "min": 1, "max": loops.MAX_CHUNKS, "tooltip": CHUNKS_TIP}
         return {
             "required": {
@@ -44,12 +47,15 @@ class HeliosLoopStart:
         }
 
     def begin(self, chunks, graph, unique_id, **_):
+        """(The number of chunks, and no values yet: HeliosLoopEnd gives each chunk its own.)"""
         loops.check_count(chunks)
         expansion.check_start(graph, unique_id)
         return (chunks, *[expansion.blocked()] * (len(loops.GIVEN) - 1))
 
 
 class HeliosLoopEnd:
+    """Where a loop over chunks ends: it becomes the nodes of the next chunk."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "The end of a loop: takes what each chunk hands to the next, and gives what the last one left. Any nodes may "
@@ -68,6 +74,7 @@ class HeliosLoopEnd:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "loop": (sockets.LOOP, {"tooltip": "The loop of the HeliosLoopStart that this is the end of."}),
@@ -82,6 +89,7 @@ class HeliosLoopEnd:
         }
 
     def end(self, loop, graph, unique_id, **_):
+        """What the last chunk left, or the nodes that this one becomes."""
         return expansion.unroll(graph, unique_id, loop)
 
 

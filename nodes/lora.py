@@ -7,6 +7,8 @@ from . import host, sockets
 
 
 class HeliosLora:
+    """A LoRA on a model."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Puts a LoRA on the video model: one made for Helios, or for Wan 2.1 14B, whose layers have the same names and "
@@ -24,6 +26,7 @@ class HeliosLora:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "model": (sockets.MODEL, {"tooltip": "The model of HeliosLoader, or of another HeliosLora."}),
@@ -44,9 +47,11 @@ class HeliosLora:
 
     @classmethod
     def IS_CHANGED(cls, lora="none", companion="none", **_):
+        """Sizes and dates of the files: files that were written anew are read anew."""
         return [host.file_stamp(host.lora_path(name)) for name in (lora, companion) if name != "none"]
 
     def apply(self, model, lora, strength, mode="auto", companion="none"):
+        """(The model with it,); the one given stays as it is."""
         files = [(host.lora_path(lora), strength)] if lora != "none" else []
         partial = host.lora_path(companion) if companion != "none" else None
         if not files and partial is None:

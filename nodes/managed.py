@@ -28,24 +28,30 @@ class ComfyHost(Host):
 
     @property
     def manages(self) -> bool:
+        """As Host has it: on torch."""
         return self.torch
 
     def device(self, own):
+        """As Host has it."""
         return self.management.get_torch_device() if self.torch else own
 
     def place(self, name: str, device):
+        """As Host has it: the devices that ComfyUI keeps VAEs and text encoders on."""
         if not self.torch or name == "transformer":
             return device
         return {"vae": self.management.vae_device, "text_encoder": self.management.text_encoder_device}[name]()
 
     def loading(self, nbytes: int) -> None:
+        """Has ComfyUI make room for so many bytes."""
         free(self.management, nbytes)
 
     def using(self, name: str, network, work: int) -> None:
+        """Has ComfyUI bring a part to its device."""
         if self.keeper is not None:
             self.keeper(name, network, work)
 
     def stop(self) -> None:
+        """Ends the run where the user stopped it."""
         self.management.throw_exception_if_processing_interrupted()
 
 
@@ -112,6 +118,7 @@ class Component:
 
     @property
     def model(self):
+        """The network, held weakly."""
         return self._network()
 
     @model.setter
@@ -119,12 +126,15 @@ class Component:
         self._network = ref(network)
 
     def model_size(self) -> int:
+        """Bytes of the whole; of what is on the device alone, where the user chose streaming."""
         return self.loaded_size() if self.streamed and self._streams() else _offload().size(self.model)
 
     def loaded_size(self) -> int:
+        """Bytes on the device."""
         return _offload().occupied(self.model, self.load_device)
 
     def current_loaded_device(self):
+        """Where it is."""
         return self.load_device if self.loaded_size() else self.offload_device
 
     def partially_load(self, device_to, extra_memory=0, force_patch_weights=False, **_) -> int:

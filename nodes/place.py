@@ -22,6 +22,7 @@ class Pace:
     later: float = 0.0
 
     def left(self, work: float) -> float:
+        """Seconds for so much work; 0 before anything was seen."""
         return self.seconds / self.work * work if self.work else 0.0
 
 

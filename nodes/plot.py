@@ -8,6 +8,8 @@ PLACES = ("latent", "latent_2", "latent_3", "latent_4")
 
 
 class HeliosLatentPlot:
+    """Statistics of latents, drawn."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Draws latents, or the levels of up to four pyramids side by side: standard deviation and mean per level, "
@@ -21,6 +23,7 @@ class HeliosLatentPlot:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         more = (sockets.PLOTTED, {"tooltip": "Another one to set beside the first, on the same scales."})
         return {
             "required": {"latent": (sockets.PLOTTED, {"tooltip": LATENT_TIP})},
@@ -31,6 +34,7 @@ class HeliosLatentPlot:
         }
 
     def draw(self, latent, latent_2=None, latent_3=None, latent_4=None, names=""):
+        """(IMAGE,): the sheet of all latents that are wired."""
         import numpy as np
         import torch
 
@@ -46,7 +50,10 @@ class HeliosLatentPlot:
 
 
 def titles(wired: dict, names: str) -> list[str]:
-    """A name for each input that is wired: the given ones, then a pyramid's own or the input's; no two alike."""
+    """A name for each input that is wired: the given ones, then a pyramid's own or the input's; no two alike.
+
+    ValueError for more names than latents.
+    """
     given = [name.strip() for name in names.split(",")] if names.strip() else []
     if len(given) > len(wired):
         raise ValueError(f"names {names!r}: {len(given)} for {len(wired)} latents; wanted one each, at most")

@@ -8,6 +8,8 @@ from . import sockets
 
 
 class HeliosNoise:
+    """The noise of a history's next chunk."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "The white noise that the next chunk starts from, at full resolution: exactly what DMDPyramidSample draws "
@@ -21,6 +23,7 @@ class HeliosNoise:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "history": (sockets.HISTORY, {"tooltip": "Says how large the chunk is, and which one comes next."}),
@@ -29,10 +32,13 @@ class HeliosNoise:
         }
 
     def draw(self, history, seed):
+        """(LATENT [b c t h w],), white, at full resolution."""
         return ({"samples": sockets.tensor(chunk_noise(history.history, seed, history.chunk_frames))},)
 
 
 class PyramidDownsample:
+    """A latent and its smaller levels."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Shrinks a latent down the resolution pyramid. White noise loses spread in a mean, and a latent of real frames "
@@ -51,6 +57,7 @@ class PyramidDownsample:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "latent": ("LATENT", {"tooltip": "Noise or latents, used as they are: no mean and std are applied."}),
@@ -64,6 +71,7 @@ class PyramidDownsample:
         }
 
     def shrink(self, latent, factors, variance_policy, kernel="area", reference=None):
+        """(LATENT of the coarsest level, with the others, STRING report)."""
         x = sockets.samples(latent, "latent")
         other = None if reference is None else sockets.samples(reference, "reference")
         factors = pyramid.parse_factors(factors)

@@ -8,6 +8,8 @@ MAPS = ("video", "separate pictures")
 
 
 class HeliosLatentRobustness:
+    """How much noise a VAE's latents bear."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Measures how brittle a VAE's latents are on your pictures: what noise as a sampler leaves it does to the "
@@ -29,6 +31,7 @@ class HeliosLatentRobustness:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         probes = {"default": 8, "min": 2, "max": 200, "tooltip": PROBES_TIP}
         weight = {"default": 0.1, "min": 1e-6, "max": 1e6, "step": 1e-6, "round": False, "tooltip": WEIGHT_TIP}
         seed = {"default": 0, "min": 0, "max": 2**64 - 1, "tooltip": "The same seed draws the same noise."}
@@ -45,6 +48,7 @@ class HeliosLatentRobustness:
         }
 
     def probe(self, vae, images, frames=MAPS[0], probes=8, weight=0.1, pieces=4, tile=16, seed=0):
+        """(STRING report, IMAGE of the plots, IMAGE heat map)."""
         from ..helios_core.measure import probe, probe_report
         from .codecs import codec
 

@@ -9,6 +9,8 @@ from . import live, memo, sockets
 
 
 class DMDPyramidSample:
+    """A history's next chunk."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Samples the next chunk of the video, 9 latent frames or 33 pictures, coarse to fine, and appends it to the "
@@ -26,6 +28,7 @@ class DMDPyramidSample:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "model": (sockets.MODEL, {"tooltip": "The model of HeliosLoader."}),
@@ -54,6 +57,7 @@ class DMDPyramidSample:
         self, model, positive, history, seed, steps, negative=None, latent=None, cfg=0.0, solver="auto",
         boost_first_chunk=True, shift_tokens="before upsample", guidance="auto", zero_steps=-1, shift_clamp=False,
     ):  # fmt: skip
+        """(LATENT of the chunk, HELIOS_HISTORY with it appended)."""
         config = model.config
         width, stages = config.transformer.text_dim, config.schedule.stages
         index = history.history.chunk

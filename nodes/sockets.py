@@ -126,7 +126,7 @@ def encoder(vae):
 
 
 def image_blocks(images, size: int = 16):
-    """IMAGE [f h w c], values 0 to 1 -> blocks of uint8 frames [<= size, h, w, 3]."""
+    """IMAGE [f h w c], values 0 to 1 -> blocks of uint8 frames [<= size, h, w, 3]. ValueError for other shapes."""
     from ..helios_core.join import to_uint8
 
     if images.ndim != 4 or images.shape[3] < 3 or not len(images):
@@ -171,6 +171,7 @@ class VAESocket:
         """IMAGE [f h w c] or [b f h w c], 0 to 1 -> raw latents [b 16 (f-1)/4+1 h/8 w/8].
 
         As ComfyUI's own VAE does it: sizes are cropped about the centre to multiples of 8, frames cut to 1 + 4n.
+        ValueError for other shapes.
         """
         frames = pixels[..., :3] if pixels.ndim == 5 else pixels[None, ..., :3]
         config = self.helios.config.vae
@@ -199,10 +200,13 @@ class VAESocket:
         return self.encode(pixels)
 
     def spacial_compression_encode(self) -> int:
+        """Pixels to a latent, along height and width; the name is ComfyUI's."""
         return self.helios.config.vae.scale_factor_spatial
 
     def spacial_compression_decode(self) -> int:
+        """Pixels to a latent, along height and width; the name is ComfyUI's."""
         return self.helios.config.vae.scale_factor_spatial
 
     def temporal_compression_decode(self) -> int:
+        """Frames to a latent."""
         return self.helios.config.vae.scale_factor_temporal

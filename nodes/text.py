@@ -7,6 +7,8 @@ from . import host, sockets
 
 
 class T5Encode:
+    """A prompt, or one per line, for the sampler."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Encodes a prompt with the checkpoint's UMT5 text encoder. The result is ordinary CONDITIONING; for the "
@@ -20,6 +22,7 @@ class T5Encode:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "text_encoder": (sockets.TEXT_ENCODER, {"tooltip": "The text encoder of HeliosLoader."}),
@@ -31,6 +34,7 @@ class T5Encode:
         }
 
     def encode(self, text_encoder, text, one_per_line=False):
+        """(CONDITIONING,). ValueError for no prompt in a list of them."""
         prompts = [line.strip() for line in text.splitlines() if line.strip()] if one_per_line else text
         if one_per_line and not prompts:
             raise ValueError("text: wanted a prompt per line, there is none; or switch one_per_line off")
@@ -38,6 +42,8 @@ class T5Encode:
 
 
 class HeliosPromptSchedule:
+    """Prompts from given chunks on."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Prompts over time: each is shown from a chunk on, if wanted blended in over several. Wire it to positive (or "
@@ -51,6 +57,7 @@ class HeliosPromptSchedule:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "text_encoder": (sockets.TEXT_ENCODER, {"tooltip": "The text encoder of HeliosLoader."}),
@@ -68,6 +75,7 @@ class HeliosPromptSchedule:
         return True
 
     def encode(self, text_encoder, text):
+        """(CONDITIONING,) of the first prompt; the sampler finds the others in it."""
         schedule = PromptSchedule.parse(text).encode(encoder(text_encoder))
         return (sockets.conditioning(schedule.embedding(0), schedule.source.prompts[0], schedule),)
 

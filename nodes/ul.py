@@ -59,6 +59,8 @@ def images(frames: np.ndarray):
 
 
 class HeliosULLoader:
+    """A diffusion decoder."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Loads a diffusion decoder: of Unified Latents, or of another VAE's latents that it was trained for. Two "
@@ -72,6 +74,7 @@ class HeliosULLoader:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         names = list(dict.fromkeys([*core().SHIPPED, *host.file_names("vae")]))
         return {
             "required": {"file": (names, {"default": names[0], "tooltip": FILE_TIP})},
@@ -83,10 +86,12 @@ class HeliosULLoader:
 
     @classmethod
     def IS_CHANGED(cls, file, **_):
+        """The file's size and date: a file that was written anew is read anew."""
         place = core().SHIPPED.get(file) or host.part_path("vae", file)
         return host.file_stamp(place) if place.is_file() else ""
 
     def load(self, file, backend="auto", vae=None):
+        """(UL_DECODER,); its weights load when it is first used."""
         place = file if file in core().SHIPPED else host.part_path("vae", file)
         model = core().Unified.load(place, backend=backend)
         managed.adopt_codec(model)
@@ -96,6 +101,8 @@ class HeliosULLoader:
 
 
 class HeliosULEncode:
+    """Frames as Unified Latents."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Encodes images or a video into Unified Latents, with the encoder that was trained together with the decoder. "
@@ -109,6 +116,7 @@ class HeliosULEncode:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "images": ("IMAGE", {"tooltip": ENCODE_TIP}),
@@ -117,6 +125,7 @@ class HeliosULEncode:
         }
 
     def encode(self, images, decoder):
+        """(LATENT,), clean. ValueError for fewer frames or pixels than a latent has."""
         config = decoder.model.config
         time, space = config.stride
         frames = sockets.tensor(images[..., :3]).numpy()
@@ -131,6 +140,8 @@ class HeliosULEncode:
 
 
 class ULDecoder:
+    """Latents as frames, by diffusion."""
+
     CATEGORY = "Helios"
     DESCRIPTION = (
         "Decodes latents by diffusion (Unified Latents): what the latents do not say is invented, not averaged. One "
@@ -145,6 +156,7 @@ class ULDecoder:
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         from ..helios_core.ul import MAX_STEPS
 
         clip = {"default": core().CLIP, "min": 0, "max": 4096, "advanced": True, "tooltip": CLIP_TIP}
@@ -169,6 +181,7 @@ class ULDecoder:
         self, latent, decoder, seed, steps, vae=None, latent_noise=5.0, start=-1.0, clip_latents=9, tile=0,
         first_latent=0,
     ):  # fmt: skip
+        """(IMAGE [f h w 3],)."""
         model = decoder.model
         z = sockets.samples(latent, "latent", channels=model.config.latent_channels)
         check_space(latent, model.config)

@@ -95,7 +95,10 @@ def _entry(name: str, *, dtype, shape, data_offsets) -> tuple[int, int, str, str
 
 
 def find_files(folder: Path) -> list[Path]:
-    """The safetensors files of one component folder: the shards of its index, or its only file."""
+    """The safetensors files of one component folder: the shards of its index, or its only file.
+
+    ValueError where there is none, or which ones cannot be told.
+    """
     if not folder.is_dir():
         raise ValueError(f"folder {folder} is missing; a Helios checkpoint needs it")
     index = _find_index(folder)
@@ -126,7 +129,7 @@ def _find_index(folder: Path) -> Path | None:
 
 
 def read_headers(folder: Path) -> dict[str, TensorInfo]:
-    """All tensors of a component folder, over its shards."""
+    """All tensors of a component folder, over its shards. ValueError for one that is in two of them."""
     found: dict[str, TensorInfo] = {}
     for file in find_files(folder):
         header = read_header(file)

@@ -32,6 +32,10 @@ def count(shapes: Mapping, prefix: str) -> int:
 
 
 def transformer(shapes: Mapping) -> dict:
+    """config.json of a transformer with tensors of these shapes, by published names.
+
+    ValueError for what it cannot tell.
+    """
     dim, channels, *patch = shapes["patch_embedding.weight"]
     gains = shapes.get("blocks.0.attn1.history_key_scale")
     if dim % HEAD:
@@ -53,6 +57,7 @@ def transformer(shapes: Mapping) -> dict:
 
 
 def vae(shapes: Mapping) -> dict:
+    """config.json of a VAE with tensors of these shapes. ValueError for one that is not of the Wan 2.1 kind."""
     base, latent = shapes["encoder.conv_in.weight"][0], shapes["post_quant_conv.weight"][0]
     if latent != LATENT:
         raise ValueError(f"a VAE of {latent} latent channels; Helios takes the Wan 2.1 VAE, which has {LATENT}")
@@ -76,6 +81,7 @@ def vae(shapes: Mapping) -> dict:
 
 
 def text_encoder(shapes: Mapping) -> dict:
+    """config.json of a UMT5 encoder with tensors of these shapes."""
     layer = "encoder.block.0.layer."
     words, width = next(shapes[name] for name in ("shared.weight", "encoder.embed_tokens.weight") if name in shapes)
     buckets, heads = shapes[f"{layer}0.SelfAttention.relative_attention_bias.weight"]

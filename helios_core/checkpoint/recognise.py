@@ -94,7 +94,10 @@ def part_of(names: Collection[str]) -> str | None:
 
 
 def check(path, part: str, names: Collection[str]) -> None:
-    """Refuses a file that clearly is something else, such as a Wan transformer where a Helios one is wanted."""
+    """Refuses a file that clearly is something else, such as a Wan transformer where a Helios one is wanted.
+
+    ValueError names what it seems to be.
+    """
     found = of_names(names)
     if found and found != OURS[part]:
         raise ValueError(f"{path} seems to be {found}; wanted {PARTS[part]}")

@@ -40,10 +40,12 @@ class Stored(NamedTuple):
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
+        """The shape on disk: of int4 with half the columns, two numbers to a byte."""
         return self.shape if self.zero is None else (self.shape[0], self.shape[1] // 2)
 
     @property
     def nbytes(self) -> int:
+        """Bytes on disk."""
         return headers.nbytes(self.dtype, self.stored_shape)
 
     @property
@@ -75,10 +77,12 @@ class Source:
 
     @property
     def files(self) -> list[Path]:
+        """The files that hold its tensors, sorted."""
         return sorted({stored.file for stored in self.tensors.values()})
 
     @property
     def quantised(self) -> str | None:
+        """How its weights are stored, if quantised: fp8_e4m3fn, int8 or int4."""
         formats = {dtype: name for name, dtype in precision.QUANTISED.items()}
         return next((formats.get(s.dtype, s.dtype) for s in self.tensors.values() if s.scale), None)
 
@@ -203,7 +207,10 @@ def _tokenizer(found: Mapping) -> Stored | None:
 
 
 def documents(metadata: Mapping, path: Path) -> dict[str, str]:
-    """The checkpoint's JSON files that `helios convert` keeps in a file's metadata: path in the folder -> text."""
+    """The checkpoint's JSON files that `helios convert` keeps in a file's metadata: path in the folder -> text.
+
+    ValueError where they are broken.
+    """
     try:
         return dict(json.loads(metadata.get(DOCUMENTS, "{}")))
     except (TypeError, ValueError) as error:

@@ -60,7 +60,10 @@ def add_loras(model, args: argparse.Namespace):
 
 
 def split_strength(text: str, known=()) -> tuple[str, float]:
-    """FILE[:STRENGTH] into both. Files may have colons of their own, as Windows drives do. known: names of files."""
+    """FILE[:STRENGTH] into both. Files may have colons of their own, as Windows drives do. known: names of files.
+
+    ValueError where the strength is no number.
+    """
     head, colon, tail = text.rpartition(":")
     if not colon or not head or text in known or Path(text).exists():
         return text, 1.0

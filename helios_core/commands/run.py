@@ -60,6 +60,7 @@ class Bars:
         self._bar.update(progress.value - self._bar.n)
 
     def close(self) -> None:
+        """Ends the bar that is open, if one is."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

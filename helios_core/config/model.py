@@ -21,7 +21,10 @@ INDEX, SCHEDULER, GENERATION = "model_index.json", "scheduler/scheduler_config.j
 
 @dataclass(frozen=True)
 class TransformerConfig(FromDict):
-    """Sizes of the Helios transformer; the defaults are the published 14B model."""
+    """Sizes of the Helios transformer; the defaults are the published 14B model.
+
+    ValueError for sizes that do not fit together.
+    """
 
     kind = "transformer"
     patch_size: tuple[int, int, int] = (1, 2, 2)
@@ -72,7 +75,10 @@ WAN_STD += (3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160)
 
 @dataclass(frozen=True)
 class VAEConfig(FromDict):
-    """Sizes of the Wan 2.1 VAE; the defaults are the published one. Means and stds are of the raw latent channels."""
+    """Sizes of the Wan 2.1 VAE; the defaults are the published one. Means and stds are of the raw latent channels.
+
+    ValueError for sizes that do not fit together.
+    """
 
     kind = "vae"
     base_dim: int = 96
@@ -101,7 +107,7 @@ class VAEConfig(FromDict):
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole checkpoint: its parts, its variant and its defaults."""
+    """A whole checkpoint: its parts, its variant and its defaults. ValueError for parts of different checkpoints."""
 
     transformer: TransformerConfig = TransformerConfig()
     vae: VAEConfig = VAEConfig()
@@ -160,7 +166,7 @@ def build(documents: dict[str, dict], parts: dict[str, dict]) -> ModelConfig:
 
 
 def check_size(width: int, height: int, multiple: int) -> None:
-    """Refuses a size that the pyramid cannot halve, naming the nearest sizes that work. Pixels."""
+    """ValueError for a size in pixels that the pyramid cannot halve; it names the nearest sizes that work."""
     if width > 0 and height > 0 and width % multiple == 0 and height % multiple == 0:
         return
     near = [

@@ -35,6 +35,10 @@ class FromDict:
 
     @classmethod
     def from_dict(cls, raw: dict):
+        """Of a published config.json.
+
+        ValueError for keys that are unknown, or of values that no released checkpoint has.
+        """
         known = {f.name for f in fields(cls)}
         fixed = FIXED.get(cls.kind, {})
         ignored = IGNORED.get(cls.kind, set()) | set(fixed)

@@ -16,7 +16,10 @@ SHIFT_TOKENS = ("before upsample", "after upsample")
 
 @dataclass(frozen=True)
 class ScheduleConfig(FromDict):
-    """The noise schedule and solver, as scheduler_config.json states them."""
+    """The noise schedule and solver, as scheduler_config.json states them.
+
+    ValueError for what this pack does not sample with.
+    """
 
     kind = "scheduler"
     num_train_timesteps: int = 1000
@@ -44,10 +47,12 @@ class ScheduleConfig(FromDict):
 
     @property
     def solver(self) -> str:
+        """dmd, unipc or euler."""
         return self.scheduler_type
 
     @classmethod
     def from_dict(cls, raw: dict):
+        """Of a scheduler_config.json; its class decides too. ValueError for another class, and as FromDict has it."""
         name = raw.get("_class_name", "HeliosScheduler")
         if name not in ("HeliosScheduler", "HeliosDMDScheduler"):
             raise ValueError(f"scheduler config: class {name!r} is not HeliosScheduler or HeliosDMDScheduler")
@@ -61,6 +66,7 @@ class SamplingDefaults(FromDict):
     """What the checkpoint was made to be sampled with. Sizes in pixels.
 
     cfg: guidance scale, none up to 1. zero_steps: first steps of stage 0 whose velocity is zero under CFG-Zero*.
+    ValueError for an unknown guidance.
     """
 
     kind = "generation"

@@ -68,7 +68,10 @@ def read_tokenizer(source: Source) -> dict[str, bytes]:
 
 
 def open_contents(path: Path, parts, *, text_encoder=None, vae=None) -> Contents:
-    """What there is to convert. parts: which ones; None is all that the places hold."""
+    """What there is to convert. parts: which ones; None is all that the places hold.
+
+    ValueError for a part that is not there.
+    """
     places = {"transformer": path, "vae": Path(vae or path), "text_encoder": Path(text_encoder or path)}
     held = [part for part, place in places.items() if place != path or part in held_parts(path)]
     missing = [part for part in parts or () if part not in held]

@@ -31,6 +31,7 @@ class Piece(NamedTuple):
 
     @property
     def size(self) -> int:
+        """Bytes of its tensors."""
         return sum(nbytes(*tensor) for tensor in self.layout.values())
 
 
@@ -44,6 +45,7 @@ class Output:
 
     @property
     def size(self) -> int:
+        """Bytes of its tensors."""
         return sum(piece.size for piece in self.pieces)
 
     def write(self, progress: Callable[[int], None] = lambda count: None) -> None:
@@ -57,7 +59,7 @@ class Output:
 
 
 def read_chunks(stored: Stored) -> Iterator[bytes]:
-    """A stored tensor's bytes, a few at a time."""
+    """A stored tensor's bytes, a few at a time. ValueError for a file that has become shorter."""
     left = stored.nbytes
     with stored.file.open("rb") as file:
         file.seek(stored.start)
@@ -99,7 +101,10 @@ def blob(name: str, data: bytes) -> Piece:
 
 
 def make_pieces(source: Source, rename: Callable[[str], str], kind: str | None = None) -> list[Piece]:
-    """A part's tensors under the names that `rename` gives to the published ones."""
+    """A part's tensors under the names that `rename` gives to the published ones.
+
+    kind: to quantise a transformer to; ValueError for one that is quantised already.
+    """
     if kind and source.part == "transformer":
         if source.quantised:
             raise ValueError(f"{source.path} is quantised already ({source.quantised}); quantise the original instead")
@@ -188,6 +193,7 @@ def _shards(pieces: list[Piece]) -> list[list[Piece]]:
 
 
 def dump(value: dict) -> str:
+    """JSON as the published files have it."""
     return json.dumps(value, indent=2) + "\n"
 
 

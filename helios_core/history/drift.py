@@ -28,6 +28,7 @@ class DriftPolicy:
     """What is done about drift: nothing (off measures only), noise, or a way back to the running or first moments.
 
     strength: of the noise (corrupt), or how far back the moments go, 1 being all the way; 0 is the policy's own.
+    ValueError for an unknown policy and for numbers out of range.
     """
 
     name: str = "off"
@@ -54,7 +55,7 @@ class DriftPolicy:
 
 
 def parse_policy(text: str) -> DriftPolicy:
-    """A policy such as "renormalise" or "corrupt:0.2"."""
+    """A policy such as "renormalise" or "corrupt:0.2". ValueError says what was wanted."""
     name, colon, strength = text.partition(":")
     try:
         value = float(strength) if colon else 0.0

@@ -130,6 +130,7 @@ def make_encoder(helios, empty: History, encode, **rest) -> PictureEncoder:
 
 
 def check_sigma(sigma) -> tuple[float, float]:
+    """(least, most) as given. ValueError unless 0 <= least <= most <= 1."""
     least, most = sigma
     if not 0 <= least <= most <= 1:
         raise ValueError(f"noise sigma from {least} to {most}: wanted 0 <= least <= most <= 1; 0 and 0 is no noise")
@@ -145,6 +146,7 @@ def check_frames(frames, name: str):
 
 
 def check_image(image):
+    """Frames [1 h w 3], as `check_frames` has them. ValueError for more than one picture."""
     frames = check_frames(image, "image")
     if len(frames) != 1:
         raise ValueError(f"image: wanted one picture, got {len(frames)}; pictures that follow each other are a video")
@@ -152,6 +154,7 @@ def check_image(image):
 
 
 def check_video(video, least: int):
+    """Frames [f h w 3], as `check_frames` has them. ValueError for fewer than `least`."""
     frames = check_frames(video, "video")
     if len(frames) < least:
         raise ValueError(
@@ -191,7 +194,10 @@ def _join(empty: History, past: list):
 
 
 def from_latent(empty: History, latent, chunk_frames: int, array: Callable) -> History:
-    """As if latent [b c t h w] had just been sampled, chunk by chunk: anchor and chunk number included."""
+    """As if latent [b c t h w] had just been sampled, chunk by chunk: anchor and chunk number included.
+
+    ValueError for another size, and for parts of chunks.
+    """
     shape, (_, c, h, w) = tuple(latent.shape), empty.shape
     if len(shape) != 5 or 0 in shape or shape[1:2] + shape[3:] != (c, h, w) or shape[2] % chunk_frames:
         raise ValueError(

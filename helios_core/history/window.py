@@ -29,7 +29,7 @@ class HistoryParts(NamedTuple):
 
 
 def parse_sizes(text: str) -> tuple[int, int, int]:
-    """History sizes such as "16,2,1": long, mid and short term latent frames."""
+    """History sizes such as "16,2,1": long, mid and short term latent frames. ValueError for anything else."""
     parts = [p for p in text.replace(" ", ",").split(",") if p]
     if len(parts) != 3 or not all(p.isdigit() and int(p) >= 1 for p in parts):
         raise ValueError(f"history_sizes {text!r}: wanted three positive whole numbers (long, mid, short), '16,2,1'")
@@ -47,10 +47,11 @@ def _batch(x, count: int, axes: str):
 class History:
     """Immutable; `append` gives a new one.
 
-    window: [b c t h w], t = sum of sizes, newest last. anchor: [b c 1 h w] or None. chunk: chunks appended so far.
-    With keep_first_frame off there is no anchor, and the short term holds one frame more. skip_first_chunk: the second
+    window: [b c t h w], t = sum of sizes, newest last. anchor: [b c 1 h w] or None. chunk: chunks appended so far. With
+    keep_first_frame off there is no anchor, and the short term holds one frame more. skip_first_chunk: the second
     chunk's first frame takes the anchor's place, whatever it was. moments: means and variances [b c 2] that drift.py
     keeps: running, of the first chunk measured, and of the newest chunk as it was sampled; None before they are taken.
+    ValueError for a window of another length than the sizes make.
     """
 
     window: Any
@@ -113,7 +114,10 @@ class History:
         return replace(self, **frames, **{name: _batch(getattr(self, name), batch, "* c k") for name in MOMENTS})
 
     def append(self, chunk) -> History:
-        """The history after a chunk [b c t h w] of normalised latents; without an anchor, its first frame is one."""
+        """The history after a chunk [b c t h w] of normalised latents; without an anchor, its first frame is one.
+
+        ValueError for another shape.
+        """
         b, c, t, h, w = chunk.shape
         if (b, c, h, w) != self.shape:
             raise ValueError(f"chunk of shape {tuple(chunk.shape)} does not fit a history of (b, c, h, w) {self.shape}")

@@ -53,7 +53,10 @@ class Boundary:
             raise ValueError(f"boundary frames: wanted at least 1, got {self.frames}; for none choose boundary none")
 
     def chunks(self, frames: int, per_chunk: int) -> int:
-        """How many chunks of `per_chunk` frames make a video of at least `frames`."""
+        """How many chunks of `per_chunk` frames make a video of at least `frames`.
+
+        ValueError where a chunk has no frame left.
+        """
         less = int(self.drop_first_frame)
         if per_chunk <= less:
             raise ValueError(f"a chunk of {per_chunk} frame has none left without its first")
@@ -274,4 +277,5 @@ class Ending:
             yield block
 
     def tail(self) -> Tail:
+        """What the next chunk is joined to."""
         return Tail.of(self._last)

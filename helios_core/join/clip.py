@@ -54,6 +54,7 @@ class Clip:
 
     @property
     def num_frames(self) -> int:
+        """Frames of all segments."""
         return sum(segment.frames for segment in self.segments)
 
     def append(self, frames: np.ndarray | Iterable[np.ndarray], boundary: Boundary | None = None) -> Clip:

@@ -206,7 +206,10 @@ def read_frames(path, *, start: int = 0, count: int = 0) -> np.ndarray:
 
 
 def read_ends(path, last: int) -> np.ndarray:
-    """The first frame and the last `last` ones, uint8 [f, h, w, 3]; all of a video that has no more."""
+    """The first frame and the last `last` ones, uint8 [f, h, w, 3]; all of a video that has no more.
+
+    ValueError for a video without frames.
+    """
     kept, first, count = deque(maxlen=last), None, 0
     for frame in iter_frames(path):
         first = frame if first is None else first

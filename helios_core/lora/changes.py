@@ -169,6 +169,7 @@ def stacked(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.
 
 
 def refuse_quantised(path: str, leaf: str):
+    """Always ValueError: a quantised weight cannot be rewritten."""
     raise ValueError(
         f"{path}.{leaf} is quantised and cannot be rewritten. Apply the LoRA instead of merging it; where its "
         "file holds whole differences (.diff), load the checkpoint with weight_dtype bf16"

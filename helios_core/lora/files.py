@@ -53,6 +53,7 @@ class LoraFile:
 
     @property
     def count(self) -> int:
+        """Layers that it changes."""
         return len({*self.pairs, *(name.rpartition(".")[0] for name in (*self.added, *self.replaced))})
 
     def report(self, strength: float) -> str:

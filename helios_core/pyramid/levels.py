@@ -31,7 +31,7 @@ class Levels:
 
 
 def parse_factors(text: str) -> tuple[Fraction, ...]:
-    """Factors such as "2,2" or "3/2, 2": whole numbers or fractions of at least 1."""
+    """Factors such as "2,2" or "3/2, 2": whole numbers or fractions of at least 1. ValueError for anything else."""
     parts = re.sub(r"\s*/\s*", "/", text).replace(",", " ").split()
     if not parts or not all(re.fullmatch(r"[0-9]{1,9}(/0*[1-9][0-9]{0,8})?", p) and Fraction(p) >= 1 for p in parts):
         raise ValueError(
@@ -42,7 +42,7 @@ def parse_factors(text: str) -> tuple[Fraction, ...]:
 
 
 def check_factors(shape, factors) -> None:
-    """Refuses a height or width that the factors do not divide."""
+    """ValueError for a height or width that the factors do not divide; it names the nearest sizes that work."""
     total = math.prod(factors)
     *_, h, w = shape
     if h % total or w % total:
@@ -95,7 +95,7 @@ def _check_reference(x, policy: str, reference) -> None:
 
 
 def check_finite(x, name: str) -> None:
-    """Refuses NaN and Inf."""
+    """ValueError, with the input's name, for NaN and Inf."""
     if float((x * 0).sum()) != 0:
         raise ValueError(f"{name}: holds NaN or Inf; the node that made it went wrong, look there first")
 

@@ -33,6 +33,7 @@ class Norms:
         self.kernel, self.precision, self.rows, self.columns = kernel, resample.precision(x), np.eye(h), np.eye(w)
 
     def step(self, factor: int | Fraction) -> None:
+        """One level further down: the kernel's matrices for a reduction by `factor`."""
         self.rows, self.columns = (
             resample.matrix(self.kernel, len(m), Fraction(factor), self.precision) @ m
             for m in (self.rows, self.columns)

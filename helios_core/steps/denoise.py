@@ -40,7 +40,8 @@ class Plan:
     """How a chunk is sampled.
 
     steps: per stage; boost: double the DMD steps (first chunk); patch: patch size t h w; shift_clamp: bound the
-    exponential shift as training does (at 7, which sizes above 384x640 exceed).
+    exponential shift as training does (at 7, which sizes above 384x640 exceed). ValueError for an unknown solver or
+    layout of the steps, and for steps that are not one number per stage.
     """
 
     schedule: ScheduleConfig
@@ -107,7 +108,10 @@ def plan_chunk(
     zero_steps=None,
     shift_clamp=False,
 ) -> Plan:
-    """How chunk number `chunk` is sampled; what is left open ("auto", None, cfg 0) is the checkpoint's own."""
+    """How chunk number `chunk` is sampled; what is left open ("auto", None, cfg 0) is the checkpoint's own.
+
+    ValueError for zero_steps without CFG-Zero*, and as Plan has it.
+    """
     own = config.defaults
     kind = own.guidance if guidance == "auto" else guidance
     guide = from_scale(cfg or own.cfg, kind, own.zero_steps if zero_steps is None else zero_steps)

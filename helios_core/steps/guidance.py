@@ -27,7 +27,7 @@ class CFGZero:
     """CFG-Zero* (Fan et al., arXiv 2503.18886): s u + scale (c - s u), with s u the projection of c on u per sample.
 
     zero_steps: how many first steps of stage 0 have velocity zero, and need no forward. The published pipelines count
-    from 0 up to and including their zero_steps: their 1 is 2 here.
+    from 0 up to and including their zero_steps: their 1 is 2 here. ValueError below 0.
     """
 
     scale: float

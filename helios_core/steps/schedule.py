@@ -125,7 +125,10 @@ def steps(config: ScheduleConfig, stage: int, n: int, *, tokens: int, solver: st
 
 
 def parse_steps(text: str, stages: int) -> tuple[int, ...]:
-    """Steps per stage from text: "2,2,2", "2 2 2", or one number for a single stage."""
+    """Steps per stage from text: "2,2,2", "2 2 2", or one number for a single stage.
+
+    ValueError for anything else, and for another number of stages.
+    """
     parts = [p for p in re.split(r"[,\s]+", text.strip()) if p]
     if not parts or not all(re.fullmatch(r"\d+", p) and int(p) > 0 for p in parts):
         raise ValueError(f"steps {text!r}: wanted {stages} positive whole numbers such as {','.join(['2'] * stages)!r}")

@@ -58,8 +58,9 @@ class PromptSchedule:
     def parse(cls, text: str) -> PromptSchedule:
         r"""The schedule that `text` describes, in the format above.
 
-        A ';' or line break that no entry follows belongs to the prompt, as does every colon after the entry's own;
-        '\;' is always a plain ';'. The colon of an entry is not followed by a digit: "12:30" begins none.
+        A ';' or line break that no entry follows belongs to the prompt, as does every colon after the entry's own; '\;'
+        is always a plain ';'. The colon of an entry is not followed by a digit: "12:30" begins none. ValueError where
+        the text begins otherwise.
         """
         heads = list(ENTRY.finditer(text))
         if not heads or text[: heads[0].start()].strip():
@@ -73,7 +74,10 @@ class PromptSchedule:
         return tuple(dict.fromkeys(cue.prompt for cue in self.cues))
 
     def shares(self, chunk: int) -> tuple[tuple[str, float], ...]:
-        """What chunk `chunk` sees: one prompt with share 1, or the old and the new one; shares add up to 1."""
+        """What chunk `chunk` sees: one prompt with share 1, or the old and the new one; shares add up to 1.
+
+        ValueError below chunk 0.
+        """
         if chunk < 0:
             raise ValueError(f"chunk {chunk}: chunks are counted from 0")
         place = max(i for i, cue in enumerate(self.cues) if cue.chunk <= chunk)

@@ -53,7 +53,10 @@ def load_tokenizer(place, max_length: int) -> Tokenize:
 
 
 def from_spiece(data: bytes, path: str):
-    """A tokenizers.Tokenizer of a sentencepiece unigram model, which ends every text with its end token."""
+    """A tokenizers.Tokenizer of a sentencepiece unigram model, which ends every text with its end token.
+
+    ValueError for a broken model, or one of another kind.
+    """
     from tokenizers import Regex, Tokenizer, models, normalizers, processors
 
     try:
@@ -81,7 +84,10 @@ def scores(pieces: list[tuple]) -> list[tuple[str, float]]:
 
 
 def read_spiece(data: bytes) -> tuple:
-    """Pieces (text, score, kind), Trainer, normalisation table, whether it merges spaces."""
+    """Pieces (text, score, kind), Trainer, normalisation table, whether it merges spaces.
+
+    ValueError for a broken one.
+    """
     pieces, trainer, charsmap, whitespace = [], Trainer(), b"", True
     for number, value in fields(data):
         if number == 1:
@@ -102,7 +108,7 @@ def read_spiece(data: bytes) -> tuple:
 
 
 def fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """Field number and value of each field of a protobuf message: an integer, or bytes."""
+    """Field number and value of each field of a protobuf message: an integer, or bytes. ValueError for a broken one."""
     at = 0
     while at < len(data):
         tag, at = varint(data, at)

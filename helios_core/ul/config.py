@@ -17,10 +17,10 @@ class ULConfig(FromDict):
     stride: frames and pixels to a latent. causal: a clip's first latent is one frame, so 1 + 4n frames <-> 1 + n
     latents, as Wan's VAE has it; the networks then see that frame `stride` times. *_channels and *_blocks: per level,
     the finest first; a decoder's last level and all of prior and base are transformers. window: latents to a side of
-    the attention in the decoder; 0: whole frames. with_pixels: the decoder may be shown another decoder's frames,
-    which are wrong by pixel_error (root mean square, of values in [-1, 1]).
-    logsnr_x, logsnr_z: (least, most); most of z is the noise that z_0 always has.
-    space: name of the latents, latents_mean and latents_std of their raw channels.
+    the attention in the decoder; 0: whole frames. with_pixels: the decoder may be shown another decoder's frames, which
+    are wrong by pixel_error (root mean square, of values in [-1, 1]). logsnr_x, logsnr_z: (least, most); most of z is
+    the noise that z_0 always has. space: name of the latents, latents_mean and latents_std of their raw channels.
+    ValueError for sizes that do not fit together.
     """
 
     kind = "ul"

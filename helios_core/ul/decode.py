@@ -29,8 +29,8 @@ class DecodePlan:
 
     steps: evaluations; one gives the mean of all that the latents could show, more of them detail. latent_noise: the
     level of z_0: lower invents more, and forgives more. start: with another decoder's frames at hand, the level that
-    these are noised to instead of starting from noise alone; None: noise. tile: latents to a side, 0 for whole
-    frames. block: latents at a time, 0 for as many as memory should hold.
+    these are noised to instead of starting from noise alone; None: noise. tile: latents to a side, 0 for whole frames.
+    block: latents at a time, 0 for as many as memory should hold. ValueError for numbers out of range.
     """
 
     steps: int = 1
@@ -192,7 +192,10 @@ def regions(size: int, tile: int, window: int, reach: int) -> list[Region]:
 
 
 def runner(model, plan: DecodePlan, shape, backend) -> Callable:
-    """A function of step number, x, z, both levels and pixels to v; it remembers the frames before, per step."""
+    """A function of step number, x, z, both levels and pixels to v; it remembers the frames before, per step.
+
+    ValueError for tiles of a decoder that attends to whole frames.
+    """
     config, (h, w), space = model.config, shape[3:], model.config.stride[1]
     if not plan.tile:
         grid = [(Region(slice(0, h), slice(0, h)), Region(slice(0, w), slice(0, w)))]

@@ -14,10 +14,12 @@ MUTED, BYPASSED = 2, 4
 
 
 def is_ui(source) -> bool:
+    """Whether a file's content is a workflow as ComfyUI's editor saves it."""
     return isinstance(source, dict) and isinstance(source.get("nodes"), list)
 
 
 def is_api(source) -> bool:
+    """Whether a file's content is in the API format, {id: {class_type, inputs}}."""
     if not isinstance(source, dict) or not source:
         return False
     return all(isinstance(n, dict) and "class_type" in n and isinstance(n.get("inputs"), dict) for n in source.values())
@@ -41,6 +43,7 @@ def inputs_of(kind) -> dict[str, tuple]:
 
 
 def has_widget(what: str, options: dict) -> bool:
+    """Whether the editor shows a widget for an input of that type, rather than a socket alone."""
     return what in WIDGETS and not options.get("forceInput")
 
 
@@ -79,7 +82,10 @@ def widget_values(node: dict, kind) -> dict:
 
 
 class UIGraph:
-    """A UI workflow, indexed: nodes by id, links by id as [id, from, slot, to, slot, type]."""
+    """A UI workflow, indexed: nodes by id, links by id as [id, from, slot, to, slot, type].
+
+    ValueError for subgraphs.
+    """
 
     def __init__(self, source: dict):
         if source.get("definitions", {}).get("subgraphs"):
@@ -88,7 +94,10 @@ class UIGraph:
         self.links = {link[0]: link for link in source.get("links", [])}
 
     def origin(self, link_id, kinds: dict, seen: tuple = ()):
-        """What a link brings: ["id", slot], ("value", v) of a PrimitiveNode, or None where nothing arrives."""
+        """What a link brings: ["id", slot], ("value", v) of a PrimitiveNode, or None where nothing arrives.
+
+        ValueError for a circle.
+        """
         if link_id is None or link_id not in self.links:
             return None
         if link_id in seen:

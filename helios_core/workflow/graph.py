@@ -23,9 +23,11 @@ class Graph:
         self._nodes, self._parents, self._shown = dict(prompt), {}, {}
 
     def get_node(self, node: str) -> dict:
+        """A node's entry, {class_type, inputs}."""
         return self._nodes[node]
 
     def all_node_ids(self) -> set[str]:
+        """Those of the workflow, and those that they became."""
         return set(self._nodes)
 
     def get_parent_node_id(self, node: str) -> str | None:

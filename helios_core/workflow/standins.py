@@ -22,6 +22,7 @@ class VideoFile:
         self.path = Path(path)
 
     def get_stream_source(self) -> str:
+        """The file's path."""
         return str(self.path)
 
     def get_dimensions(self) -> tuple[int, int]:
@@ -40,6 +41,7 @@ class VideoFile:
 
     @property
     def frame_rate(self) -> Fraction:
+        """Frames per second."""
         return Fraction(video.probe(self.path).fps)
 
     def save_to(self, path, format="auto", codec="auto", metadata=None) -> None:
@@ -64,18 +66,23 @@ def find_input(name: str) -> Path:
 
 
 class LoadImage:
+    """A picture of the input folder."""
+
     FUNCTION = "load"
     RETURN_TYPES = ("IMAGE", "MASK")
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {"required": {"image": ("COMBO", {"image_upload": True})}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, image):
+        """True, or that there is no such file."""
         return find_input(image).is_file() or f"no picture at {find_input(image)}; name one with --set"
 
     def load(self, image):
+        """(IMAGE [1 h w 3], MASK [1 h w] of zeros)."""
         import torch
 
         frames = to_image(video.read_frames(find_input(image), count=1))
@@ -83,44 +90,57 @@ class LoadImage:
 
 
 class LoadVideo:
+    """A video of the input folder."""
+
     FUNCTION = "load"
     RETURN_TYPES = ("VIDEO",)
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {"required": {"file": ("COMBO", {"video_upload": True})}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, file):
+        """True, or that there is no such file."""
         return find_input(file).is_file() or f"no video at {find_input(file)}; name one with --set"
 
     def load(self, file):
+        """(VIDEO,): the file, not yet read."""
         return (VideoFile(find_input(file)),)
 
 
 class GetVideoComponents:
+    """A video's frames, sound and frame rate."""
+
     FUNCTION = "split"
     RETURN_TYPES = ("IMAGE", "AUDIO", "FLOAT")
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {"required": {"video": ("VIDEO", {})}}
 
     def split(self, video):
+        """(IMAGE [f h w 3], AUDIO or None, frames per second)."""
         parts = video.get_components()
         return parts.images, parts.audio, float(parts.frame_rate)
 
 
 class CreateVideo:
+    """Frames as a video."""
+
     FUNCTION = "create"
     RETURN_TYPES = ("VIDEO",)
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         fps = {"default": 30.0, "min": 1.0, "max": 120.0, "step": 1.0}
         return {"required": {"images": ("IMAGE", {}), "fps": ("FLOAT", fps)}, "optional": {"audio": ("AUDIO", {})}}
 
     def create(self, images, fps, audio=None):
+        """(VIDEO,): a file in the run's own folder. ValueError for sound, which only ComfyUI writes."""
         if audio is not None:
             raise ValueError("CreateVideo: sound needs ComfyUI itself; disconnect audio")
         run = current()
@@ -131,25 +151,32 @@ class CreateVideo:
 
 
 class VAEDecode:
+    """Latents as frames."""
+
     FUNCTION = "decode"
     RETURN_TYPES = ("IMAGE",)
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {"required": {"samples": ("LATENT", {}), "vae": ("VAE", {})}}
 
     def decode(self, samples, vae):
+        """(IMAGE [f h w 3],), the batch's frames one after another."""
         images = vae.decode(samples["samples"])
         return (images.flatten(0, 1) if images.ndim == 5 else images,)
 
 
 class SaveVideo:
+    """A video as an MP4 of the output folder."""
+
     FUNCTION = "save"
     RETURN_TYPES = ()
     OUTPUT_NODE = True
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {
             "required": {
                 "video": ("VIDEO", {}),
@@ -162,9 +189,11 @@ class SaveVideo:
 
     @classmethod
     def VALIDATE_INPUTS(cls, filename_prefix):
+        """True, or that the name leads out of the output folder."""
         return safe_prefix(filename_prefix) or f"filename_prefix {filename_prefix!r} leads out of the output folder"
 
     def save(self, video, filename_prefix, format="auto", codec="auto", prompt=None, extra_pnginfo=None):
+        """Writes the file, with the workflow inside; the run tells its name."""
         run = current()
         path = free_name(run.output_dir, filename_prefix)
         video.save_to(str(path), format=format, codec=codec, metadata={**(extra_pnginfo or {}), "prompt": prompt})
@@ -173,20 +202,25 @@ class SaveVideo:
 
 
 class SaveImage:
+    """Pictures as PNG files of the output folder."""
+
     FUNCTION = "save"
     RETURN_TYPES = ()
     OUTPUT_NODE = True
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         prefix = {"default": "ComfyUI"}
         return {"required": {"images": ("IMAGE", {}), "filename_prefix": ("STRING", prefix)}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, filename_prefix):
+        """True, or that the name leads out of the output folder."""
         return SaveVideo.VALIDATE_INPUTS(filename_prefix)
 
     def save(self, images, filename_prefix):
+        """Writes a file per picture; the run tells their names."""
         from PIL import Image
 
         run = current()
@@ -199,6 +233,7 @@ class SaveImage:
 
 
 def safe_prefix(prefix: str) -> bool:
+    """Whether a name stays in the folder that it is meant for."""
     path = Path(prefix)
     return bool(path.name) and not path.is_absolute() and ".." not in path.parts
 
@@ -213,30 +248,38 @@ def free_name(folder: Path, prefix: str, suffix: str = ".mp4") -> Path:
 
 
 class PreviewAny:
+    """Anything, as text."""
+
     FUNCTION = "show"
     RETURN_TYPES = ()
     OUTPUT_NODE = True
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         return {"required": {"source": ("*", {})}}
 
     def show(self, source):
+        """Notes the text under the node's title; the run tells it."""
         run = current()
         run.texts[run.title] = str(source)
         return ()
 
 
 class PrimitiveInt:
+    """A whole number."""
+
     FUNCTION = "give"
     RETURN_TYPES = ("INT",)
 
     @classmethod
     def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
         limit = 2**63 - 1
         return {"required": {"value": ("INT", {"min": -limit, "max": limit, "control_after_generate": True})}}
 
     def give(self, value):
+        """(the number,)."""
         return (value,)
 
 

@@ -10,6 +10,7 @@ TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 def title(entry: dict) -> str:
+    """What the user calls a node; its class where it has no title."""
     return entry.get("_meta", {}).get("title") or entry["class_type"]
 
 

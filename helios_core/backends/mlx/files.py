@@ -15,7 +15,10 @@ READ = (*FLOATS, "F64", "F8_E4M3", "F8_E5M2", "I8", "U8")
 
 
 def read(stored: Stored) -> mx.array:
-    """A copy in memory of what the file holds, its factors not applied; eight bit floats as float16."""
+    """A copy in memory of what the file holds, its factors not applied; eight bit floats as float16.
+
+    ValueError for a type that MLX does not read.
+    """
     if stored.dtype not in READ:
         raise ValueError(f"{stored.file}: {stored.key} is {stored.dtype}; MLX reads {', '.join(READ)}")
     data = mapped(stored.file, stored.dtype, stored.stored_shape, stored.start, stored.nbytes)

@@ -26,7 +26,10 @@ STORED = {
 
 
 def read(stored: Stored) -> Tensor:
-    """A copy in memory of what the file holds, its factors not applied."""
+    """A copy in memory of what the file holds, its factors not applied.
+
+    ValueError for a file that has become shorter.
+    """
     data = torch.empty(stored.nbytes, dtype=torch.uint8)
     with stored.file.open("rb") as file:
         file.seek(stored.start)
