@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helios_video.helios_core import pyramid
 from helios_video.helios_core.config.model import ScheduleConfig
-from helios_video.helios_core.steps import guidance, schedule
+from helios_video.helios_core.steps import schedule
 from helios_video.helios_core.steps.denoise import FiniteCheck, SampleStep, denoise
 from helios_video.helios_core.steps.solvers import dmd, euler
 from support.sampler import COARSE, CONFIG, draw, plan, wave, white
@@ -193,13 +193,3 @@ def test_infinity_is_found_too():
     step = SampleStep(0, 0, 5, 6, np.array([math.inf]), None)
     with pytest.raises(ValueError, match="chunk 1, stage 1, step 6 of 6"):
         FiniteCheck().after(step, np.isfinite(step.latent).all())
-
-
-def test_guidance():
-    c, u = white(COARSE, 1), white(COARSE, 2)
-    np.testing.assert_allclose(guidance.CFG(5.0)(c, u), u + 5 * (c - u), rtol=1e-6)
-    assert guidance.from_scale(1.0) is None and guidance.from_scale(0.0) is None
-    assert guidance.from_scale(3) == guidance.CFG(3)
-    for cfg in (-1, math.nan, math.inf):
-        with pytest.raises(ValueError, match="cfg"):
-            guidance.from_scale(cfg)

@@ -1,5 +1,7 @@
 """Guidance against diffusers and by hand."""
 
+import math
+
 import pytest
 import torch
 from helios_video.helios_core.steps import guidance
@@ -39,3 +41,13 @@ def test_cfg_zero_star_by_hand():
     assert torch.allclose(CFGZero(5.0)(c, 2 * c), c, atol=1e-5)
     assert torch.equal(CFGZero(5.0)(c, 0 * c), 5 * c)
     assert not torch.allclose(CFG(5.0)(c, 2 * c), c)
+
+
+def test_guidance():
+    c, u = white(seed=1), white(seed=2)
+    torch.testing.assert_close(CFG(5.0)(c, u), u + 5 * (c - u), rtol=1e-6, atol=0)
+    assert guidance.from_scale(1.0) is None and guidance.from_scale(0.0) is None
+    assert guidance.from_scale(3) == CFG(3)
+    for cfg in (-1, math.nan, math.inf):
+        with pytest.raises(ValueError, match="cfg"):
+            guidance.from_scale(cfg)
