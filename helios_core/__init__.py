@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__version__ = "0.1.0"  # as in pyproject.toml; a chunk kept by another version is not taken up
+
 
 def load(path=None, backend: str = "auto", **options):
     """A `pipeline.Helios` from a checkpoint.

@@ -8,6 +8,7 @@ from pathlib import Path
 from .config import TransformerConfig
 from .lora import COMPANION, MODES, LoraFile, check_strength, read_changes, read_companion, read_lora
 from .pipeline import Helios
+from .store import fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,12 @@ class Loras:
     def merged(self) -> bool:
         """Whether they are added into copies of the weights, rather than applied beside them."""
         return self.mode == "merge"
+
+    @property
+    def identity(self) -> tuple:
+        """What tells these from others: the files, their strengths and the companion; in whichever mode."""
+        files = tuple((fingerprint(file.path), strength) for file, strength in self.files)
+        return *files, self.mode, self.companion and fingerprint(self.companion)
 
     def adapt(self, transformer, backend, *, shared: bool):
         """The transformer with them. shared: somebody else has it too, so what changes is copied."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..helios_core.join import FRAMES, POLICIES, Boundary, Clip, frame_rate, published_length
-from . import host, live, sockets, watch
+from ..helios_core import __version__
+from ..helios_core.join import FRAMES, POLICIES, Boundary, Clip, append_kept, frame_rate, published_length
+from . import host, kept, live, sockets, watch
 from .clip_video import video
 
 
@@ -63,9 +64,11 @@ class ChunkConcat:
             raise ValueError(f"fps: the clip so far has {float(clip.fps):g}, this chunk {fps:g}; give both the same")
         clip = clip or Clip.new(host.clip_folder(), fps)
         first = CHUNK * len(clip.segments)
-        chunks = [sockets.image_blocks(images)] if images is not None else decode(latent, decoder, first)
-        for blocks in chunks:
-            clip = clip.append(blocks, policy)
+        if images is not None:
+            clip = clip.append(sockets.image_blocks(images), policy)
+            watch.show_chunk(clip)
+        for made_of, blocks in () if images is not None else decode(latent, decoder, first):
+            clip = append_kept(clip, blocks, policy, made_of=made_of, store=kept.store())
             watch.show_chunk(clip)
         if length == "published":
             num_frames = published_length(num_frames or clip.num_frames)
@@ -82,17 +85,20 @@ def check_way(images, latent, decoder) -> None:
 
 
 def decode(latent, decoder, first: int = 0):
-    """Iterators over uint8 blocks, one per chunk of 9 latent frames: chunks are encoded and decoded on their own.
+    """What the frames of each chunk of 9 latent frames depend on, and an iterator over them in uint8 blocks.
 
-    first: number of the first latent in the whole video, by which a decoder that draws noise draws it. ValueError for a
-    batch.
+    Chunks are encoded and decoded on their own. A decoder that does not say what it is gives None. first: number of the
+    first latent in the whole video, by which a decoder that draws noise draws it. ValueError for a batch.
     """
     raw = sockets.samples(latent, "latent", channels=decoder.latent_channels)
     if raw.shape[0] != 1:
         raise ValueError(f"latent: one video at a time, got a batch of {raw.shape[0]}; pick with Latent From Batch")
     bar = live.NodeProgress([1] * raw.shape[2])
     for i in range(0, raw.shape[2], CHUNK):
-        yield _decode_chunk(raw[:, :, i : i + CHUNK], decoder, bar, i, first)
+        part, identity = raw[:, :, i : i + CHUNK], getattr(decoder, "identity", None)
+        made_of = identity and (__version__, identity, part, first + i)
+        yield made_of, _decode_chunk(part, decoder, bar, i, first)
+        bar.update(i + part.shape[2])
 
 
 def _decode_chunk(raw, decoder, bar, done, first):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from einops import rearrange
 
-from . import host, memo, sockets
+from . import host, sockets
+
+_TABLES: WeakKeyDictionary = WeakKeyDictionary()  # a pipeline -> the colours fitted to its VAE
 
 
 class NodeProgress:
@@ -64,7 +67,9 @@ def previewer(helios):
     previews, found = host.comfy("latent_preview"), host.comfy("comfy.latent_formats").Wan21()
     published = tuple(round(v, 4) for v in found.latents_mean.flatten().tolist())
     if tuple(helios.config.vae.latents_mean) != published:
-        table = memo.recall(helios, ("preview",), lambda: preview.fit(helios)).tolist()
+        table = _TABLES.get(helios)
+        if table is None:
+            table = _TABLES[helios] = preview.fit(helios).tolist()
         found.latent_rgb_factors, found.latent_rgb_factors_bias = table[:-1], table[-1]
         found.taesd_decoder_name = None
     approximate = previews.get_previewer(_device(), found)

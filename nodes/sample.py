@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..helios_core.config import GUIDANCE, SHIFT_TOKENS, SOLVERS
 from ..helios_core.steps import parse_steps, plan_chunk
 from ..helios_core.text import check_prompt
-from . import live, memo, sockets
+from . import kept, live, sockets
 
 
 class DMDPyramidSample:
@@ -84,7 +84,7 @@ class DMDPyramidSample:
             costs, later = (plan_chunk(config, index + k, **plan).costs for k in (0, 1))
             return follow(model, model.sample(history.history, text, **options), live.NodeProgress(costs, sum(later)))
 
-        chunk = memo.recall(model, (history.history, text, options), run) if sockets.is_schedule(positive) else run()
+        chunk = kept.recall((model.parts.identity, history.history, text, options), run, model.backend.array)
         return {"samples": sockets.tensor(model.denormalise(chunk))}, history.append(chunk)
 
 

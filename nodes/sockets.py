@@ -187,6 +187,11 @@ class VAESocket:
             mean, _ = vae.encode(backend.to_device(vae, frames.float() * 2 - 1))
             return tensor(backend.to_cpu(mean))
 
+    @property
+    def identity(self) -> tuple:
+        """What decoded frames depend on beside the latents."""
+        return self.helios.parts.vae_identity
+
     def ready(self, width: int, height: int):
         """The core's VAE, about to take or to make frames of that size."""
         return self.helios.parts.ready("vae", int(width), int(height))

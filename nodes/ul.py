@@ -7,6 +7,7 @@ import logging
 import numpy as np
 
 from ..helios_core.devices import BACKENDS
+from ..helios_core.store import fingerprint
 from . import host, live, managed, sockets
 
 DECODER = "UL_DECODER"
@@ -30,6 +31,12 @@ class ULCodec:
         """Raw latents [b c t h w] of one chunk -> images [b f h w 3] in [0, 1], in one step."""
         raw = sockets.tensor(raw)
         return images(self.model.decode(raw.numpy(), pixels=self.frames(raw)))
+
+    @property
+    def identity(self) -> tuple | None:
+        """What decoded frames depend on beside the latents; None beside a VAE that does not say what it is."""
+        beside = None if self.vae is None else getattr(self.vae, "identity", "")
+        return None if beside == "" else (fingerprint(self.model.file.path), self.model.backend_name, beside)
 
     def blocks(self, raw, first: int = 0):
         """For a file: blocks of uint8 frames [f h w 3] of raw latents [b c t h w], in one step, the batch's first only.

@@ -1,7 +1,10 @@
 """Shared fixtures: a stand-in for the core's Helios, and one thread for all tests."""
 
+import os
+
 import pytest
 
+os.environ.setdefault("HELIOS_CACHE", "off")  # what one test finished must not be there for another
 pytest.register_assert_rewrite("support")
 
 

@@ -3,6 +3,7 @@
 from . import boundary, video
 from .boundary import FRAMES, POLICIES, Boundary, Tail, follow
 from .clip import Clip, join, published_length
+from .kept import append_kept
 from .video import check_writable, frame_rate, read_frames, read_metadata, to_uint8
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "FRAMES",
     "POLICIES",
     "Tail",
+    "append_kept",
     "boundary",
     "check_writable",
     "follow",

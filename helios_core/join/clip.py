@@ -33,7 +33,8 @@ class Clip:
     """A growing video as a small, immutable handle: `append` makes a new clip and never touches older files.
 
     folder: where segments are written; fps: frames per second; size: (width, height), None while empty; tail: the
-    last frame and what else the next joint needs, None while empty.
+    last frame and what else the next joint needs, None while empty. made: a digest of all that made it (kept.py), empty
+    if that is not known.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Clip:
     segments: tuple[Segment, ...] = ()
     size: tuple[int, int] | None = None
     tail: Tail | None = field(default=None, compare=False, repr=False)
+    made: str = field(default="", compare=False, repr=False)
 
     @classmethod
     def new(cls, folder: str | os.PathLike, fps: float | Fraction = video.FPS) -> Clip:
@@ -70,13 +72,13 @@ class Clip:
         if first is None:
             raise ValueError("a chunk must hold at least one block of frames, and one besides a dropped one; got none")
         size = video.check_frames(first)
-        part, path = _reserve(self.folder, len(self.segments))
+        part, path = reserve(self.folder, len(self.segments))
         with video.VideoWriter(part, *size, fps=self.fps, fragmented=True) as writer:
             for block in chain([first], blocks):
                 writer.write(block)
         os.replace(part, path)
         segments = (*self.segments, Segment(path, writer.frames))
-        return replace(self, segments=segments, size=size, tail=ending.tail())
+        return replace(self, segments=segments, size=size, tail=ending.tail(), made="")
 
     def _checked(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for block in blocks:
@@ -91,7 +93,7 @@ class Clip:
             yield from video.iter_frames(segment.path)
 
 
-def _reserve(folder: Path, index: int) -> tuple[Path, Path]:
+def reserve(folder: Path, index: int) -> tuple[Path, Path]:
     """(unfinished, finished) names. New ones: clips that share a past must not overwrite each other's chunks."""
     for attempt in range(100_000):
         name = f"chunk_{index:04d}_{attempt}" if attempt else f"chunk_{index:04d}"

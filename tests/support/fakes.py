@@ -68,7 +68,7 @@ class FakeHelios:
         vae = VAEConfig(latents_mean=(0.5,) * 16, latents_std=(2.0,) * 16)
         self.config = ModelConfig(transformer=transformer, vae=vae, defaults=SamplingDefaults(width=64, height=128))
         self.vae, self.host, self.calls = FakeVAE(), FakeHost(), []
-        self.parts, self.library = self, "torch"
+        self.parts, self.library, self.identity, self.vae_identity = self, "torch", ("fake",), ("fake",)
         self.backend = SimpleNamespace(
             decode_blocks=lambda vae, z: vae.stream(z), to_pixels=to_pixels, inference=nullcontext
         )

@@ -19,7 +19,7 @@ from helios_video.helios_core.pipeline import ChunkDone
 from helios_video.helios_core.text import Embedding
 from helios_video.helios_core.text.prompts import Cue, PromptSchedule
 from helios_video.helios_core.workflow.run import run
-from helios_video.nodes import memo, sockets
+from helios_video.nodes import sockets
 from support.nodes import call
 
 EXAMPLE = "0: a red circle; 4 (2): a blue square"
@@ -209,8 +209,9 @@ def test_the_node_refuses_a_bad_schedule_before_anything_runs():
     assert "chunk 4 comes twice" in kind.VALIDATE_INPUTS(text="0: a; 4: b; 4: c")
 
 
-def test_chunks_that_see_the_same_prompts_are_not_sampled_again(fake_helios, memory):
+def test_chunks_that_see_the_same_prompts_are_not_sampled_again(fake_helios, memory, monkeypatch, tmp_path):
     """As ComfyUI runs the graph after the last prompt was changed: every node anew, with new objects."""
+    monkeypatch.setenv("HELIOS_CACHE", str(tmp_path))
 
     def film(text):
         state, latents = memory, []
@@ -227,21 +228,6 @@ def test_chunks_that_see_the_same_prompts_are_not_sampled_again(fake_helios, mem
     assert len(fake_helios.calls) == 7
     sample(fake_helios, scheduled(fake_helios, "0: a b; 2: c"), memory, cfg=2.0)
     assert len(fake_helios.calls) == 8
-
-
-def test_what_is_remembered_of_chunks_is_bounded(monkeypatch):
-    class Model:
-        pass
-
-    monkeypatch.setattr(memo, "LIMIT", 100)
-    model, made = Model(), []
-    for name in "abac":
-        memo.recall(model, (name,), lambda: made.append(1) or torch.zeros(10))
-    assert len(made) == 3 and len(memo._KEPT[model]) == 2
-    memo.recall(model, ("a",), lambda: made.append(1) or torch.zeros(10))
-    assert len(made) == 3, "the least recently used went first"
-    memo.recall(Model(), ("a",), lambda: made.append(1) or torch.zeros(10))
-    assert len(made) == 4, "another model is another matter"
 
 
 def test_several_prompts_make_a_batch(fake_helios):

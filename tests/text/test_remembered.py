@@ -14,13 +14,14 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from helios_video.helios_core import load
+from helios_video.helios_core import load, store
 from helios_video.helios_core.checkpoint import folders
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.pipeline import TINY
+from helios_video.helios_core.store import Store, fingerprint
 from helios_video.helios_core.text import Embedding
 from helios_video.helios_core.text import remembered as embeddings
-from helios_video.helios_core.text.remembered import DiskCache, Embeddings
+from helios_video.helios_core.text.remembered import Embeddings
 from helios_video.nodes import host
 from safetensors.numpy import load_file, save_file
 
@@ -41,7 +42,7 @@ class Encoder:
 
 
 def remembered(encoder, folder=None, *, key="tiny", **options):
-    disk = None if folder is None else DiskCache(folder, **options)
+    disk = None if folder is None else Store(folder, **options)
     return Embeddings(encoder, torch.as_tensor, key=key, length=LENGTH, width=WIDTH, disk=disk)
 
 
@@ -80,7 +81,7 @@ def test_another_encoder_shares_nothing(tmp_path, change):
     remembered(encoder, tmp_path)("a b")
     options = {"key": "tiny", "length": LENGTH, **change}
     other = Embeddings(encoder, torch.as_tensor, width=WIDTH,
-                       disk=DiskCache(tmp_path), **options)  # fmt: skip
+                       disk=Store(tmp_path), **options)  # fmt: skip
     other("a b")
     assert len(encoder.asked) == 2 and len(files(tmp_path)) == 2
 
@@ -132,9 +133,9 @@ def test_files_appear_whole_and_leftovers_are_cleared(tmp_path, monkeypatch):
     old, young = tmp_path / "x.1.part", tmp_path / "y.2.part"
     for path in (old, young):
         path.write_bytes(b"half")
-    os.utime(old, (time.time() - 2 * embeddings.STALE,) * 2)
+    os.utime(old, (time.time() - 2 * store.STALE,) * 2)
     moved, real = [], os.replace
-    monkeypatch.setattr(embeddings.os, "replace", lambda a, b: moved.append((Path(a).suffix, b.exists())) or real(a, b))
+    monkeypatch.setattr(store.os, "replace", lambda a, b: moved.append((Path(a).suffix, b.exists())) or real(a, b))
     remembered(Encoder(), tmp_path)("a")
     assert moved == [(".part", False)]
     assert [p.suffix for p in files(tmp_path)] == [".safetensors", ".part"] and young.exists()
@@ -164,12 +165,12 @@ def test_memory_is_bounded_too():
 def test_the_fingerprint_follows_the_files(tmp_path):
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"one")
-    before = embeddings.fingerprint([file])
-    assert embeddings.fingerprint([file]) == before
+    before = fingerprint(file)
+    assert fingerprint(file) == before
     os.utime(file, (5, 5))
-    touched = embeddings.fingerprint([file])
+    touched = fingerprint(file)
     file.write_bytes(b"three")
-    assert len({before, touched, embeddings.fingerprint([file])}) == 3
+    assert len({before, touched, fingerprint(file)}) == 3
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):

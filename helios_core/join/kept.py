@@ -1,0 +1,51 @@
+"""Segments made before: a chunk that is decoded, joined and encoded as it once was is taken from a store of files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from ..store import Store, digest, link
+from . import video
+from .boundary import Boundary, Tail
+from .clip import Clip, Segment, reserve
+
+
+def append_kept(
+    clip: Clip, blocks: Iterable[np.ndarray], boundary: Boundary, *, made_of: tuple | None, store: Store | None
+) -> Clip:
+    """`clip.append`; blocks are asked for only if there is no such segment in the store yet, and then it is kept.
+
+    made_of: all that the chunk's frames depend on; None if that is not known. It counts beside all that made the clip
+    so far. Errors as `Clip.append`'s.
+    """
+    if store is None or made_of is None or (clip.segments and not clip.made):
+        return clip.append(blocks, boundary)
+    key = digest("segment", clip.made, clip.fps, boundary, made_of)
+    grown = _take(clip, key, store)
+    if grown is None:
+        grown = clip.append(blocks, boundary)
+        last, tail = grown.segments[-1], grown.tail
+        held = {"frame": tail.frame, "cells": tail.cells, "spreads": tail.spreads, "frames": np.array(last.frames)}
+        store.keep(key, held, last.path)
+    return replace(grown, made=key)
+
+
+def _take(clip: Clip, key: str, store: Store) -> Clip | None:
+    """The clip with the segment of that key; None if there is none, or none that is whole."""
+    held, file = store.arrays(key), store.file(key, ".mp4")
+    try:
+        if held is None or file is None or video.probe(file).frames != held["frames"].item():
+            return None
+        tail = Tail(held["frame"], held["cells"], held["spreads"])
+        part, path = reserve(clip.folder, len(clip.segments))
+        link(file, part)
+        os.replace(part, path)
+    except (KeyError, OSError, ValueError):  # damaged, or gone in this moment: then it is made anew
+        return None
+    height, width = tail.frame.shape[:2]
+    segments = (*clip.segments, Segment(path, held["frames"].item()))
+    return replace(clip, segments=segments, size=(width, height), tail=tail)

@@ -1,0 +1,131 @@
+"""Finished work on disk, found again by a digest of all that made it: prompts' embeddings, latents of chunks, segments.
+
+An entry is one safetensors file of arrays and, if it has one, a file of the same name beside it. Each appears whole or
+not at all; the least recently used go first once all of them exceed the limit. A broken entry counts as missing, and a
+disk that cannot be written costs a warning, no more: then the work is done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .safe_files import replacing
+
+LIMIT = 4 * 2**30  # bytes
+STALE = 3600  # seconds after which a file that was never finished is removed
+ENTRY = ".safetensors"
+LOG = logging.getLogger(__name__)
+
+
+def digest(*values) -> str:
+    """A text that is the same for the same content: arrays of any library by type, shape and numbers, containers and
+    dataclasses by their parts in order, all else by its text."""
+    sha = hashlib.sha256()
+    _feed(sha, values)
+    return sha.hexdigest()
+
+
+def _feed(sha, value) -> None:
+    if is_dataclass(value):
+        _feed(sha, [type(value).__name__, *(getattr(value, field.name) for field in fields(value))])
+    elif hasattr(value, "shape") and hasattr(value, "dtype"):
+        array = np.ascontiguousarray(np.asarray(value.detach().cpu() if hasattr(value, "detach") else value))
+        sha.update(f"{array.dtype}{array.shape}".encode())
+        sha.update(array)
+    elif isinstance(value, Mapping):
+        _feed(sha, list(value.items()))
+    elif isinstance(value, (list, tuple)):
+        sha.update(f"({len(value)}".encode())
+        for part in value:
+            _feed(sha, part)
+    else:
+        sha.update(f"{value!r};".encode())
+
+
+def fingerprint(*files: Path) -> str:
+    """A short text that changes when files do: their names, sizes and times of change."""
+    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files)]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+class Store:
+    """Entries by key, in `folder`, which is made when the first is kept. limit: bytes of all entries together."""
+
+    def __init__(self, folder: str | os.PathLike, limit: int = LIMIT):
+        self.folder, self.limit = Path(folder), limit
+
+    def arrays(self, key: str) -> dict[str, np.ndarray] | None:
+        """What was kept under the key; None if there is nothing, or nothing whole."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        path = self.folder / f"{key}{ENTRY}"
+        try:
+            found = load_file(path)
+            os.utime(path)
+        except (OSError, ValueError, SafetensorError):
+            return None
+        return found
+
+    def file(self, key: str, suffix: str) -> Path | None:
+        """The file kept beside the arrays, if it is there."""
+        path = self.folder / f"{key}{suffix}"
+        with suppress(OSError):
+            os.utime(path)
+        return path if path.is_file() else None
+
+    def keep(self, key: str, arrays: Mapping[str, np.ndarray], file: Path | None = None) -> None:
+        """Keeps arrays, and a copy of a file (a second name of it where the disk allows), under the key.
+
+        Not what exceeds the limit by itself.
+        """
+        from safetensors.numpy import save
+
+        data = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
+        try:
+            if len(data) + (file.stat().st_size if file else 0) > self.limit:
+                return
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if file is not None:
+                with replacing(self.folder / f"{key}{file.suffix}") as part:
+                    link(file, part)
+            with replacing(self.folder / f"{key}{ENTRY}") as part:
+                part.write_bytes(data)
+            self._trim()
+        except OSError as error:
+            LOG.warning("finished work is not kept in %s: %s", self.folder, error)
+
+    def _trim(self) -> None:
+        for part in self.folder.glob("*.part"):
+            with suppress(FileNotFoundError):  # another process does the same
+                if time.time() - part.stat().st_mtime > STALE:
+                    part.unlink()
+        found = []
+        for path in self.folder.iterdir():
+            with suppress(FileNotFoundError):  # another process does the same
+                found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+        total = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found):
+            if total <= self.limit:
+                break
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+def link(source: Path, target: Path) -> None:
+    """`target` becomes a second name of `source`'s file where the disk allows, else a copy. OSError."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
