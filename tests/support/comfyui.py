@@ -51,8 +51,9 @@ class Server:
             self.port = free.getsockname()[1]
         command = [PYTHON, "main.py", "--cpu", "--port", str(self.port), "--base-directory", str(base)]
         command += ["--database-url", f"sqlite:///{base}/comfyui.db", "--preview-method", "auto"]
+        own = {name: value for name, value in os.environ.items() if name != "HELIOS_CACHE"}  # a user's server has none
         with open(base / "log.txt", "w") as log:
-            self.process = subprocess.Popen(command, cwd=COMFYUI, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(command, cwd=COMFYUI, stdout=log, stderr=subprocess.STDOUT, env=own)
 
     def get(self, path: str):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
