@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from ..helios_core import workflow
-from ..helios_core.workflow import BLOCKED, loops
-from ..helios_core.workflow import unroll as workflow_unroll
+from ..helios_core.workflow import BLOCKED, loops, unroll
 from . import host
 
 
-def unroll(graph, end: str, count: int):
+def expand(graph, end: str, count: int):
     """What the end of a loop becomes: the body once per chunk. Nothing, where an outer loop copies this one."""
-    if count == workflow_unroll.HAND_ON:
+    if count == unroll.HAND_ON:
         return {"result": graph.get_node(end)["becomes"], "expand": {}}
     nodes = level(graph, end)
     if loops.is_inside(nodes, end):
         return (blocked(),) * len(loops.RESULTS)
-    grown, results = workflow_unroll.unroll(nodes, end, count, classes())
+    grown, results = unroll.unroll(nodes, end, count, classes())
     blame_shown(graph)
     return {"result": results, "expand": grown}
 

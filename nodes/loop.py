@@ -90,7 +90,7 @@ class HeliosLoopEnd:
 
     def end(self, loop, graph, unique_id, **_):
         """What the last chunk left, or the nodes that this one becomes."""
-        return expansion.unroll(graph, unique_id, loop)
+        return expansion.expand(graph, unique_id, loop)
 
 
 CHUNKS_TIP = (

@@ -38,7 +38,7 @@ def parse_setting(text: str, stages: int) -> dict:
 
 def bench(args: argparse.Namespace) -> int:
     """Renders, prints a table, writes the report. ValueError for settings that cannot be, before any rendering."""
-    from ..drawn import bench as study
+    from ..drawn.bench import held_out_scenes, run, summarise, write
 
     if min(args.prompts, args.seeds, args.chunks, args.batch) < 1:
         raise ValueError("--prompts, --seeds, --chunks and --batch must be at least 1")
@@ -49,14 +49,14 @@ def bench(args: argparse.Namespace) -> int:
     settings = {name: parse_setting(name, helios.config.schedule.stages) for name in names}
     for options in settings.values():
         helios.plan(helios.history(64, 64), **options)
-    scenes, results = study.held_out_scenes(args.prompts), {}
+    scenes, results = held_out_scenes(args.prompts), {}
     for name, options in settings.items():
         model = recorded(helios, **options)
-        videos, fps = study.run(model, scenes, range(args.seeds), args.chunks, batch=args.batch, drift=drift, **options)
-        summary = study.summarise(videos, fps)
+        videos, fps = run(model, scenes, range(args.seeds), args.chunks, batch=args.batch, drift=drift, **options)
+        summary = summarise(videos, fps)
         results[name] = (videos, summary)
         show(name, summary)
-        study.write(folder, results)
+        write(folder, results)
     print(args.output)
     return 0
 

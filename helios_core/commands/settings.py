@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields, replace
+from math import isfinite
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ from ..measure import figures
 from ..safe_files import check_folder, write
 from . import set_threads
 
-KINDS = {"int": int, "float": float, "str": str}
+TYPES = {"int": int, "float": float, "str": str}
 INPUTS = "made of"  # in the file of settings: what else the result depends on
 DATA_HELP = (
     "images or videos, in any depth; or drawn: videos of helios-tiny's vocabulary; or photos: the photographs that "
@@ -42,11 +43,11 @@ class FromFile:
         text = {} if file is None else _read_json(file, asdict(cls()))
         values = {name: value for name, value in text.items() if name != INPUTS}
         values |= {name: value for name, value in given.items() if value is not None}
-        kinds = {f.name: f.type for f in fields(cls)}
-        if unknown := sorted(set(values) - set(kinds)):
-            raise ValueError(f"--config: unknown {', '.join(unknown)}; known are {', '.join(kinds)}")
+        types = {f.name: f.type for f in fields(cls)}
+        if unknown := sorted(set(values) - set(types)):
+            raise ValueError(f"--config: unknown {', '.join(unknown)}; known are {', '.join(types)}")
         for name, value in values.items():
-            _check(name, value, kinds[name], name in cls.signed)
+            _check(name, value, types[name], name in cls.signed)
         return replace(cls(), **values)
 
     @classmethod
@@ -89,7 +90,10 @@ class FromFile:
             return
         if not file.is_file():
             raise ValueError(f"{made[0]} is there, but not {file.name}, which says what made it; take another --folder")
-        held = asdict(cls.read(file)) | {INPUTS: _read_json(file, record).get(INPUTS, {})}
+        inputs = _read_json(file, record).get(INPUTS, {})
+        if not isinstance(inputs, dict):
+            raise ValueError(f"{file}: {INPUTS!r} should be an object, such as {json.dumps(record[INPUTS])}")
+        held = asdict(cls.read(file)) | {INPUTS: inputs}
         before, now = (_flat(settings, cls.free) for settings in (held, record))
         grown = [name for name in cls.growing if now[name] > before[name]]
         other = [
@@ -109,7 +113,7 @@ class FromFile:
         for field in fields(cls):
             text = (helps or {}).get(field.name, "")
             text = f"{text} (default: {field.default})" if text else f"default {field.default}"
-            parser.add_argument(f"--{field.name.replace('_', '-')}", type=KINDS[field.type], help=text)
+            parser.add_argument(f"--{field.name.replace('_', '-')}", type=TYPES[field.type], help=text)
 
     @classmethod
     def given(cls, args: argparse.Namespace) -> dict:
@@ -129,7 +133,7 @@ def fingerprint(files: Iterable[Path]) -> str:
     return found.hexdigest()[:12]
 
 
-def place(data: Path) -> str:
+def absolute(data: Path) -> str:
     """What `--data` names, the same from every folder."""
     return str(data) if str(data) in ("drawn", "photos") else str(data.resolve())
 
@@ -145,13 +149,15 @@ def _flat(record: dict, free: tuple[str, ...]) -> dict:
     return {name: v for name, v in (record | record.get(INPUTS, {})).items() if name not in (*free, INPUTS)}
 
 
-def _check(name: str, value, kind: str, signed: bool) -> None:
-    if kind == "str":
+def _check(name: str, value, type_name: str, signed: bool) -> None:
+    if type_name == "str":
         if not isinstance(value, str):
             raise ValueError(f"--config: {name} must be a text, got {value!r}")
         return
-    if type(value) not in (int, float) or (value < 0 and not signed) or (kind == "int" and value != int(value)):
-        wanted = f"a{'n' if kind == 'int' else ''} {kind}" if signed else f"a positive {kind} or 0"
+    whole = type(value) is int or (type(value) is float and value.is_integer())
+    number = whole or (type_name == "float" and type(value) is float and isfinite(value))
+    if not number or (value < 0 and not signed):
+        wanted = f"a{'n' if type_name == 'int' else ''} {type_name}" if signed else f"a positive {type_name} or 0"
         raise ValueError(f"--config: {name} must be {wanted}, got {value!r}")
 
 

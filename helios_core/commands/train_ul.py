@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from .settings import DATA_HELP, FromFile, fingerprint, place
+from .settings import DATA_HELP, FromFile, absolute, fingerprint
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ def parser() -> argparse.ArgumentParser:
 def train(argv: list[str]) -> int:
     """Runs one stage. ValueError for what cannot be, before any training."""
     args = parser().parse_args(argv)
-    of = {"data": place(args.data)} | ({"codec": fingerprint([args.codec])} if args.stage == 2 and args.codec else {})
-    stage = f"stage{args.stage}"
+    stage, of = f"stage{args.stage}", {"data": absolute(args.data)}
+    if args.stage == 2 and args.codec:
+        of["codec"] = fingerprint([args.codec])
     settings = ULSettings.begin(args, [f"{stage}.pt"], lambda _: of, name=f"{stage}-config.json")
     output = args.output or Path(f"ul-{'codec' if args.stage == 1 else 'base'}.safetensors")
     from ..training.ul import run

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoint import folders, open_part
-from .settings import DATA_HELP, FromFile, fingerprint, place
+from .settings import DATA_HELP, FromFile, absolute, fingerprint
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def train(argv: list[str]) -> int:
     """Trains and reports. ValueError for what cannot be, before any training."""
     args = parser().parse_args(argv)
     vae = find_vae(args.vae)
-    of = {"data": place(args.data), "vae": fingerprint(open_part(vae, "vae").files) if vae else "a new one"}
+    of = {"data": absolute(args.data), "vae": fingerprint(open_part(vae, "vae").files) if vae else "a new one"}
     settings = VESettings.begin(args, ["ve.pt"], lambda _: of)
     from ..training.ve import run
 

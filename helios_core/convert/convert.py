@@ -16,12 +16,12 @@ from ..checkpoint import (
     check_tokenizer,
     documents,
     held_parts,
+    names,
     open_part,
     read_documents,
     read_header,
     read_metadata,
 )
-from ..checkpoint import names as keys
 from ..devices import libraries
 from ..safe_files import check_folder, check_new, new_folder
 from . import layouts
@@ -59,12 +59,12 @@ def read_tokenizer(source: Source) -> dict[str, bytes]:
     check_tokenizer(place)
     if isinstance(place, Path):
         return {p.name: p.read_bytes() for p in sorted(place.iterdir()) if p.is_file()}
-    if place.key.endswith(keys.SPIECE):
+    if place.key.endswith(names.SPIECE):
         return {SPIECE: place.read()}
     found = read_header(place.file)
-    names = {name.removeprefix(TOKENIZER): name for name in found if name.startswith(TOKENIZER)}
-    names |= {SPIECE: keys.SPIECE} if keys.SPIECE in found else {}
-    return {short: Stored(found[name].file, name, *found[name][1:]).read() for short, name in names.items()}
+    keys = {name.removeprefix(TOKENIZER): name for name in found if name.startswith(TOKENIZER)}
+    keys |= {SPIECE: names.SPIECE} if names.SPIECE in found else {}
+    return {name: Stored(found[key].file, key, *found[key][1:]).read() for name, key in keys.items()}
 
 
 def open_contents(path: Path, parts, *, text_encoder=None, vae=None) -> Contents:

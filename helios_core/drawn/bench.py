@@ -115,7 +115,7 @@ def summarise(videos: list[Video], fps: float) -> dict:
     if len(rows) > 1:
         found = [v.joints() for v in videos]
         summary["joints"] = {
-            name: {kind: float(np.median([f[name][kind] for f in found])) for kind in ("jump", "inside")}
+            name: {where: float(np.median([f[name][where] for f in found])) for where in ("jump", "inside")}
             for name in found[0]
         }
     return summary

@@ -88,12 +88,12 @@ def scene(colour: str, shape: str, motion: str, background: str, **geometry) -> 
 def random_scene(rng: np.random.Generator, held_out: bool | None = None) -> Scene:
     """A scene drawn evenly. held_out: only from what training never shows, or only from the rest; None: from all."""
     while True:
-        found = place(rng, 2 if rng.random() < TWO else 1, str(rng.choice(list(MOTIONS))))
+        found = arrange(rng, 2 if rng.random() < TWO else 1, str(rng.choice(list(MOTIONS))))
         if held_out is None or found.held_out() == held_out:
             return found
 
 
-def place(rng: np.random.Generator, count: int, motion: str) -> Scene:
+def arrange(rng: np.random.Generator, count: int, motion: str) -> Scene:
     """Objects of different colours, side by side across their direction, drawn at random."""
     colours = rng.choice(list(COLOURS), count, replace=False)
     way = DIRECTIONS.get(motion, (0, 0))

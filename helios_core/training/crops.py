@@ -34,8 +34,8 @@ class Crops:
         endings = VIDEOS if frames > 1 else IMAGES + VIDEOS
         files = sorted(path for path in root.rglob("*") if path.suffix.lower() in endings)
         if not files:
-            kind = f"videos of {frames} frames" if frames > 1 else "images or videos"
-            raise ValueError(f"--data {root}: holds no {kind} ({', '.join(endings)})")
+            wanted = f"videos of {frames} frames" if frames > 1 else "images or videos"
+            raise ValueError(f"--data {root}: holds no {wanted} ({', '.join(endings)})")
         return cls(files, size=size, frames=frames)
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:

@@ -125,3 +125,10 @@ def test_other_weights_in_the_folder_of_a_finished_run_are_not_its_result(tmp_pa
     assert main(["train", "ve", *places, *small, "--vae", "helios-tiny"]) == 2
     assert "vae was a new one, is" in capsys.readouterr().err
     assert (tmp_path / "vae.safetensors").read_bytes() == made
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), True, "5", None])
+def test_numbers_are_finite_numbers(tmp_path, value):
+    (tmp_path / "c.json").write_text(json.dumps({"weight": value}))
+    with pytest.raises(ValueError, match="weight must be a positive float or 0"):
+        Some.read(tmp_path / "c.json")

@@ -57,3 +57,15 @@ def test_a_stopped_training_resumes_where_it_was(tmp_path):
     assert rows[0] == "step,seconds,loss" and [row.split(",")[0] for row in rows[1:]] == ["10", "20", "30", "40"]
     with Image.open(tmp_path / "b" / "x.png") as picture:
         assert (np.asarray(picture.convert("RGB")) == (0, 114, 178)).all(-1).sum() > 200  # the curve's colour
+
+
+def test_a_checkpoint_of_more_steps_is_not_the_result_of_fewer(tmp_path):
+    def run(steps):
+        model = torch.nn.Linear(1, 1)
+        recipe = loop.Recipe(steps=steps, warmup=1, save_every=1, log_every=1)
+        loop.fit(model, lambda step: {"loss": model(torch.ones(1, 1)).square().mean()}, recipe, tmp_path / "x.pt")
+
+    run(3)
+    with pytest.raises(ValueError, match="trained for 3 steps, more than the 2 asked for"):
+        run(2)
+    run(4)

@@ -57,7 +57,7 @@ class Joined:
         found = joints(whole, len(self.statistics[-1]["luma"]))
         figures = {"edges": np.mean(self.kept), "changed": np.mean(self.changed)}
         for name, values in found.items():
-            figures |= {f"{name}_{kind}": value for kind, value in values.items()}
+            figures |= {f"{name}_{where}": value for where, value in values.items()}
             figures[f"{name}_excess"] = max(0.0, values["jump"] - values["inside"])
         return figures
 
@@ -117,13 +117,13 @@ def measure_drawn(helios, arms: dict, scenes, seed: int, sizes: PolicySizes) -> 
     drawn, found = draw_scenes(len(scenes) + 1, seed), {arm: [] for arm in arms}
     for scene, other in zip(drawn, drawn[1:]):
         before, after = draw(scene, 33), draw(scene, REACH + 1, first=33)
-        kinds = faults(after, draw(other, REACH + 1))
+        halves = faults(after, draw(other, REACH + 1))
         for arm, boundary in arms.items():
             figures = {}
-            for kind, (faulty, wanted) in kinds.items():
+            for fault, (faulty, wanted) in halves.items():
                 (shown,) = follow([faulty], Tail.of(before), boundary)
                 wanted = wanted[len(wanted) - len(shown) :][:REACH]
-                figures[kind] = psnr(shown[:REACH], wanted)
+                figures[fault] = psnr(shown[:REACH], wanted)
             found[arm].append({"figures": figures})
     return found
 

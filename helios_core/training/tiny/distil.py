@@ -79,7 +79,7 @@ def make_lessons(model: teacher.Tiny, clips: teacher.CaptionedClips, folder: Pat
     """The teacher's videos to the captions of clips, a batch per file in `folder`; the missing ones are made."""
     parts = list(load_shards(folder, "lessons", rounds, lambda index: make_round(model, clips, index)))
     joined = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
-    starts, ends = (tuple(joined[f"{kind}{i}"] for i in range(teacher.SCHEDULE.stages)) for kind in ("start", "end"))
+    starts, ends = (tuple(joined[f"{point}{i}"] for i in range(teacher.SCHEDULE.stages)) for point in ("start", "end"))
     return Lessons(starts, ends, joined["window"], joined["anchor"], joined["ids"])
 
 

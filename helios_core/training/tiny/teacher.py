@@ -241,8 +241,8 @@ def finished(model: Tiny) -> Tiny:
 @contextmanager
 def mixed_precision(device):
     """bfloat16 where it is safe; on a CPU torch's fused attention is slow backwards at these sizes, so not there."""
-    kind = torch.device(device).type
-    with torch.autocast(kind, torch.bfloat16), sdpa_kernel([SDPBackend.MATH] if kind == "cpu" else FUSED):
+    where = torch.device(device).type
+    with torch.autocast(where, torch.bfloat16), sdpa_kernel([SDPBackend.MATH] if where == "cpu" else FUSED):
         yield
 
 
