@@ -49,7 +49,7 @@ def history_at_stage_resolution(helios, patch):
 def wrong_shift_type(helios, patch):
     """Sigmas shifted exponentially where the checkpoint's are shifted linearly."""
     schedule = replace(helios.config.schedule, time_shift_type="exponential")
-    helios.config = replace(helios.config, schedule=schedule)
+    helios.checkpoint = helios.checkpoint._replace(config=replace(helios.config, schedule=schedule))
 
 
 def faulty(fault, monkeypatch) -> dict:
