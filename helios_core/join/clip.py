@@ -94,7 +94,10 @@ class Clip:
 
 
 def reserve(folder: Path, index: int) -> tuple[Path, Path]:
-    """(unfinished, finished) names. New ones: clips that share a past must not overwrite each other's chunks."""
+    """(unfinished, finished) names. New ones: clips that share a past must not overwrite each other's chunks.
+
+    ValueError where no name is left.
+    """
     for attempt in range(100_000):
         name = f"chunk_{index:04d}_{attempt}" if attempt else f"chunk_{index:04d}"
         part, path = folder / f"{name}.part.mp4", folder / f"{name}.mp4"
