@@ -25,11 +25,8 @@ SIZES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
     with torch.no_grad():
         yield
-    torch.set_num_threads(threads)
 
 
 def build(name: str) -> tuple[AutoencoderKLWan, WanVAE]:
