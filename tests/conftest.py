@@ -5,6 +5,7 @@ import os
 import pytest
 
 os.environ.setdefault("HELIOS_CACHE", "off")  # what one test finished must not be there for another
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start, too
 pytest.register_assert_rewrite("support")
 
 

@@ -16,7 +16,6 @@ from support.frontend import EXTENSIONS, opened, static_folders
 
 ROOT = Path(pack.__file__).parent
 FILES = sorted((ROOT / "workflows").glob("*.json"))
-pytestmark = pytest.mark.slow
 DROP = """async ([name, type, data]) => {
   const bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0))
   const transfer = new DataTransfer()

@@ -8,7 +8,6 @@ import translations
 from helios_video.helios_core.workflow.format import has_widget, inputs_of
 from support.frontend import opened, static_folders
 
-pytestmark = pytest.mark.slow
 WORDS = """async (types) => Object.fromEntries(types.map(type => {
   const node = window.LiteGraph.createNode(type)
   const label = s => s.label ?? s.localized_name ?? s.name

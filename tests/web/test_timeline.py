@@ -21,7 +21,6 @@ NODES += [
 ]
 VIEW = {"ds": {"scale": 1, "offset": [200, 150]}}
 WORKFLOW = {"nodes": NODES, "links": [], "groups": [], "extra": VIEW, "last_node_id": 20, "version": 0.4}
-pytestmark = pytest.mark.slow
 LOAD = """async ([workflow, id, text, vue]) => {
   await app.extensionManager.setting.set("Comfy.VueNodes.Enabled", vue)
   workflow.nodes[0].widgets_values = [text]

@@ -16,7 +16,6 @@ from support.frontend import CLASSES, opened, static_folders
 
 FOLDER = Path(pack.__file__).parent / "workflows"
 FILES = sorted(FOLDER.glob("*.json"))
-pytestmark = pytest.mark.slow
 READ = """async (workflow) => {
   const app = window.app
   await app.loadGraphData(workflow)

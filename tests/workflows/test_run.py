@@ -6,7 +6,6 @@ from pathlib import Path
 
 import helios_video as pack
 import pytest
-import torch
 from helios_video.helios_core.join import video
 from helios_video.helios_core.workflow.run import run
 
@@ -15,7 +14,6 @@ FOLDER = Path(pack.__file__).parent / "workflows"
 
 @pytest.mark.parametrize("name", ["text_to_video", "composed_chunk", "api/text_to_video", "api/composed_chunk"])
 def test_our_workflows_run_with_our_nodes(name, tmp_path, fake_loader):
-    torch.set_num_threads(1)
     result = run(FOLDER / f"{name}.json", pack.NODE_CLASS_MAPPINGS, {"Seed.value": 7}, output_dir=tmp_path)
     (file,) = result.files
     chunks = 4 if "text" in name else 1
