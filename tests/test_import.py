@@ -105,7 +105,7 @@ def test_every_import_of_the_product_is_declared():
     declared = {re.match(r"[\w-]+", d).group() for d in PROJECT["project"]["dependencies"]}
     declared = {{"pillow": "PIL"}.get(name, name) for name in declared}
     provided = declared | {"helios_video", "mlx", "ftfy", "matplotlib"} | set(sys.stdlib_module_names)  # with extras
-    outside = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "server"}
+    outside = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "psutil", "server"}
     for path in PYTHON_FILES:
         if path.relative_to(ROOT).parts[0] == "tests":
             continue

@@ -13,6 +13,7 @@ from .precision import (
     KINDS,
     QUANTISED,
     WEIGHT_DTYPES,
+    compute_format,
     find_kind,
     group_size,
     held_bytes,
@@ -21,6 +22,7 @@ from .precision import (
     kernel_group,
     split_kind,
     stored_group,
+    tell_narrowed,
 )
 from .sources import (
     DOCUMENTS,
@@ -61,6 +63,7 @@ __all__ = [
     "check_part",
     "check_text_encoder",
     "check_tokenizer",
+    "compute_format",
     "documents",
     "find_checkpoint",
     "find_file",
@@ -87,4 +90,5 @@ __all__ = [
     "recognise",
     "split_kind",
     "stored_group",
+    "tell_narrowed",
 ]

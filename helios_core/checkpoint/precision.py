@@ -6,10 +6,14 @@ quantised, and the rest (embeddings, biases, text and output projections), which
 
 from __future__ import annotations
 
+import logging
 import re
+from functools import cache
 from math import gcd, prod
 
 from .headers import BYTES
+
+LOG = logging.getLogger(__name__)
 
 DTYPES = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}  # ours -> the safetensors format's
 QUANTISED = {"fp8_e4m3fn": "F8_E4M3", "int8": "I8", "int4": "U8"}  # form -> the codes' format
@@ -31,6 +35,26 @@ def is_float32(name: str) -> bool:
 def is_quantised(name: str) -> bool:
     """Whether a quantised weight_dtype quantises the tensor of that published name."""
     return LINEAR.fullmatch(name) is not None
+
+
+def compute_format(source, weight_dtype: str, *, fast_bf16: bool) -> str:
+    """The safetensors format of the numbers of a transformer's `sources.Source` where nothing is quantised.
+
+    auto is as stored, but float32 becomes bfloat16 where the device multiplies that at speed: half the memory, and what
+    the released weights are. Codes are widened to bfloat16, which they were made from. ValueError for another dtype.
+    """
+    if weight_dtype in DTYPES:
+        return DTYPES[weight_dtype]
+    if weight_dtype != "auto":
+        raise ValueError(f"weight_dtype {weight_dtype!r}: wanted auto, {', '.join(DTYPES)}")
+    stored = source.tensors["proj_out.weight"].dtype
+    return "BF16" if stored not in DTYPES.values() or (stored == "F32" and fast_bf16) else stored
+
+
+@cache
+def tell_narrowed(path) -> None:
+    """Says once per file that auto computes in fewer bits than are stored."""
+    LOG.warning("%s is stored in fp32 and computed in bf16, in half the memory; weight dtype fp32 keeps it", path)
 
 
 def split_kind(kind: str) -> tuple[str, int | None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..checkpoint import PARTS, Checkpoint, folders, held_parts, open_checkpoint, open_part
 from ..config import read_folder
-from ..devices import INSTALL, needs
+from ..devices import INSTALL, needs, read_memory
 
 LIBRARIES = ("transformers", "tokenizers", "safetensors", "einops", "numpy", "av", "ftfy")
 GIB = 2**30
@@ -47,10 +47,10 @@ def _version(name: str) -> str:
 
 
 def _memory() -> str:
-    try:
-        return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.1f} GiB"
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
-        return "size unknown"
+    found = read_memory()
+    total = "of unknown size" if found.total is None else needs.size(found.total)
+    container = " (the limit of this container)" if found.limited else ""
+    return f"{total}{container}{'' if found.free is None else f', {needs.size(found.free)} free'}"
 
 
 def print_torch() -> bool:
@@ -116,9 +116,9 @@ def _needs(found: Checkpoint) -> str:
     """Memory, by where it runs, for the checkpoint's own size and number format."""
     d = found.config.defaults
     cpu, gpu = (
-        needs.estimate(found.sources, found.config, width=d.width, height=d.height, device=device)
-        for device in ("cpu", "cuda")
+        needs.estimate(found.sources, found.config, width=d.width, height=d.height, device=device, fast_bf16=fast)
+        for device, fast in (("cpu", False), ("cuda", True))
     )
-    modes = ", ".join(f"{needs.size(gpu.device(mode))} with offload {mode}" for mode in needs.OFFLOAD[1:])
+    modes = ", ".join(f"{needs.size(gpu.device(mode) + gpu.spare)} with offload {mode}" for mode in gpu.modes())
     cpu, host = needs.size(cpu.host("none")), needs.size(gpu.host("blocks"))
     return f"needs {cpu} on the CPU; on a GPU {modes} ({host} of host memory)"

@@ -1,17 +1,21 @@
 """What computes, what it needs of memory, which networks are there, and who decides that."""
 
-from . import libraries, needs
+from . import decoding, libraries, needs
+from .decoding import BLOCK_SIZE, frames_at_once
+from .host_memory import Memory, host_free, read_memory
 from .libraries import BACKENDS, INSTALL, choose, installed
-from .needs import OFFLOAD, TILING, VAE_DTYPES, Estimate, host_free
+from .needs import OFFLOAD, TILING, VAE_DTYPES, Estimate
 from .parts import Choices, Host, Parts
 from .residency import PARTS, WARNING, pixels
 
 __all__ = [
     "BACKENDS",
+    "BLOCK_SIZE",
     "Choices",
     "Estimate",
     "Host",
     "INSTALL",
+    "Memory",
     "OFFLOAD",
     "PARTS",
     "Parts",
@@ -19,9 +23,12 @@ __all__ = [
     "VAE_DTYPES",
     "WARNING",
     "choose",
+    "decoding",
+    "frames_at_once",
     "host_free",
     "installed",
     "libraries",
     "needs",
     "pixels",
+    "read_memory",
 ]

@@ -1,97 +1,167 @@
 """What a run needs of device and host memory, from file headers and configs alone; so before anything loads.
 
-Weights are counted exactly. Working memory is a bound fitted to measurements (fp32 and bf16, two sizes each): per
-token and channel 12 bytes of float32 and 6 numbers of the compute type; per latent pixel of a decoded frame 1 MiB in
-float32 at the published width, most of it the past frames that the causal convolutions remember.
+One idea: which parts stand together at the moment of the highest need. There are three such moments. Prompts are
+encoded with the text encoder alone, for it goes once they are. A chunk is sampled with the transformer, the keys and
+values of its prompts and, unless parts take turns, the VAE. A chunk is decoded with the same, and the VAE at work.
+Weights are counted exactly, working memory as what the code holds at its widest point; traced on a GPU's tensors at the
+published sizes each moment is right to ten per cent (tests/devices/test_traced.py, tests/benchmarks/estimate.py).
 """
 
 from __future__ import annotations
 
-import logging
-import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, prod
-from pathlib import Path
 
-from ..checkpoint import BYTES, DTYPES, Source, find_kind, held_bytes, is_float32, is_quantised
-from ..config import ModelConfig, VAEConfig
+from ..checkpoint import (
+    BYTES,
+    DTYPES,
+    Source,
+    compute_format,
+    find_kind,
+    held_bytes,
+    is_float32,
+    is_quantised,
+    split_kind,
+)
+from ..config import ModelConfig
+from . import decoding
 
-LOG = logging.getLogger(__name__)
 GIB = 2**30
 OFFLOAD = ("auto", "none", "blocks", "sequential")
 SHARED = ("cpu", "metal")  # kinds of device whose memory is the host's
 VAE_DTYPES = ("fp32", "bf16", "fp16")
 TILING = ("auto", "off", "on")
 BASE = GIB  # Python, torch and a device's context
-VAE_WIDTH, VAE_PER_PIXEL = 96, 2**20  # bytes per latent pixel, float32
-# Bytes of one activation of a block of frames, of which four are there at once. The VAE's own limits.
-VAE_BLOCK, VAE_BLOCK_GPU = {"cpu": 52 * 2**20}, 400 * 2**20
-FRAMES = 33  # of a chunk
-TILES = (32, 24, 16)  # latents; smaller ones see too little around them
-TOKENS = 512
+CONTEXT = GIB // 4  # of a device, for kernels that load as they are first called, and what lies idle between tensors
+PROMPTS, TOKENS = 2, 256  # whose keys and values stay with the transformer; of a long prompt (512 is the most)
+QUANTISING = {"fp8_e4m3fn": 3, "int8": 4, "int4": 5}  # float32 copies of a weight that making its codes takes
+TRANSFORMER, VAE, TEXT = "transformer", "vae", "text_encoder"
 
 
 @dataclass(frozen=True)
 class Estimate:
     """Bytes. parts: the weights of transformer, vae and text_encoder; work: what each computes in.
 
-    block: one transformer block's matrices; rest: the transformer without them, on the device in any mode. largest: of
-    any tensor as it is read. tiled: what the VAE decodes in where memory is short. cpu: the device is the host.
+    block: one transformer block's matrices; rest: the transformer without them, on the device in any mode. prompts:
+    keys and values that stay with it. loading: what quantising takes beside the weights that are done. largest: of any
+    tensor as it is read. tiled: decoding's work in the smallest tiles that may be chosen; copies: what convolutions
+    take beside. cpu: the device is the host. keeps: a host around the pipeline keeps evicted parts in its memory.
     """
 
     parts: dict[str, int]
     work: dict[str, int]
     block: int
     rest: int
+    prompts: int
+    loading: int
     largest: int
     tiled: int
+    copies: int
     cpu: bool
+    keeps: bool = False
 
-    def device(self, offload: str) -> int:
-        """Bytes of device memory at the highest."""
-        if offload == "none":
-            needed = sum(self.parts.values()) + max(self.work.values())
-        else:
-            needed = max(self.part(name, offload) for name in ("transformer", "vae"))
-        return needed + (0 if self.cpu else BASE // 2)
+    def moments(self, offload: str, *, tiled: bool = False) -> dict[str, int]:
+        """Bytes of all tensors on the device at each height of a run: encode, sample, decode.
+
+        tiled: with decoding in the smallest tiles that may be chosen.
+        """
+        together = offload != "sequential"
+        model, quantising = self.parts[TRANSFORMER], self.loading
+        if offload == "blocks":
+            model, quantising = self.rest + 2 * self.block, 0  # done on the host
+        sampling = model + max(self.prompts + self.work[TRANSFORMER], quantising)
+        decoding = self.parts[VAE] + (self.tiled if tiled else self.work[VAE])
+        return {
+            "encode": self.parts[TEXT] + self.work[TEXT],
+            "sample": sampling + (self.parts[VAE] if together else 0),
+            "decode": decoding + (model + self.prompts if together else 0),
+        }
+
+    def device(self, offload: str, *, tiled: bool = False) -> int:
+        """Bytes of all tensors on the device at the highest. Prompts count on the host: where the text encoder does not
+        fit, it has its turn on the CPU."""
+        moments = self.moments(offload, tiled=tiled)
+        if not self.cpu:
+            return max(moments["sample"], moments["decode"])
+        kept = self.parts[TEXT] if self.keeps and offload == "none" else 0
+        return max(moments["encode"], moments["sample"] + kept, moments["decode"] + kept)
+
+    @property
+    def spare(self) -> int:
+        """Bytes of the device that must be free beside its tensors."""
+        return 0 if self.cpu else CONTEXT + self.copies
+
+    def fits(self, offload: str, free: int | None, *, tiled: bool = False) -> bool:
+        """Whether a mode does with `free` bytes of the device; unknown: it does."""
+        return free is None or self.device(offload, tiled=tiled) + self.spare <= free
 
     def part(self, name: str, offload: str) -> int:
-        """Bytes on the device while one component runs: it alone, or with the streamed transformer that stays."""
+        """Bytes on the device while one part runs: it alone, or with the streamed transformer that stays."""
+        own = self.parts[name] + self.work[name] + (self.prompts if name == TRANSFORMER else 0)
         if offload != "blocks":
-            return self.parts[name] + self.work[name]
-        streamed = self.rest + 2 * self.block
-        return streamed + (self.work[name] if name == "transformer" else self.parts[name] + self.tiled)
+            return own
+        streamed = self.rest + 2 * self.block + self.prompts
+        return streamed + (self.work[name] if name == TRANSFORMER else own)
 
     def host(self, offload: str) -> int:
         """Bytes of host memory at the highest, a file's mapped pages included.
 
-        Where memory is short, the text encoder has its turn on the CPU.
+        Where the device's memory is short, the text encoder has its turn on the CPU.
         """
         if self.cpu:
-            whole = sum(self.parts.values()) + max(self.work.values())
-            return BASE + (whole if offload == "none" else max(self.part(name, "none") for name in self.parts))
-        held = self.parts["text_encoder"] if offload == "sequential" else 0
-        if offload == "blocks":
-            held = max(self.parts["transformer"] + 2 * self.block, self.parts["text_encoder"])
-        return BASE + max(held, 2 * self.largest)
+            return BASE + self.device(offload)
+        model = self.parts[TRANSFORMER] + 2 * self.block if offload == "blocks" else 0
+        encoder = self.parts[TEXT] if offload != "none" or self.keeps else 0
+        return BASE + max(model + encoder if self.keeps else max(model, encoder), 2 * self.largest)
 
-    def choose(self, free: int | None) -> str:
-        """The fastest offload that fits into `free` bytes of the device; unknown: none."""
-        modes = ("none", "sequential") if self.cpu else ("none", "sequential", "blocks")
-        return next((m for m in modes if free is None or self.device(m) <= free), modes[-1])
+    def keeps_in_host(self, free: int | None, offload: str = "sequential") -> tuple[str, ...]:
+        """The parts that a mode has leave the device and that `free` bytes of host memory can hold meanwhile, so that
+        they come back without being read, and quantised, again. What takes longest to load goes first; unknown: none.
+        """
+        if self.cpu or free is None:
+            return ()
+        kept, left = [], free - BASE - 2 * self.largest
+        for name in (TRANSFORMER, VAE, TEXT) if offload == "sequential" else (TEXT,):
+            if self.parts[name] <= left:
+                kept.append(name)
+                left -= self.parts[name]
+        return tuple(kept)
+
+    def modes(self, chunks: int = 2) -> tuple[str, ...]:
+        """The modes of offload, the fastest first: parts that take turns load again for every chunk."""
+        if self.cpu:
+            return "none", "sequential"
+        return ("none", "blocks", "sequential") if chunks > 1 else ("none", "sequential", "blocks")
+
+    def choose(self, free: int | None, chunks: int = 2) -> str:
+        """The fastest offload that fits into `free` bytes of the device, decoding whole or else in tiles; if none does,
+        that of the least need. chunks: of the video; unknown: more than one."""
+        modes = self.modes(chunks)
+        for tiled in (False, True):
+            for mode in modes:
+                if self.fits(mode, free, tiled=tiled):
+                    return mode
+        return min(modes, key=lambda mode: self.device(mode, tiled=True))
 
     def describe(self, offload: str, weight_dtype: str) -> str:
         """Two lines for people: the parts, then the needs."""
         parts = ", ".join(f"{name.replace('_', ' ')} {size(n)}" for name, n in self.parts.items())
-        needs = f"host {size(self.host(offload))}" + ("" if self.cpu else f", device {size(self.device(offload))}")
+        needs = f"host {size(self.host(offload))}"
+        if not self.cpu:
+            least = self.device(offload, tiled=True) + self.spare
+            needs += f", device {size(self.device(offload) + self.spare)}"
+            needs += (
+                f" ({size(least)} decoding in tiles)" if size(least) != size(self.device(offload) + self.spare) else ""
+            )
         return f"weights: {parts} (weight dtype {weight_dtype})\nneeded with offload {offload}: {needs}"
 
     def shortage(self, offload: str, free: int | None, host: int | None) -> str | None:
         """What does not fit, with what to choose instead; None if all does, as far as is known."""
-        needed = self.device(offload)
-        if not self.cpu and free is not None and needed > free:
-            what = f"needs {size(needed)} of device memory with offload {offload}, {size(free)} are free"
+        if not self.cpu and not self.fits(offload, free, tiled=True):
+            needed = size(self.device(offload, tiled=True) + self.spare)
+            what = f"needs {needed} of device memory with offload {offload}, {size(free)} are free"
             return f"{what}; {ADVICE[offload]}"
         if host is not None and self.host(offload) > host:
             return f"needs {size(self.host(offload))} of host memory, {size(host)} are free; {HOST_ADVICE}"
@@ -100,7 +170,7 @@ class Estimate:
 
 SMALLER = "a weight dtype of fewer bits (fp8_e4m3fn, int8, int4), or a smaller size"
 ADVICE = {
-    "none": f"choose offload auto, sequential or blocks, or {SMALLER}",
+    "none": f"choose offload auto, blocks or sequential, or {SMALLER}",
     "sequential": f"choose offload blocks, or {SMALLER}",
     "blocks": f"choose {SMALLER}",
 }
@@ -108,140 +178,115 @@ HOST_ADVICE = "close other programs, or choose a weight dtype of fewer bits (fp8
 
 
 def size(nbytes: int) -> str:
+    """Bytes for people."""
     return f"{nbytes / GIB:.1f} GiB" if nbytes >= GIB / 10 else f"{nbytes / 2**20:.0f} MiB"
 
 
 def estimate(
-    sources: dict[str, Source],
-    config: ModelConfig,
-    *,
-    width: int,
-    height: int,
-    device: str = "cpu",
-    weight_dtype="auto",
-    vae_dtype="fp32",
-    vae_tiling="auto",
-    backend="torch",
-) -> Estimate:
-    """The needs of videos of width x height pixels. device: its kind, such as cpu, cuda, mps."""
-    tensors, text, vae = (sources[part].tensors for part in ("transformer", "text_encoder", "vae"))
-    sizes, item = _tensor_bytes(sources["transformer"], weight_dtype, backend)
-    blocks = Counter()
-    for name in filter(is_quantised, sizes):
-        blocks[name.split(".")[1]] += sizes[name]
+    sources: dict[str, Source], config: ModelConfig, *, width: int, height: int, batch: int = 1, device: str = "cpu",
+    fast_bf16: bool = False, weight_dtype="auto", vae_dtype="fp32", vae_tiling="auto", backend="torch",
+    keeps: bool = False,
+) -> Estimate:  # fmt: skip
+    """The needs of videos of width x height pixels, `batch` of them sampled at once and decoded one by one.
+
+    device: its kind, such as cpu, cuda, mps. fast_bf16: whether it multiplies bfloat16 at speed. keeps: whether a host
+    around the pipeline keeps evicted parts in its memory.
+    """
+    kind, item = _numbers(sources[TRANSFORMER], weight_dtype, fast_bf16)
+    matrices, rest = _transformer_bytes(sources[TRANSFORMER], kind, item, backend)
     pixel = BYTES[DTYPES[vae_dtype]]
-    frame = (height // config.vae.scale_factor_spatial, width // config.vae.scale_factor_spatial)
-    decoding, tiled = _decoding(config.vae, frame, pixel, device, vae_tiling)
-    parts = {
-        "text_encoder": sum(prod(s.shape) * max(2, BYTES[s.dtype]) for s in text.values()),
-        "transformer": sum(sizes.values()),
-        "vae": sum(prod(s.shape) for s in vae.values()) * pixel,
-    }
-    work = {
-        "text_encoder": parts["text_encoder"] // 40,
-        "transformer": transformer_work(config, width, height, item),
-        "vae": decoding,
-    }
+    work, tiled, copies = _decoding(config, width, height, pixel, device, vae_tiling)
+    encoder = sum(_encoder_bytes(sources[TEXT]))
+    vae = sum(prod(stored.shape) for stored in sources[VAE].tensors.values()) * pixel
     return Estimate(
-        parts,
-        work,
-        block=max(blocks.values()),
-        rest=parts["transformer"] - blocks.total(),
-        largest=max(prod(s.shape) * max(BYTES[s.dtype], item) for s in tensors.values()),
+        parts={TEXT: encoder, TRANSFORMER: rest + sum(matrices), VAE: vae},
+        work={
+            TEXT: encoder // 40,
+            TRANSFORMER: transformer_work(config, width, height, item, batch=batch, kind=kind),
+            VAE: work,
+        },
+        block=max(matrices),
+        rest=rest,
+        prompts=PROMPTS * 2 * config.transformer.num_layers * TOKENS * config.transformer.dim * item,
+        loading=_quantising(sources[TRANSFORMER], kind),
+        largest=max(prod(s.shape) * max(BYTES[s.dtype], item) for s in sources[TRANSFORMER].tensors.values()),
         tiled=tiled,
+        copies=copies,
         cpu=device in SHARED,
+        keeps=keeps,
     )
 
 
-def _numbers(source: Source, weight_dtype: str) -> tuple[str | None, int]:
+def _numbers(source: Source, weight_dtype: str, fast_bf16: bool) -> tuple[str | None, int]:
     """(how linear layers are quantised or None, bytes of a number elsewhere)."""
-    kind, tensors = find_kind(source, weight_dtype), source.tensors
-    if kind is not None:
-        stored = tensors["proj_out.weight"].dtype
-        return kind, BYTES[stored] if stored in DTYPES.values() else 2
-    stored = next((s.dtype for name, s in tensors.items() if is_quantised(name)), "BF16")
-    return None, BYTES[DTYPES.get(weight_dtype, stored)]
+    kind = find_kind(source, weight_dtype)
+    return kind, BYTES[compute_format(source, "auto" if kind else weight_dtype, fast_bf16=fast_bf16)]
 
 
-def _tensor_bytes(source: Source, weight_dtype: str, backend: str) -> tuple[dict[str, int], int]:
-    """(what each tensor takes in memory, bytes of a number where nothing is quantised)."""
-    kind, item = _numbers(source, weight_dtype)
-    sizes = {name: prod(stored.shape) * (4 if is_float32(name) else item) for name, stored in source.tensors.items()}
-    for name in filter(is_quantised, sizes if kind else ()):
-        held = held_bytes(source.tensors[name], kind, item, backend)
-        sizes[name] = sizes[name] if held is None else held
-    return sizes, item
+def _transformer_bytes(source: Source, kind: str | None, item: int, backend: str) -> tuple[list[int], int]:
+    """What the matrices of each block take in memory, and all else. item: bytes of a number that is not quantised."""
+    blocks, rest = Counter(), 0
+    for name, stored in source.tensors.items():
+        held = held_bytes(stored, kind, item, backend) if kind and is_quantised(name) else None
+        taken = prod(stored.shape) * (4 if is_float32(name) else item) if held is None else held
+        if is_quantised(name):
+            blocks[name.split(".")[1]] += taken
+        else:
+            rest += taken
+    return list(blocks.values()), rest
 
 
-def tokens(config: ModelConfig, width: int, height: int) -> int:
-    """Tokens of the finest stage with the history: 2 frames, 2 at half and 16 at a quarter of the resolution."""
+def _encoder_bytes(source: Source) -> Iterator[int]:
+    """Of each tensor of a text encoder: eight bits are widened, and what overflows in half precision is float32."""
+    for name, stored in source.tensors.items():
+        kept = 4 if stored.dtype == "F16" and name.endswith(".wo.weight") else max(2, BYTES[stored.dtype])
+        yield prod(stored.shape) * kept
+
+
+def _quantising(source: Source, kind: str | None) -> int:
+    """What making the codes of the largest weight takes; nothing where they are stored."""
+    plain = [prod(s.shape) for name, s in source.tensors.items() if is_quantised(name) and s.dtype in DTYPES.values()]
+    return 4 * max(plain) * QUANTISING[split_kind(kind)[0]] if kind and plain else 0
+
+
+def _decoding(
+    config: ModelConfig, width: int, height: int, item: int, device: str, tiling: str
+) -> tuple[int, int, int]:
+    """Decoding's work as a rule and in the smallest tiles that may be chosen, and what its convolutions copy."""
+    scale = config.vae.scale_factor_spatial
+    latent = (1, config.defaults.chunk_latent_frames, height // scale, width // scale)
+
+    def work(tile: int | None, **options) -> int:
+        if tile is None:
+            return decoding.decode_work(config.vae, latent, item, device, **options)
+        return decoding.tiled_work(config.vae, latent, item, tile, kind=device, **options)
+
+    first, last = decoding.TILES[0], decoding.TILES[-1]
+    rule, least = {"off": (None, None), "on": (first, last), "auto": (None, last)}[tiling]
+    return work(rule), work(least), work(rule, copies=True) - work(rule)
+
+
+def tokens(config: ModelConfig, width: int, height: int) -> tuple[int, int]:
+    """Tokens of the history (2 frames, 2 at half and 16 at a quarter of the resolution), and of the finest stage."""
     stride = config.vae.scale_factor_spatial * config.transformer.patch_size[1]
     h, w = height // stride, width // stride
-    mid, long = ceil(h / 2) * ceil(w / 2), 4 * ceil(h / 4) * ceil(w / 4)
-    return (2 + config.defaults.chunk_latent_frames) * h * w + mid + long
+    history = 2 * h * w + ceil(h / 2) * ceil(w / 2) + 4 * ceil(h / 4) * ceil(w / 4)
+    return history, config.defaults.chunk_latent_frames * h * w
 
 
-def transformer_work(config: ModelConfig, width: int, height: int, item: int) -> int:
-    """Activations of one block, the widened weights of one layer, and two prompts' keys and values."""
-    t = config.transformer
-    text = 2 * 2 * t.num_layers * TOKENS * t.dim * item
-    return tokens(config, width, height) * t.dim * (12 + 6 * item) + 2 * t.dim * max(t.ffn_dim, 3 * t.dim) * item + text
+def transformer_work(
+    config: ModelConfig, width: int, height: int, item: int, *, batch: int = 1, kind: str | None = None
+) -> int:
+    """What a step holds at its widest: two residual streams in float32 and, in attention, the norm, queries, keys and
+    values, and the first two once more in float32 and turned; or what the feed-forward makes, with its widened weight.
 
-
-def decode_work(config: VAEConfig, latent_height: int, latent_width: int, item: int, device: str = "cpu") -> int:
-    """Decoding a chunk whole; most of it grows with the frame's size. item: bytes of a number; device: its kind."""
-    width, pixels = config.decoder_base_dim or config.base_dim, latent_height * latent_width
-    whole = 4 * FRAMES * width * pixels * config.scale_factor_spatial**2
-    block = min(VAE_BLOCK.get(device, VAE_BLOCK_GPU), whole)
-    return int((pixels * VAE_PER_PIXEL * width / VAE_WIDTH + 4 * block) * item / 4)
-
-
-def _decoding(config: VAEConfig, frame: tuple[int, int], item: int, device: str, tiling: str) -> tuple[int, int]:
-    """What decoding works in as a rule, and where memory is short. frame: in latents."""
-    whole = decode_work(config, *frame, item, device)
-    tiles = [decode_work(config, *(min(t, n) for n in frame), item, device) for t in TILES]
-    return {"off": (whole, whole), "on": (tiles[0], tiles[0]), "auto": (whole, tiles[-1])}[tiling]
-
-
-def choose_tile(config: VAEConfig, shape: tuple, item: int, device: str, free: int | None) -> int | None:
-    """Latents per side of the tiles to decode latents [b c t h w] in; None where the whole frame fits."""
-    height, width = shape[3:]
-    if free is None or shape[0] * decode_work(config, height, width, item, device) <= free:
-        return None
-    return next((t for t in TILES if shape[0] * decode_work(config, t, t, item, device) <= free), TILES[-1])
-
-
-def find_tile(config: VAEConfig, tiling: str, shape: tuple, item: int, device: str, free: int | None) -> int | None:
-    """The same for a tiling of auto, on or off; says so where memory decides for tiles."""
-    if tiling != "auto":
-        return TILES[0] if tiling == "on" else None
-    tile = choose_tile(config, shape, item, device, free)
-    if tile is not None:
-        LOG.warning("%s are free: the VAE decodes in tiles, whose colours may differ a little", size(free))
-    return tile
-
-
-def host_free() -> int | None:
-    """Bytes of host memory that can still be had, the container's limit included; None where nobody says."""
-    try:
-        facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(facts["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return _physical()
-    return min([free, *_container()])
-
-
-def _container() -> list[int]:
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        return [int(limit) - int(used)] if limit != "max" else []
-    except (OSError, ValueError):
-        return []
-
-
-def _physical() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
-        return None
+    item: bytes of a number; kind: how weights are quantised.
+    """
+    t, (history, current) = config.transformer, tokens(config, width, height)
+    d, n = t.dim, history + current
+    attention = n * d * (12 + 6 * item)
+    feed = n * (d * (4 + item) + 2 * t.ffn_dim * item)
+    beside = 4 * history * d + (item * current * d if item < 4 else 0)  # the chunk's embeddings
+    tables = 2 * 4 * n * t.attention_head_dim + 4 * 8 * 6 * t.num_layers * d  # rotations and modulations
+    widened = item * d * t.ffn_dim * 5 // 4 if kind else 0
+    return batch * (max(attention, feed + widened) + beside) + tables

@@ -12,6 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..checkpoint import WEIGHT_DTYPES, Checkpoint
+from ..store import fingerprint
 from . import libraries, needs, residency
 
 
@@ -84,6 +85,7 @@ class Parts:
 
     @cached_property
     def device(self):
+        """Where torch or MLX computes: the host's choice, else the library's."""
         return self.host.device(self.backend.find_device())
 
     @property
@@ -92,24 +94,43 @@ class Parts:
         self.loaded.mode = self.loaded.mode or residency.choose(self)
         return self.loaded.mode
 
-    def estimate(self, width: int = 0, height: int = 0) -> needs.Estimate:
-        """What videos of that size need of device and host memory; 0 is the checkpoint's own size. Loads nothing."""
+    def estimate(self, width: int = 0, height: int = 0, batch: int = 1) -> needs.Estimate:
+        """What videos of that size need of device and host memory, `batch` at once; 0 is the checkpoint's own size.
+
+        Loads nothing.
+        """
         config = self.checkpoint.config
         return needs.estimate(
             self.checkpoint.sources,
             config,
             width=width or config.defaults.width,
             height=height or config.defaults.height,
+            batch=batch,
             weight_dtype=self.choices.weight_dtype,
             vae_dtype=self.choices.vae_dtype,
             vae_tiling=self.choices.vae_tiling,
             device=self.backend.kind(self.device),
+            fast_bf16=self.backend.fast_bf16(self.device),
             backend=self.library,
+            keeps=self.host.manages and self.choices.offload == "auto",
         )
 
     def needs(self, width: int = 0, height: int = 0) -> list[str]:
         """The estimate and what does not fit, as lines for people."""
         return residency.report(self, width, height)
+
+    @property
+    def identity(self) -> tuple:
+        """What its sampled latents depend on beside the arguments: files, number format, library, device, LoRAs."""
+        source = self.checkpoint.sources["transformer"]
+        place = (self.library, self.backend.kind(self.device), self.choices.weight_dtype)
+        return fingerprint(*source.files), *place, None if self.loras is None else self.loras.identity
+
+    @property
+    def vae_identity(self) -> tuple:
+        """The same of decoded frames."""
+        place = (self.library, self.backend.kind(self.device), self.choices.vae_dtype, self.choices.vae_tiling)
+        return fingerprint(*self.checkpoint.sources["vae"].files), *place
 
     def ready(self, name: str, width: int = 0, height: int = 0):
         """A network (transformer, vae, text_encoder) about to compute videos of that size, on its device."""
@@ -137,11 +158,12 @@ class Parts:
 
     @property
     def vae(self):
+        """The VAE; it loads when it is first asked for."""
         return self._network("vae", self._load_vae)
 
     @property
     def text_encoder(self):
-        """prompts (str or list of str) -> embeddings [b 512 d], float32, zeros past each prompt's end."""
+        """Cleaned prompts (str or list of str) -> their text.Embedding."""
         return self._network("text_encoder", self._load_text_encoder)
 
     def _network(self, name: str, load):

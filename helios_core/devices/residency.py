@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from .needs import host_free
+from .host_memory import host_free
 
 PARTS = ("transformer", "vae", "text_encoder")
-# What a part may share the device with, by offload mode. Streamed blocks leave room for the VAE.
-KEPT = {"none": PARTS, "blocks": ("transformer",), "sequential": ()}
+# What a part may share the device with, by offload mode. Streamed blocks leave room for the VAE; the text encoder goes
+# once prompts are encoded, in any mode.
+KEPT = {"none": ("transformer", "vae"), "blocks": ("transformer",), "sequential": ()}
 WARNING = "warning"
 
 
@@ -37,12 +38,12 @@ def make_room(parts, name: str) -> None:
 
 def place(parts, name: str):
     """The device of a part: the host's choice, but the CPU for a text encoder (needed once per prompt) that does not
-    fit beside what there is."""
+    fit beside what there is and what that works in."""
     chosen = parts.host.place(name, parts.device)
     if name != "text_encoder" or chosen != parts.device:
         return chosen
     free, needs = parts.backend.free_memory(parts.device), parts.estimate()
-    if needs.cpu or free is None or needs.parts[name] + needs.work[name] <= free:
+    if needs.cpu or free is None or needs.parts[name] + max(needs.work.values()) <= free:
         return chosen
     return parts.backend.CPU
 

@@ -1,6 +1,8 @@
 """`helios doctor`: backends, folders and checkpoints."""
 
 from helios_video.helios_core.cli import main
+from helios_video.helios_core.commands import doctor
+from helios_video.helios_core.devices import Memory
 
 
 def test_doctor_names_backends_folders_and_checkpoints(monkeypatch, tmp_path, capsys):
@@ -13,3 +15,13 @@ def test_doctor_names_backends_folders_and_checkpoints(monkeypatch, tmp_path, ca
         assert text in report
     assert "Broken: cannot be used" in report and "WanPipeline" in report
     assert code == (1 if "helios-tiny (built in): cannot be used" in report else 0)
+
+
+def test_doctor_shows_the_containers_memory(monkeypatch, capsys):
+    """It showed the machine's, of which a container may use a part."""
+    monkeypatch.setattr(doctor, "read_memory", lambda: Memory(4 * 2**30, 3 * 2**30, True))
+    main(["doctor"])
+    assert "Memory: 4.0 GiB (the limit of this container), 3.0 GiB free, " in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "read_memory", lambda: Memory(None, None, False))
+    main(["doctor"])
+    assert "Memory: of unknown size, " in capsys.readouterr().out

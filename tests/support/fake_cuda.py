@@ -147,7 +147,11 @@ def checkpoint(folder: Path, layers: int, dtype: str = "BF16") -> Path:
     from helios_video.helios_core.checkpoint.inferred import umt5
     from helios_video.helios_core.config import TransformerConfig, VAEConfig
 
-    tiny, transformer, vae = Path(core.__file__).parent / "assets/helios-tiny", TransformerConfig(num_layers=layers), VAEConfig()
+    tiny, transformer, vae = (
+        Path(core.__file__).parent / "assets/helios-tiny",
+        TransformerConfig(num_layers=layers),
+        VAEConfig(),
+    )
     shutil.copytree(tiny, folder, ignore=shutil.ignore_patterns("*.safetensors", "generation_config.json"))
     text = {**umt5(UMT5_XXL), "shared.weight": (UMT5_XXL["vocab_size"], UMT5_XXL["d_model"])}
     for part, config, found, stored in (

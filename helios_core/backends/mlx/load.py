@@ -14,9 +14,9 @@ import mlx.core as mx
 import numpy as np
 from einops import rearrange
 
-from ...checkpoint import KINDS, Source
+from ...checkpoint import KINDS, Source, compute_format, tell_narrowed
 from ...config import ModelConfig, TransformerConfig, VAEConfig
-from ...devices import host_free, needs
+from ...devices import decoding, host_free
 from .arrays import to_array
 from .files import FLOATS
 from .files import check_finite as check_finite
@@ -32,6 +32,7 @@ from .weights import load_transformer_weights, load_weights, published_shapes
 
 NETWORKS = {TransformerConfig: HeliosTransformer, VAEConfig: WanVAE}
 CPU = mx.Device(mx.cpu)
+RAN_OUT = ("Unable to allocate", "Insufficient Memory")
 DTYPES = {"bf16": mx.bfloat16, "fp16": mx.float16, "fp32": mx.float32}
 
 
@@ -67,19 +68,39 @@ def to_device(vae: WanVAE, x) -> mx.array:
 
 
 def decode_blocks(vae: WanVAE, z):
-    """Blocks of frames [b c t h w] in [-1, 1] of raw latents; in tiles, and then all at once, as `vae.tiling` says."""
+    """Blocks of frames [b c t h w] in [-1, 1] of raw latents; in tiles, and then all at once, as `vae.tiling` says, and
+    where memory runs out."""
     z = to_device(vae, z)
-    tile = find_tile(vae, z.shape)
-    for block in vae.stream(z) if tile is None else [vae.decode_tiled(z, tile)]:
-        mx.eval(block)
-        yield block
+
+    def decode(tile: int | None):
+        for block in vae.stream(z) if tile is None else [vae.decode_tiled(z, tile)]:
+            mx.eval(block)
+            yield block
+
+    yield from decoding.decode_or_tile(
+        decode,
+        find_tile(vae, z.shape),
+        lambda tile: smaller_tile(vae, z.shape, tile),
+        lambda error: ran_out(vae, error),
+    )
 
 
 def find_tile(vae: WanVAE, shape: tuple[int, ...]) -> int | None:
     """Latents per side of the tiles to decode in, or None; auto: tiles where the whole frame does not fit."""
     device = find_device()
-    free = free_memory(device)
-    return needs.find_tile(vae.config, vae.tiling, shape, vae.dtype.size, kind(device), free)
+    return decoding.find_tile(vae.config, vae.tiling, tuple(shape), vae.dtype.size, kind(device), free_memory(device))
+
+
+def smaller_tile(vae: WanVAE, shape: tuple[int, ...], tile: int | None) -> int | None:
+    """The tile to try where memory ran out with `tile`, or with the whole frame."""
+    empty_cache()
+    device = find_device()
+    return decoding.smaller_tile(vae.config, tuple(shape), vae.dtype.size, kind(device), free_memory(device), tile)
+
+
+def ran_out(vae: WanVAE, error: RuntimeError) -> bool:
+    """Whether memory ran out, and tiles may help."""
+    return vae.tiling != "off" and any(words in str(error) for words in RAN_OUT)
 
 
 def to_pixels(frames: mx.array) -> np.ndarray:
@@ -134,6 +155,11 @@ class Wired:
 WIRED = Wired()
 
 
+def fast_bf16(device) -> bool:
+    """Whether it multiplies bfloat16 at speed: any GPU of MLX. A CPU counts as one that does not, as in torch."""
+    return kind(device) != "cpu"
+
+
 def empty_cache() -> None:
     """Memory of components that nobody refers to any more goes back to the system."""
     gc.collect()
@@ -147,13 +173,14 @@ def watch(network, check) -> None:
 def load_transformer(
     source: Source, config: ModelConfig, *, dtype: str, device, streamed: bool = False
 ) -> HeliosTransformer:
-    """The transformer, fused for inference. dtype: auto (as stored, fp8 as bf16), bf16, fp16, fp32, int8, int4, ...
+    """The transformer, fused for inference. dtype: one of WEIGHT_DTYPES; for auto see `compute_format`.
 
-    streamed: refused; with MLX the device's memory is the host's, so there is nowhere to stream from.
+    streamed: refused; with MLX the device's memory is the host's, so there is nowhere to stream from. ValueError for
+    that.
     """
     if streamed:
         raise ValueError("offload blocks: MLX has no other memory to stream from; choose none or sequential")
-    chosen = choose_dtype(source.tensors, "proj_out.weight", "auto" if dtype in KINDS else dtype)
+    chosen = choose_dtype(source, "auto" if dtype in KINDS else dtype, device)
     model = load_transformer_weights(HeliosTransformer(config.transformer), source, dtype=chosen, weight_dtype=dtype)
     if kind(device) == "metal":
         WIRED.hold(model)
@@ -167,7 +194,7 @@ def prepare(model: HeliosTransformer, device) -> HeliosTransformer:
 
 def load_vae(source: Source, config: ModelConfig, *, dtype: str = "fp32", tiling: str = "auto", device=None) -> WanVAE:
     """The VAE; float32 unless asked otherwise, as the reference runs it. tiling: auto, on or off; see `stream`."""
-    chosen = choose_dtype(source.tensors, "decoder.conv_in.weight", dtype)
+    chosen = DTYPES[dtype]
     vae = load_weights(WanVAE(config.vae), source, lambda _: chosen)
     vae.tiling = tiling
     return vae
@@ -178,11 +205,9 @@ def shapes(config: TransformerConfig | VAEConfig) -> dict[str, tuple[int, ...]]:
     return published_shapes(NETWORKS[type(config)](config))
 
 
-def choose_dtype(found: dict, key: str, dtype: str) -> mx.Dtype:
-    """The dtype asked for; "auto" is as stored."""
-    if dtype != "auto":
-        if dtype not in DTYPES:
-            raise ValueError(f"weight_dtype {dtype!r}: wanted auto, {', '.join(DTYPES)}")
-        return DTYPES[dtype]
-    # Scaled weights are widened to what they were made from.
-    return FLOATS.get(found[key].dtype if key in found else "F32", mx.bfloat16)
+def choose_dtype(source: Source, dtype: str, device) -> mx.Dtype:
+    """What a transformer computes in for a dtype of auto, bf16, fp16 or fp32; says so where auto is not as stored."""
+    chosen = compute_format(source, dtype, fast_bf16=fast_bf16(device))
+    if dtype == "auto" and (source.tensors["proj_out.weight"].dtype, chosen) == ("F32", "BF16"):
+        tell_narrowed(source.path)
+    return FLOATS[chosen]

@@ -7,18 +7,16 @@ stays what one block needs.
 """
 
 from collections.abc import Iterator
-from math import ceil
 
 import mlx.core as mx
 from einops import rearrange
 from mlx import nn
 
+from ...devices import BLOCK_SIZE as BLOCK_SIZE
+from ...devices import frames_at_once
 from ..vae_shapes import check_config, check_frames, check_latents, pair
 from .vae_blocks import AttentionBlock, CausalConv3d, Downsample, Head, MidBlock, ResidualBlock, RMSNorm, UpBlock
 from .vae_conv import Stream, on_cpu
-
-# Numbers in the largest activation of one block of frames. The GPU's is a guess at a Mac of 16 GB, not measured.
-BLOCK_SIZE = {"cpu": 6_500_000, "gpu": 50_000_000}
 
 
 class Encoder3d(nn.Module):
@@ -87,8 +85,7 @@ def flow(x: mx.array, layers: list, stream: Stream) -> Iterator[mx.array]:
 def block(x: mx.array, width: int) -> int:
     """How many frames of x [b t h w c] a layer of that width takes at once."""
     b, t, h, w, _ = x.shape
-    most = max(1, BLOCK_SIZE["cpu" if on_cpu() else "gpu"] // (b * h * w * width))
-    return ceil(t / ceil(t / most))
+    return frames_at_once(t, b * h * w * width, "cpu" if on_cpu() else "metal")
 
 
 def cut(x: mx.array, size: int, axis: int) -> list[mx.array]:
@@ -162,8 +159,9 @@ class WanVAE(nn.Module):
     ) -> mx.array:
         """`decode` in tiles of `tile` latents (one number, or height and width), which overlap and are cross-faded.
 
-        As diffusers' tiled_decode does it, to rounding. Not equal to `decode`: the middle of the decoder attends to
-        the whole frame, and a pixel depends on latents about 14 away, so tiles differ from it also far inside.
+        As diffusers' tiled_decode does it, to rounding. Not equal to `decode`: the middle of the decoder attends to the
+        whole frame, and a pixel depends on latents about 14 away, so tiles differ from it also far inside. ValueError
+        for an overlap that is no smaller than the tile.
         """
         check_latents(z, self.config.z_dim)
         (th, tw), (oh, ow) = pair(tile), pair(overlap)

@@ -12,11 +12,11 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from ...checkpoint import Source, check_network
+from ...checkpoint import Source, check_network, compute_format, tell_narrowed
 from ...checkpoint import find_kind as find_kind
 from ...checkpoint import split_kind as check_kind  # noqa: F401
 from ...config import ModelConfig, TransformerConfig, VAEConfig
-from ...devices import host_free, needs
+from ...devices import decoding, host_free
 from .files import STORED, Files
 from .files import check_finite as check_finite
 from .files import quantised_bytes as quantised_bytes
@@ -30,6 +30,7 @@ from .weights import load_transformer_weights
 
 NETWORKS = {TransformerConfig: HeliosTransformer, VAEConfig: WanVAE}
 CPU = torch.device("cpu")
+RAN_OUT = ("unable to find an engine", "MPS backend out of memory")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 inference = torch.inference_mode
@@ -61,19 +62,39 @@ def to_device(vae: WanVAE, x) -> torch.Tensor:
 
 @torch.inference_mode()
 def decode_blocks(vae: WanVAE, z: torch.Tensor):
-    """Blocks of frames [b c t h w] in [-1, 1] of raw latents; in tiles, and then all at once, as `vae.tiling` says."""
+    """Blocks of frames [b c t h w] in [-1, 1] of raw latents; in tiles, and then all at once, as `vae.tiling` says, and
+    where memory runs out."""
     z = to_device(vae, z)
-    tile = find_tile(vae, z.shape)
-    if tile is None:
-        yield from vae.stream(z)
-    else:
-        yield vae.decode_tiled(z, tile)
+
+    def decode(tile: int | None):
+        yield from vae.stream(z) if tile is None else [vae.decode_tiled(z, tile)]
+
+    yield from decoding.decode_or_tile(
+        decode,
+        find_tile(vae, z.shape),
+        lambda tile: smaller_tile(vae, z.shape, tile),
+        lambda error: ran_out(vae, error),
+    )
 
 
 def find_tile(vae: WanVAE, shape: torch.Size) -> int | None:
     """Latents per side of the tiles to decode in, or None; auto: tiles where the whole frame does not fit."""
     free = free_memory(vae.device)
-    return needs.find_tile(vae.config, vae.tiling, shape, vae.dtype.itemsize, kind(vae.device), free)
+    return decoding.find_tile(vae.config, vae.tiling, tuple(shape), vae.dtype.itemsize, kind(vae.device), free)
+
+
+def smaller_tile(vae: WanVAE, shape: torch.Size, tile: int | None) -> int | None:
+    """The tile to try where memory ran out with `tile`, or with the whole frame."""
+    empty_cache()
+    free = free_memory(vae.device)
+    return decoding.smaller_tile(vae.config, tuple(shape), vae.dtype.itemsize, kind(vae.device), free, tile)
+
+
+def ran_out(vae: WanVAE, error: RuntimeError) -> bool:
+    """Whether memory ran out, and tiles may help. A convolution says so in words of its own: of cuDNN's ways to compute
+    it torch tries the next where one's workspace cannot be had, and then there was none."""
+    said = isinstance(error, torch.cuda.OutOfMemoryError) or any(words in str(error) for words in RAN_OUT)
+    return said and vae.tiling != "off"
 
 
 def to_pixels(frames: torch.Tensor) -> np.ndarray:
@@ -104,6 +125,17 @@ def free_memory(device) -> int | None:
     return host_free() if kind(device) == "cpu" else None
 
 
+def fast_bf16(device) -> bool:
+    """Whether it multiplies bfloat16 at speed: CUDA from compute capability 8 on, Apple's GPUs.
+
+    A CPU counts as one that does not. Some do (3.7 times float32, measured with oneDNN on AVX512), but memory is seldom
+    short there, and a file gives the same video on any of them.
+    """
+    if kind(device) == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return kind(device) == "mps" and torch.backends.mps.is_macos_or_newer(14, 0)
+
+
 def empty_cache() -> None:
     """Memory of components that nobody refers to any more goes back to the device."""
     gc.collect()
@@ -116,14 +148,14 @@ def empty_cache() -> None:
 def load_transformer(
     source: Source, config: ModelConfig, *, dtype: str, device, streamed: bool = False
 ) -> HeliosTransformer:
-    """The transformer, fused for inference. dtype: auto (as stored), bf16, fp16, fp32, fp8_e4m3fn, int8 or int4.
+    """The transformer, fused for inference. dtype: one of WEIGHT_DTYPES; for auto see `compute_format`.
 
-    streamed: its blocks stay in host memory and stream to the device.
+    streamed: its blocks stay in host memory and stream to the device. ValueError for fp8 on Apple's GPU.
     """
     form = find_kind(source, dtype)
     if form == "fp8_e4m3fn" and kind(device) == "mps":
         raise ValueError(f"{source.path}: Apple's GPU has no fp8; choose weight_dtype int8, or bf16 for a file in fp8")
-    chosen = choose_dtype(source.tensors, "proj_out.weight", "auto" if dtype == form else dtype, device)
+    chosen = choose_dtype(source, "auto" if dtype == form else dtype, device)
     model, _ = _build(lambda: HeliosTransformer(config.transformer), source)
     model = load_transformer_weights(model, source, dtype=chosen, kind=form, device=CPU if streamed else device)
     return stream_blocks(model, device) if streamed else model
@@ -131,7 +163,7 @@ def load_transformer(
 
 def load_vae(source: Source, config: ModelConfig, *, dtype: str = "fp32", tiling: str = "auto", device) -> WanVAE:
     """The VAE; float32 unless asked otherwise, as the reference runs it. tiling: auto, on or off; see `stream`."""
-    chosen = choose_dtype(source.tensors, "decoder.conv_in.weight", dtype, device)
+    chosen = DTYPES[dtype]
     vae = build_and_load(lambda: WanVAE(config.vae), source, lambda _: chosen, device)
     vae.tiling = tiling
     return vae
@@ -154,15 +186,12 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(p.shape) for name, p in model.state_dict().items()}
 
 
-def choose_dtype(found: dict, key: str, dtype: str, device) -> torch.dtype:
-    """The dtype asked for; "auto" is as stored."""
-    if dtype != "auto":
-        if dtype not in DTYPES:
-            raise ValueError(f"weight_dtype {dtype!r}: wanted auto, {', '.join(DTYPES)}")
-        return DTYPES[dtype]
-    stored = found[key].dtype if key in found else "F32"
-    # Scaled weights are widened to what they were made from.
-    return STORED[stored] if stored in ("BF16", "F16", "F32") else torch.bfloat16
+def choose_dtype(source: Source, dtype: str, device) -> torch.dtype:
+    """What a transformer computes in for a dtype of auto, bf16, fp16 or fp32; says so where auto is not as stored."""
+    chosen = compute_format(source, dtype, fast_bf16=fast_bf16(device))
+    if dtype == "auto" and (source.tensors["proj_out.weight"].dtype, chosen) == ("F32", "BF16"):
+        tell_narrowed(source.path)
+    return STORED[chosen]
 
 
 def _build(build, source: Source) -> tuple[nn.Module, list[str]]:

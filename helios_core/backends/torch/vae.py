@@ -5,17 +5,15 @@ Latents here are raw VAE space; normalisation by latents_mean and latents_std is
 """
 
 from collections.abc import Iterator
-from math import ceil
 
 import torch
 from torch import Tensor, nn
 
+from ...devices import BLOCK_SIZE as BLOCK_SIZE
+from ...devices import frames_at_once
 from ..vae_shapes import check_config, check_frames, check_latents, pair
 from .vae_blocks import AttentionBlock, CausalConv3d, Downsample, Head, MidBlock, ResidualBlock, RMSNorm, UpBlock
 from .vae_conv import Stream
-
-# Numbers in the largest activation of one block of frames. Larger is faster until memory is short.
-BLOCK_SIZE = {"cpu": 6_500_000, "gpu": 100_000_000}
 
 
 class Encoder3d(nn.Module):
@@ -66,24 +64,29 @@ class Decoder3d(nn.Module):
 
 
 def flow(x: Tensor, layers: list, stream: Stream) -> Iterator[Tensor]:
-    """x [b c t h w] through the layers, depth first: cut in time wherever the next layer would hold too much."""
-    if not layers or not x.shape[2]:
-        if x.shape[2]:
-            yield x
-        return
-    layer, *rest = layers
-    for part in x.split(block(x, layer.width), dim=2):
-        yield from flow(layer(part, stream), rest, stream)
+    """x [b c t h w] through the layers, depth first: cut in time wherever the next layer would hold too much.
+
+    Between two cuts nothing is held but the layer's input.
+    """
+    for index, layer in enumerate(layers):
+        size = block(x, layer.width)
+        if size < x.shape[2]:
+            for part in x.split(size, dim=2):
+                yield from flow(part, layers[index:], stream)
+            return
+        x = layer(x, stream)
+        if not x.shape[2]:
+            return
+    yield x
 
 
 def block(x: Tensor, width: int) -> int:
     """How many frames of x [b c t h w] a layer of that width takes at once; all of them while training."""
     b, _, t, h, w = x.shape
-    most = BLOCK_SIZE["cpu" if x.device.type == "cpu" else "gpu"] // (b * h * w * width)
-    if torch.is_grad_enabled() or most >= t:
+    if torch.is_grad_enabled():
         return t
-    pieces = ceil(t / max(2, most // 2 * 2))
-    return ceil(t / pieces / 2) * 2  # even, for the CPU's kernels take frames in pairs
+    # In pairs on the CPU, whose kernels take frames so.
+    return frames_at_once(t, b * h * w * width, x.device.type, pairs=x.device.type == "cpu")
 
 
 class WanVAE(nn.Module):
@@ -151,8 +154,9 @@ class WanVAE(nn.Module):
     def decode_tiled(self, z: Tensor, tile: int | tuple[int, int] = 32, overlap: int | tuple[int, int] = 8) -> Tensor:
         """`decode` in tiles of `tile` latents (one number, or height and width), which overlap and are cross-faded.
 
-        As diffusers' tiled_decode does it, to rounding. Not equal to `decode`: the middle of the decoder attends to
-        the whole frame, and a pixel depends on latents about 14 away, so tiles differ from it also far inside.
+        As diffusers' tiled_decode does it, to rounding. Not equal to `decode`: the middle of the decoder attends to the
+        whole frame, and a pixel depends on latents about 14 away, so tiles differ from it also far inside. ValueError
+        for an overlap that is no smaller than the tile.
         """
         check_latents(z, self.config.z_dim)
         (th, tw), (oh, ow) = pair(tile), pair(overlap)
