@@ -7,7 +7,6 @@ reads sees the old file or the new one, two processes never write into one, and 
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -90,7 +89,7 @@ def _claim(path: Path) -> None:
 
 
 def _part(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    return path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
 
 
 def check_writable(path: str | os.PathLike) -> Path:

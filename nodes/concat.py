@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..helios_core import __version__
-from ..helios_core.join import FRAMES, POLICIES, Boundary, Clip, append_kept, frame_rate, published_length
-from . import host, kept, live, sockets, watch
+from ..helios_core.join import FRAMES
+from . import core, host, kept, live, sockets, watch
 from .clip_video import video
 
 
@@ -39,7 +39,7 @@ class ChunkConcat:
                 "images": ("IMAGE", {"tooltip": "The chunk's frames. Wire this, or latent and decoder: not both."}),
                 "latent": ("LATENT", {"tooltip": "The chunk's latents in raw VAE space. Needs decoder."}),
                 "decoder": (sockets.DECODER, {"tooltip": "Decodes latent: the VAE of HeliosLoader or ComfyUI's own."}),
-                "boundary": (list(POLICIES), {"default": "none", "tooltip": BOUNDARY_TIP}),
+                "boundary": (list(core.join.POLICIES), {"default": "none", "tooltip": BOUNDARY_TIP}),
                 "drop_first_frame": ("BOOLEAN", {"default": False, "advanced": True, "tooltip": DROP_TIP}),
                 "num_frames": ("INT", {"default": 0, "min": 0, "max": 1_000_000, "tooltip": FRAMES_TIP}),
                 "length": (["exact", "published"], {"default": "exact", "advanced": True, "tooltip": LENGTH_TIP}),
@@ -59,19 +59,19 @@ class ChunkConcat:
         ValueError for frame rates that differ, and unless just one way is wired.
         """
         check_way(images, latent, decoder)
-        policy = Boundary(boundary, boundary_frames, drop_first_frame)
-        if clip is not None and clip.fps != frame_rate(fps):
+        policy = core.join.Boundary(boundary, boundary_frames, drop_first_frame)
+        if clip is not None and clip.fps != core.join.frame_rate(fps):
             raise ValueError(f"fps: the clip so far has {float(clip.fps):g}, this chunk {fps:g}; give both the same")
-        clip = clip or Clip.new(host.clip_folder(), fps)
+        clip = clip or core.join.Clip.new(host.clip_folder(), fps)
         first = CHUNK * len(clip.segments)
         if images is not None:
             clip = clip.append(sockets.image_blocks(images), policy)
             watch.show_chunk(clip)
         for made_of, blocks in () if images is not None else decode(latent, decoder, first):
-            clip = append_kept(clip, blocks, policy, made_of=made_of, store=kept.store())
+            clip = core.join.append_kept(clip, blocks, policy, made_of=made_of, store=kept.store())
             watch.show_chunk(clip)
         if length == "published":
-            num_frames = published_length(num_frames or clip.num_frames)
+            num_frames = core.join.published_length(num_frames or clip.num_frames)
         return live.with_chunk(clip, (clip, video(clip, num_frames)))
 
 

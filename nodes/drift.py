@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..helios_core.history import drift
-from ..helios_core.noise import batch_noise
-from . import sockets, watch
+from . import core, sockets, watch
 
 
 class AntiDrift:
@@ -36,7 +34,7 @@ class AntiDrift:
         return {
             "required": {
                 "history": (sockets.HISTORY, {"tooltip": "DMDPyramidSample's, right after the chunk."}),
-                "policy": (list(drift.POLICIES), {"default": "off", "tooltip": POLICY_TIP}),
+                "policy": (list(core.history.drift.POLICIES), {"default": "off", "tooltip": POLICY_TIP}),
             },
             "optional": {
                 "strength": (
@@ -54,12 +52,12 @@ class AntiDrift:
         self, history, policy, strength=0.0, mean_threshold=0.15, variance_threshold=0.15, momentum=0.9, seed=0
     ):  # fmt: skip
         """(HELIOS_HISTORY corrected, LATENT of that chunk, STRING report)."""
-        wanted = drift.DriftPolicy(policy, strength, mean_threshold, variance_threshold, momentum)
-        done = drift.correct(
+        wanted = core.history.drift.DriftPolicy(policy, strength, mean_threshold, variance_threshold, momentum)
+        done = core.history.drift.correct(
             history.history,
             wanted,
             chunk_frames=history.chunk_frames,
-            noise=batch_noise(seed, history.history.shape[0]),
+            noise=core.noise.batch_noise(seed, history.history.shape[0]),
             array=history.array,
         )
         watch.show_drift(done.history.chunk - 1, wanted, done.drift)

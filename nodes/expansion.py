@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from ..helios_core import workflow
-from ..helios_core.workflow import BLOCKED, loops, unroll
-from . import host
+from . import core, host
 
 
 def expand(graph, end: str, count: int):
     """What the end of a loop becomes: the body once per chunk. Nothing, where an outer loop copies this one."""
-    if count == unroll.HAND_ON:
+    if count == core.workflow.unroll.HAND_ON:
         return {"result": graph.get_node(end)["becomes"], "expand": {}}
     nodes = level(graph, end)
-    if loops.is_inside(nodes, end):
-        return (blocked(),) * len(loops.RESULTS)
-    grown, results = unroll.unroll(nodes, end, count, classes())
+    if core.workflow.loops.is_inside(nodes, end):
+        return (blocked(),) * len(core.workflow.loops.RESULTS)
+    grown, results = core.workflow.unroll.unroll(nodes, end, count, classes())
     blame_shown(graph)
     return {"result": results, "expand": grown}
 
 
 def check_start(graph, start: str) -> None:
     """ValueError unless a loop's start has an end, and what that gives is used."""
-    loops.check_start(level(graph, start), start, outer=graph.get_parent_node_id(start) is None)
+    core.workflow.loops.check_start(level(graph, start), start, outer=graph.get_parent_node_id(start) is None)
 
 
 def level(graph, node: str) -> dict:
@@ -33,13 +31,13 @@ def level(graph, node: str) -> dict:
 def classes() -> dict:
     """Node id -> class, of all that can run."""
     nodes = host.comfy("nodes")
-    return nodes.NODE_CLASS_MAPPINGS if nodes else workflow.current().classes
+    return nodes.NODE_CLASS_MAPPINGS if nodes else core.workflow.current().classes
 
 
 def blocked():
     """An output that keeps the nodes wired to it from running, without an error."""
     execution = host.comfy("comfy_execution.graph")
-    return execution.ExecutionBlocker(None) if execution else BLOCKED
+    return execution.ExecutionBlocker(None) if execution else core.workflow.BLOCKED
 
 
 def blame_shown(graph) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ..helios_core.history import POSTERIORS, parse_sizes, saved
-from . import host, sockets
+from . import core, host, sockets
 
 
 class HistoryMemory:
@@ -41,7 +40,10 @@ class HistoryMemory:
                 "noise_sigma_min": ("FLOAT", {**sigma, "default": 0.111, "tooltip": "Least " + SIGMA_TIP}),
                 "noise_sigma_max": ("FLOAT", {**sigma, "default": 0.135, "tooltip": "Most " + SIGMA_TIP}),
                 "seed": ("INT", {"default": 0, "min": 0, "max": sockets.MAX_SEED, "tooltip": SEED_TIP}),
-                "posterior": (list(POSTERIORS), {"default": POSTERIORS[0], "advanced": True, "tooltip": POSTERIOR_TIP}),
+                "posterior": (
+                    list(core.history.POSTERIORS),
+                    {"default": core.history.POSTERIORS[0], "advanced": True, "tooltip": POSTERIOR_TIP},
+                ),
                 "skip_first_chunk": ("BOOLEAN", {"default": False, "advanced": True, "tooltip": SKIP_TIP}),
                 "batch_size": ("INT", {"default": 1, "min": 1, "max": 64, "advanced": True, "tooltip": BATCH_TIP}),
             },
@@ -61,7 +63,7 @@ class HistoryMemory:
         history = model.history(
             width or own[0],
             height or own[1],
-            sizes=parse_sizes(history_sizes),
+            sizes=core.history.parse_sizes(history_sizes),
             keep_first_frame=keep_first_frame,
             skip_first_chunk=skip_first_chunk,
             batch=batch_size,
@@ -114,8 +116,8 @@ class HeliosSaveHistory:
         """(The file's name,), written. ValueError for a name that no file can have."""
         if refusal := _refusal(filename_prefix):
             raise ValueError(refusal)
-        path, name = host.new_output(filename_prefix, saved.SUFFIX)
-        saved.write(path, history.history, seed=seed, config=model.config)
+        path, name = host.new_output(filename_prefix, core.history.saved.SUFFIX)
+        core.history.saved.write(path, history.history, seed=seed, config=model.config)
         host.made(path)
         return {"ui": {"text": [name]}, "result": (name,)}
 
@@ -160,14 +162,14 @@ class HeliosLoadHistory:
 
     def load(self, model, file):
         """(HELIOS_HISTORY, INT seed) of the file."""
-        history, seed = saved.read(host.find_saved(file), model.config, model.backend.array)
+        history, seed = core.history.saved.read(host.find_saved(file), model.config, model.backend.array)
         return sockets.HistorySocket.of(history, model), seed
 
 
 def _refusal(prefix: str) -> str:
     """Why a prefix is refused, or nothing."""
     try:
-        saved.inside(host.output_folder(), prefix)
+        core.history.saved.inside(host.output_folder(), prefix)
     except ValueError as error:
         return str(error)
     return ""

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..helios_core import __version__
-from ..helios_core.store import Store, digest
-from . import host
+from . import core, host
 
 
-def store() -> Store | None:
-    """Where finished chunks are kept; None where HELIOS_CACHE says off."""
+def store():
+    """The store.Store of finished chunks; None where HELIOS_CACHE says off."""
     folder = host.cache_folder()
-    return None if folder is None else Store(folder / "chunks")
+    return None if folder is None else core.store.Store(folder / "chunks")
 
 
 def recall(made_of: tuple, make: Callable, array: Callable):
@@ -24,7 +23,7 @@ def recall(made_of: tuple, make: Callable, array: Callable):
     kept = store()
     if kept is None:
         return make()
-    key = digest("latent", __version__, made_of)
+    key = core.store.digest("latent", __version__, made_of)
     found = kept.arrays(key)
     if found is not None and "latent" in found:
         return array(found["latent"])

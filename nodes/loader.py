@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from ..helios_core import load
-from ..helios_core.checkpoint import WEIGHT_DTYPES
-from ..helios_core.devices import BACKENDS, OFFLOAD, TILING, VAE_DTYPES
-from . import host, managed, sockets
+from . import core, host, managed, sockets
 
 
 class HeliosLoader:
@@ -37,11 +35,11 @@ class HeliosLoader:
             "optional": {
                 "text_encoder": ([host.FROM_MODEL, *host.file_names("text_encoders")], {"tooltip": TEXT_ENCODER_TIP}),
                 "vae": ([host.FROM_MODEL, *host.file_names("vae")], {"tooltip": VAE_TIP}),
-                "backend": (list(BACKENDS), {"tooltip": BACKEND_TIP}),
-                "weight_dtype": (list(WEIGHT_DTYPES), {"tooltip": DTYPE_TIP}),
-                "offload": (list(OFFLOAD), {"tooltip": OFFLOAD_TIP}),
-                "vae_dtype": (list(VAE_DTYPES), {"tooltip": VAE_DTYPE_TIP}),
-                "vae_tiling": (list(TILING), {"tooltip": TILING_TIP}),
+                "backend": (list(core.devices.BACKENDS), {"tooltip": BACKEND_TIP}),
+                "weight_dtype": (list(core.checkpoint.WEIGHT_DTYPES), {"tooltip": DTYPE_TIP}),
+                "offload": (list(core.devices.OFFLOAD), {"tooltip": OFFLOAD_TIP}),
+                "vae_dtype": (list(core.devices.VAE_DTYPES), {"tooltip": VAE_DTYPE_TIP}),
+                "vae_tiling": (list(core.devices.TILING), {"tooltip": TILING_TIP}),
             },
         }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..helios_core.lora import COMPANION, MODES
 from . import host, sockets
 
 
@@ -27,6 +26,8 @@ class HeliosLora:
     @classmethod
     def INPUT_TYPES(cls):
         """The inputs, as ComfyUI asks for them."""
+        from ..helios_core.lora import MODES  # not before: ComfyUI waits for every pack's import
+
         return {
             "required": {
                 "model": (sockets.MODEL, {"tooltip": "The model of HeliosLoader, or of another HeliosLora."}),
@@ -69,6 +70,6 @@ MODE_TIP = (
     "costs a few percent of speed. merge computes new weights, up to a second model in memory. auto is apply."
 )
 COMPANION_TIP = (
-    f"The {COMPANION} that the official training writes beside a LoRA: without it such a LoRA is incomplete. "
-    "Its weights replace the model's whatever the strength."
+    "The transformer_partial.pth that the official training writes beside a LoRA: without it such a LoRA is "
+    "incomplete. Its weights replace the model's whatever the strength."
 )

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 from weakref import WeakKeyDictionary, ref
 
-from ..helios_core.devices import WARNING, Host, choose
-from . import host
+from ..helios_core.devices import Host
+from . import core, host
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +58,14 @@ class ComfyHost(Host):
 def host_of(backend: str, *, streamed: bool = False) -> Host:
     """What a pipeline on that backend (auto, torch, mlx) is told by ComfyUI; without it, nothing."""
     management = host.comfy("comfy.model_management")
-    return Host() if management is None else ComfyHost(management, choose(backend), streamed=streamed)
+    return Host() if management is None else ComfyHost(management, core.devices.choose(backend), streamed=streamed)
 
 
 def announce(helios) -> None:
     """Has ComfyUI make room for a pipeline that was just opened, and logs what it needs."""
     helios.parts.host.loading(helios.parts.estimate().device("none"))
     for line in helios.parts.needs():
-        logger.log(logging.WARNING if line.startswith(WARNING) else logging.INFO, "%s", line)
+        logger.log(logging.WARNING if line.startswith(core.devices.WARNING) else logging.INFO, "%s", line)
 
 
 def adopt_codec(codec) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from ..helios_core import pyramid
-from ..helios_core.history import chunk_noise
-from . import sockets
+from . import core, sockets
 
 
 class HeliosNoise:
@@ -33,7 +31,7 @@ class HeliosNoise:
 
     def draw(self, history, seed):
         """(LATENT [b c t h w],), white, at full resolution."""
-        return ({"samples": sockets.tensor(chunk_noise(history.history, seed, history.chunk_frames))},)
+        return ({"samples": sockets.tensor(core.history.chunk_noise(history.history, seed, history.chunk_frames))},)
 
 
 class PyramidDownsample:
@@ -62,10 +60,10 @@ class PyramidDownsample:
             "required": {
                 "latent": ("LATENT", {"tooltip": "Noise or latents, used as they are: no mean and std are applied."}),
                 "factors": ("STRING", {"default": "2,2", "tooltip": FACTORS_TIP}),
-                "variance_policy": (list(pyramid.POLICIES), {"default": "noise", "tooltip": POLICY_TIP}),
+                "variance_policy": (list(core.pyramid.POLICIES), {"default": "noise", "tooltip": POLICY_TIP}),
             },
             "optional": {
-                "kernel": (list(pyramid.KERNELS), {"default": "area", "tooltip": KERNEL_TIP}),
+                "kernel": (list(core.pyramid.KERNELS), {"default": "area", "tooltip": KERNEL_TIP}),
                 "reference": ("LATENT", {"tooltip": REFERENCE_TIP}),
             },
         }
@@ -74,9 +72,9 @@ class PyramidDownsample:
         """(LATENT of the coarsest level, with the others, STRING report)."""
         x = sockets.samples(latent, "latent")
         other = None if reference is None else sockets.samples(reference, "reference")
-        factors = pyramid.parse_factors(factors)
-        levels = pyramid.build(x, factors, variance_policy, kernel=kernel, reference=other)
-        return {**latent, "samples": levels.arrays[-1]}, pyramid.describe(levels), levels
+        factors = core.pyramid.parse_factors(factors)
+        levels = core.pyramid.build(x, factors, variance_policy, kernel=kernel, reference=other)
+        return {**latent, "samples": levels.arrays[-1]}, core.pyramid.describe(levels), levels
 
 
 SEED_TIP = "0 to 2^64 - 1. Give DMDPyramidSample the same one: it draws the noise between the pyramid's stages."

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from ..helios_core.config import GUIDANCE, SHIFT_TOKENS, SOLVERS
-from ..helios_core.steps import parse_steps, plan_chunk
-from ..helios_core.text import check_prompt
-from . import kept, live, sockets
+from . import core, kept, live, sockets
 
 
 class DMDPyramidSample:
@@ -41,13 +38,19 @@ class DMDPyramidSample:
                 "negative": ("CONDITIONING", {"tooltip": NEGATIVE_TIP}),
                 "latent": ("LATENT", {"tooltip": LATENT_TIP}),
                 "cfg": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 30.0, "step": 0.1, "tooltip": CFG_TIP}),
-                "solver": (["auto", *SOLVERS], {"default": "auto", "advanced": True, "tooltip": SOLVER_TIP}),
+                "solver": (
+                    ["auto", *core.config.SOLVERS],
+                    {"default": "auto", "advanced": True, "tooltip": SOLVER_TIP},
+                ),
                 "boost_first_chunk": ("BOOLEAN", {"default": True, "advanced": True, "tooltip": BOOST_TIP}),
                 "shift_tokens": (
-                    list(SHIFT_TOKENS),
-                    {"default": SHIFT_TOKENS[0], "advanced": True, "tooltip": SHIFT_TIP},
+                    list(core.config.SHIFT_TOKENS),
+                    {"default": core.config.SHIFT_TOKENS[0], "advanced": True, "tooltip": SHIFT_TIP},
                 ),
-                "guidance": (["auto", *GUIDANCE], {"default": "auto", "advanced": True, "tooltip": GUIDANCE_TIP}),
+                "guidance": (
+                    ["auto", *core.config.GUIDANCE],
+                    {"default": "auto", "advanced": True, "tooltip": GUIDANCE_TIP},
+                ),
                 "zero_steps": ("INT", {"default": -1, "min": -1, "max": 100, "advanced": True, "tooltip": ZERO_TIP}),
                 "shift_clamp": ("BOOLEAN", {"default": False, "advanced": True, "tooltip": CLAMP_TIP}),
             },
@@ -62,9 +65,9 @@ class DMDPyramidSample:
         width, stages = config.transformer.text_dim, config.schedule.stages
         index = history.history.chunk
         text = sockets.embedding(positive, "positive", width=width, chunk=index)
-        check_prompt(positive[0][1].get("helios_prompt", "unknown"), "positive")
+        core.text.check_prompt(positive[0][1].get("helios_prompt", "unknown"), "positive")
         plan = dict(
-            steps=None if steps.strip() in ("", "auto") else parse_steps(steps, stages),
+            steps=None if steps.strip() in ("", "auto") else core.steps.parse_steps(steps, stages),
             cfg=cfg,
             solver=solver,
             boost_first_chunk=boost_first_chunk,
@@ -81,7 +84,7 @@ class DMDPyramidSample:
         )
 
         def run():
-            costs, later = (plan_chunk(config, index + k, **plan).costs for k in (0, 1))
+            costs, later = (core.steps.plan_chunk(config, index + k, **plan).costs for k in (0, 1))
             return follow(model, model.sample(history.history, text, **options), live.NodeProgress(costs, sum(later)))
 
         chunk = kept.recall((model.parts.identity, history.history, text, options), run, model.backend.array)

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..helios_core.decode import denormalise
-from ..helios_core.text import Embedding
+from . import core
 
 MODEL = "HELIOS_MODEL"
 TEXT_ENCODER = "HELIOS_TEXT_ENCODER"
@@ -59,7 +58,7 @@ class HistorySocket:
 
     def raw(self, z):
         """Normalised latents -> raw VAE space, as Helios.denormalise has it."""
-        return tensor(denormalise(z, self.vae, self.array))
+        return tensor(core.decode.denormalise(z, self.vae, self.array))
 
 
 def tensor(x):
@@ -103,7 +102,7 @@ def embedding(value, name: str, *, width: int, chunk: int = 0):
             f"{name}: this model takes text [batch, tokens, {width}], got {list(tensor.shape)}. Use T5Encode with this "
             "checkpoint's text encoder, or CLIPTextEncode with a umt5-xxl CLIP for the published checkpoints."
         )
-    return Embedding.of(tensor.float()) if schedule is None else schedule.embedding(chunk)
+    return core.text.Embedding.of(tensor.float()) if schedule is None else schedule.embedding(chunk)
 
 
 def is_schedule(value) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ..helios_core.text import Embedding, PromptSchedule
-from . import host, sockets
+from . import core, host, sockets
 
 
 class T5Encode:
@@ -69,14 +68,14 @@ class HeliosPromptSchedule:
     def VALIDATE_INPUTS(cls, text=None):
         """None: it comes over a wire, and is not known yet."""
         try:
-            PromptSchedule.parse(EXAMPLE if text is None else text)
+            core.text.PromptSchedule.parse(EXAMPLE if text is None else text)
         except ValueError as error:
             return str(error)
         return True
 
     def encode(self, text_encoder, text):
         """(CONDITIONING,) of the first prompt; the sampler finds the others in it."""
-        schedule = PromptSchedule.parse(text).encode(encoder(text_encoder))
+        schedule = core.text.PromptSchedule.parse(text).encode(encoder(text_encoder))
         return (sockets.conditioning(schedule.embedding(0), schedule.source.prompts[0], schedule),)
 
 
@@ -87,7 +86,7 @@ def encoder(text_encoder):
         if check := host.stop_check():
             check()
         found = text_encoder(prompt)
-        return Embedding(sockets.tensor(found.rows), found.length)
+        return core.text.Embedding(sockets.tensor(found.rows), found.length)
 
     return encode
 

@@ -6,19 +6,10 @@ import logging
 
 import numpy as np
 
-from ..helios_core.devices import BACKENDS
-from ..helios_core.store import fingerprint
-from . import host, live, managed, sockets
+from . import core, host, live, managed, sockets
 
 DECODER = "UL_DECODER"
 logger = logging.getLogger(__name__)
-
-
-def core():
-    """helios_core/unified.py, imported when it is first needed: ComfyUI waits for every pack's import."""
-    from ..helios_core import unified
-
-    return unified
 
 
 class ULCodec:
@@ -36,7 +27,7 @@ class ULCodec:
     def identity(self) -> tuple | None:
         """What decoded frames depend on beside the latents; None beside a VAE that does not say what it is."""
         beside = None if self.vae is None else getattr(self.vae, "identity", "")
-        return None if beside == "" else (fingerprint(self.model.file.path), self.model.backend_name, beside)
+        return None if beside == "" else (core.store.fingerprint(self.model.file.path), self.model.backend_name, beside)
 
     def blocks(self, raw, first: int = 0):
         """For a file: blocks of uint8 frames [f h w 3] of raw latents [b c t h w], in one step, the batch's first only.
@@ -44,7 +35,7 @@ class ULCodec:
         first: number of the first latent in the whole video, by which the noise goes.
         """
         raw = sockets.tensor(raw)[:1]
-        clip = core().CLIP if self.model.config.causal else raw.shape[2]
+        clip = core.unified.CLIP if self.model.config.causal else raw.shape[2]
         for i in range(0, raw.shape[2], clip):
             part = raw[:, :, i : i + clip]
             yield from self.model.blocks(part.numpy(), pixels=self.frames(part), first=first + i)
@@ -82,11 +73,11 @@ class HeliosULLoader:
     @classmethod
     def INPUT_TYPES(cls):
         """The inputs, as ComfyUI asks for them."""
-        names = list(dict.fromkeys([*core().SHIPPED, *host.file_names("vae")]))
+        names = list(dict.fromkeys([*core.unified.SHIPPED, *host.file_names("vae")]))
         return {
             "required": {"file": (names, {"default": names[0], "tooltip": FILE_TIP})},
             "optional": {
-                "backend": (list(BACKENDS), {"tooltip": BACKEND_TIP}),
+                "backend": (list(core.devices.BACKENDS), {"tooltip": BACKEND_TIP}),
                 "vae": ("VAE", {"tooltip": LOOKED_AT_TIP}),
             },
         }
@@ -94,13 +85,13 @@ class HeliosULLoader:
     @classmethod
     def IS_CHANGED(cls, file, **_):
         """The file's size and date: a file that was written anew is read anew."""
-        place = core().SHIPPED.get(file) or host.part_path("vae", file)
+        place = core.unified.SHIPPED.get(file) or host.part_path("vae", file)
         return host.file_stamp(place) if place.is_file() else ""
 
     def load(self, file, backend="auto", vae=None):
         """(UL_DECODER,); its weights load when it is first used."""
-        place = file if file in core().SHIPPED else host.part_path("vae", file)
-        model = core().Unified.load(place, backend=backend)
+        place = file if file in core.unified.SHIPPED else host.part_path("vae", file)
+        model = core.unified.Unified.load(place, backend=backend)
         managed.adopt_codec(model)
         if vae is not None:
             check_vae(vae, model.config)
@@ -166,7 +157,7 @@ class ULDecoder:
         """The inputs, as ComfyUI asks for them."""
         from ..helios_core.ul import MAX_STEPS
 
-        clip = {"default": core().CLIP, "min": 0, "max": 4096, "advanced": True, "tooltip": CLIP_TIP}
+        clip = {"default": core.unified.CLIP, "min": 0, "max": 4096, "advanced": True, "tooltip": CLIP_TIP}
         return {
             "required": {
                 "latent": ("LATENT", {"tooltip": "Of the latent space that the decoder was trained for, in raw form."}),
@@ -193,7 +184,7 @@ class ULDecoder:
         z = sockets.samples(latent, "latent", channels=model.config.latent_channels)
         check_space(latent, model.config)
         pixels = decoder.frames(z, vae, clip_latents)
-        plan = core().DecodePlan(steps, latent_noise, None if pixels is None else start, tile)
+        plan = core.unified.DecodePlan(steps, latent_noise, None if pixels is None else start, tile)
         bar, made = None, []
         for step in model.stream(z.numpy(), plan, seed=seed, pixels=pixels, clip=clip_latents, first=first_latent):
             bar = bar or live.NodeProgress([1] * step.total)

@@ -5,9 +5,7 @@ Events go to the browser that queued the prompt; without ComfyUI, or where none 
 
 from __future__ import annotations
 
-from ..helios_core.join import video
-from ..helios_core.safe_files import replacing
-from . import host
+from . import core, host
 
 WIDTH = 160  # pixels of a picture of the filmstrip, along the longer side
 
@@ -56,7 +54,7 @@ def _send(event: str, values: dict) -> None:
 
 def _small_frames(path) -> list:
     """Every so many pixels of a chunk's frames, float32 [h w 3]: as they are in the file, for there joints show."""
-    return [frame[:: _step(frame), :: _step(frame)].astype("float32") for frame in video.iter_frames(path)]
+    return [frame[:: _step(frame), :: _step(frame)].astype("float32") for frame in core.join.video.iter_frames(path)]
 
 
 def _step(frame) -> int:
@@ -68,5 +66,5 @@ def _save(frame, path) -> None:
 
     picture = Image.fromarray(frame)
     picture.thumbnail((WIDTH, WIDTH))
-    with replacing(path) as part:
+    with core.safe_files.replacing(path) as part:
         picture.save(part, "JPEG", quality=85)
