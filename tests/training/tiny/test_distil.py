@@ -76,7 +76,7 @@ def test_a_student_that_knows_the_answer_has_no_loss(lessons):
 
 def test_distilling_lowers_the_loss(lessons, tmp_path):
     teacher, made = lessons
-    recipe = loop.Recipe(steps=12, lr=3e-4, muon=1e-3, warmup=2, decay=0.5, ema=0.5, log_every=4)
+    recipe = loop.Recipe(steps=4, lr=3e-4, muon=1e-3, warmup=1, decay=0.5, ema=0.5, log_every=1)
     distil.distil(copy.deepcopy(teacher), made, tmp_path, recipe)
     rows = (tmp_path / "tiny_distilled.csv").read_text().splitlines()
     losses = [float(row.split(",")[2]) for row in rows[1:]]
