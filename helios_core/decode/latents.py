@@ -10,7 +10,7 @@ from ..config import VAEConfig
 
 
 def normalise(z, vae: VAEConfig, array: Callable):
-    """Raw latents [b c t h w] of any library -> the model's space. array(values, like): the backend's, beside `like`."""
+    """Raw latents [b c t h w] of any library -> the model's space. array(values, like): the backend's, beside it."""
     z = array(z)
     return (z - _stat(vae.latents_mean, z, array)) / _stat(vae.latents_std, z, array)
 
