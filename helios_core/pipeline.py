@@ -147,7 +147,7 @@ class Helios:
         return self._steps(made, history, positive, negative, start, draw)
 
     def _steps(self, plan, history, *run) -> Iterator[SampleStep]:
-        model = self.parts.ready("transformer", *self.pixels(history))
+        model = self.parts.ready("transformer", *self.pixels(history), history.shape[0])
         # A decorator enters the mode anew for every step: between two, the caller's own mode holds.
         yield from self.backend.inference()(self._run)(model, plan, history, *run)
 

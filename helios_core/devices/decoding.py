@@ -147,7 +147,7 @@ def tiled_work(config: VAEConfig, shape: tuple[int, int, int, int], item: int, t
 
 def choose_tile(config: VAEConfig, shape: tuple, item: int, kind: str, free: int | None) -> int | None:
     """Latents per side of the tiles to decode latents [b c t h w] in; None where the whole frame fits."""
-    if free is None or decode_work(config, _plane(shape), item, kind, True) <= free:
+    if free is None or decode_work(config, _plane(shape), item, kind, copies=kind != "cpu") <= free:
         return None
     return smaller_tile(config, shape, item, kind, free, None) or TILES[-1]
 
@@ -157,9 +157,8 @@ def smaller_tile(
 ) -> int | None:
     """The largest of the smaller tiles that fits, else the smallest; None where there is no smaller one."""
     tiles = [t for t in TILES if tile is None or t < tile]
-    fits = (
-        t for t in tiles if free is None or tiled_work(config, _plane(shape), item, t, kind=kind, copies=True) <= free
-    )
+    how = {"kind": kind, "copies": kind != "cpu"}
+    fits = (t for t in tiles if free is None or tiled_work(config, _plane(shape), item, t, **how) <= free)
     return next(fits, tiles[-1] if tiles else None)
 
 

@@ -36,7 +36,7 @@ TILING = ("auto", "off", "on")
 BASE = GIB  # Python, torch and a device's context
 CONTEXT = GIB // 4  # of a device, for kernels that load as they are first called, and what lies idle between tensors
 PROMPTS, TOKENS = 2, 256  # whose keys and values stay with the transformer; of a long prompt (512 is the most)
-QUANTISING = {"fp8_e4m3fn": 3, "int8": 4, "int4": 5}  # float32 copies of a weight that making its codes takes
+QUANTISING = {"fp8_e4m3fn": 3, "int8": 3, "int4": 4.5}  # float32 copies of a weight that making its codes takes
 TRANSFORMER, VAE, TEXT = "transformer", "vae", "text_encoder"
 
 
@@ -246,7 +246,7 @@ def _encoder_bytes(source: Source) -> Iterator[int]:
 def _quantising(source: Source, kind: str | None) -> int:
     """What making the codes of the largest weight takes; nothing where they are stored."""
     plain = [prod(s.shape) for name, s in source.tensors.items() if is_quantised(name) and s.dtype in DTYPES.values()]
-    return 4 * max(plain) * QUANTISING[split_kind(kind)[0]] if kind and plain else 0
+    return int(4 * max(plain) * QUANTISING[split_kind(kind)[0]]) if kind and plain else 0
 
 
 def _decoding(

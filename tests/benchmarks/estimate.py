@@ -24,6 +24,7 @@ from support import fake_cuda  # noqa: E402
 
 GIB = 2**30
 SIZES = ((640, 384), (1280, 704))
+SMALL = (256, 256)
 MODES = ("none", "blocks", "sequential")
 DTYPES = ("bf16", "fp16", "fp32", "fp8_e4m3fn", "int8", "int4")
 DECODED = ("bf16", "int4")  # weights beside which a chunk is decoded; what stands is seen in sampling too
@@ -94,6 +95,8 @@ def weight_dtypes(live, folder: Path, sizes):
     """Rows of every offload mode and weight dtype: a chunk sampled as all but the first are, with the VAE loaded."""
     for mode, dtype in product(MODES, DTYPES):
         run = Run(live, folder, mode, dtype)
+        if mode == "sequential":  # loads as it is first used: at a small size that takes more than a step
+            yield run.row(SMALL, "sample", run.sample(*SMALL))
         if dtype in DECODED:
             run.sample(*sizes[0])
             yield run.row(sizes[0], "decode", run.decode(*sizes[0]))

@@ -17,7 +17,7 @@ from helios_video.helios_core.backends.torch.transformer import HeliosTransforme
 from helios_video.helios_core.backends.torch.vae import WanVAE
 from helios_video.helios_core.checkpoint.sources import Source, Stored
 from helios_video.helios_core.config.model import ModelConfig, TransformerConfig
-from helios_video.helios_core.devices import decoding, host_free, residency
+from helios_video.helios_core.devices import Host, decoding, host_free, residency
 from helios_video.helios_core.devices import needs as memory
 from helios_video.helios_core.with_loras import with_loras
 from safetensors.torch import save_file
@@ -267,6 +267,29 @@ def test_blocks_keeps_the_transformer_beside_one_other():
     assert helios.parts.text_encoder is not None and helios.parts.vae is not None
     assert list(helios.parts.loaded.networks) == ["transformer", "vae"]
     assert load(offload="none").parts.transformer.streamer is None
+
+
+def test_none_lets_the_text_encoder_go_as_sampling_begins():
+    """It is not counted beside the transformer; one that is loaded later must fit beside what is there."""
+    helios = load(offload="none")
+    assert all(getattr(helios.parts, name) is not None for name in ("text_encoder", "transformer", "vae"))
+    assert list(helios.parts.loaded.networks) == ["transformer", "vae"]
+    assert helios.parts.text_encoder is not None and len(helios.parts.loaded.networks) == 3
+
+
+def test_a_host_is_told_of_a_batchs_work():
+    told = []
+
+    class Told(Host):
+        def using(self, name, network, work):
+            told.append((name, work))
+
+    helios = load(host=Told())
+    history, text = helios.history(64, 64, batch=3), torch.zeros(1, 512, 64)
+    list(helios.sample(history, text, seed=0, steps=(1, 1, 1)))
+    helios.parts.ready("vae", 64, 64, 3)
+    work = helios.parts.estimate(64, 64, 3).work
+    assert told == [("transformer", work["transformer"]), ("vae", 3 * work["vae"])]
 
 
 def test_auto_is_decided_by_the_free_memory(monkeypatch):

@@ -48,6 +48,11 @@ def test_sampling_takes_what_is_estimated(rows, mode, dtype, size):
     check(rows, 1, mode=mode, weights=dtype, size=size, moment="sample", batch=1)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_quantising_takes_what_is_estimated(rows, dtype):
+    check(rows, 1, mode="sequential", weights=dtype, size="256x256")
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("tile", ["whole", 32, 24, 16])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])

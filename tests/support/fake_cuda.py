@@ -130,6 +130,7 @@ def install(guard: Path) -> None:
         self.fake_device = value.fake_device
 
     FakeTensor.data = property(data.__get__, put)
+    FakeTensor.data_ptr = lambda self: self.untyped_storage()._cdata
     FakeTensor.numpy = lambda self: np.zeros(tuple(self.shape), str(self.dtype).removeprefix("torch."))
     F.scaled_dot_product_attention = attention
 
