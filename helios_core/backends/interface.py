@@ -136,6 +136,9 @@ class Backend(Protocol):
     def fast_bf16(self, device) -> bool:
         """Whether it multiplies bfloat16 at speed, so that a weight dtype of auto may choose that."""
 
+    def place(self, model, device, *, streamed: bool = False) -> None:
+        """Moves a loaded network to a device; streamed: a transformer's blocks stay in host memory."""
+
     def empty_cache(self) -> None:
         """Gives memory back that nobody refers to any more."""
 

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from ..checkpoint import WEIGHT_DTYPES, Checkpoint
 from ..store import fingerprint
 from . import libraries, needs, residency
+from .host_memory import host_free
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,14 @@ class Host:
 
 @dataclass
 class Loaded:
-    """What is there. networks: by part; adapted: transformers with LoRAs, each for as long as its LoRAs are held."""
+    """What is there. networks: by part; adapted: transformers with LoRAs, each for as long as its LoRAs are held.
+
+    away: the parts that lie in host memory until they are used again.
+    """
 
     networks: dict[str, Any] = field(default_factory=dict)
     adapted: WeakKeyDictionary = field(default_factory=WeakKeyDictionary)
+    away: set[str] = field(default_factory=set)
     mode: str = ""
 
 
@@ -132,24 +137,56 @@ class Parts:
         place = (self.library, self.backend.kind(self.device), self.choices.vae_dtype, self.choices.vae_tiling)
         return fingerprint(*self.checkpoint.sources["vae"].files), *place
 
-    def ready(self, name: str, width: int = 0, height: int = 0):
-        """A network (transformer, vae, text_encoder) about to compute videos of that size, on its device."""
-        network = getattr(self, name)
-        self.host.using(name, network, self.estimate(width, height).work[name])
+    def ready(self, name: str, width: int = 0, height: int = 0, batch: int = 1):
+        """A network (transformer, vae, text_encoder) about to compute `batch` videos of that size, on its device."""
+        network, work = getattr(self, name), self.estimate(width, height, batch).work[name]
+        self.host.using(name, network, work * batch if name == "vae" else work)
         return network
 
     def release(self, *names: str) -> None:
         """Forgets loaded networks, those of other handles too; they load again when used."""
         found = [self.loaded.networks.pop(name, None) is not None for name in names]
+        self.loaded.away.difference_update(names)
         if "transformer" in names:
             found.append(bool(self.loaded.adapted))
             self.loaded.adapted.clear()
         if any(found):
             self.backend.empty_cache()
 
+    def evict(self, *names: str) -> None:
+        """Takes networks off the device: into host memory where that suffices, so that they come back without being
+        read and quantised again; else they are forgotten."""
+        there = [name for name in names if self._held(name) and name not in self.loaded.away]
+        stay = self.estimate().keeps_in_host(host_free(), self.offload_mode) if there else ()
+        for name in there:
+            if name in stay:
+                self._move(name, self.backend.CPU)
+                self.loaded.away.add(name)
+            else:
+                self.release(name)
+        if stay:
+            self.backend.empty_cache()
+
+    def _held(self, name: str) -> list:
+        """The networks there are of a part."""
+        adapted = list(self.loaded.adapted.values()) if name == "transformer" else []
+        return [*([self.loaded.networks[name]] if name in self.loaded.networks else []), *adapted]
+
+    def _move(self, name: str, device) -> None:
+        for network in self._held(name):
+            self.backend.place(getattr(network, "model", network), device)
+
+    def _fetch(self, name: str) -> None:
+        """Brings a part back that lies in host memory."""
+        if name in self.loaded.away:
+            residency.make_room(self, name)
+            self._move(name, residency.place(self, name))
+            self.loaded.away.discard(name)
+
     @property
     def transformer(self):
         """The video model, with the LoRAs."""
+        self._fetch("transformer")
         if self.loras is None:
             return self._network("transformer", self._load_transformer)
         if self.loras not in self.loaded.adapted:
@@ -167,6 +204,7 @@ class Parts:
         return self._network("text_encoder", self._load_text_encoder)
 
     def _network(self, name: str, load):
+        self._fetch(name)
         if name not in self.loaded.networks:
             residency.make_room(self, name)
             self.loaded.networks[name] = load()

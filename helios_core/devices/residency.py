@@ -27,12 +27,12 @@ def report(parts, width: int = 0, height: int = 0) -> list[str]:
 
 
 def make_room(parts, name: str) -> None:
-    """Lets go of the parts that may not be there together with the one about to load, and tells the host.
+    """Takes the parts off the device that may not be there together with the one about to come, and tells the host.
 
     A host that manages memory moves parts away itself, unless the user chose otherwise.
     """
     kept = PARTS if parts.host.manages and parts.choices.offload == "auto" else KEPT[parts.offload_mode]
-    parts.release(*(other for other in PARTS if other != name and other not in kept))
+    parts.evict(*(other for other in PARTS if other != name and other not in kept))
     parts.host.loading(parts.estimate().part(name, parts.offload_mode))
 
 

@@ -62,7 +62,6 @@ class Embeddings:
             self.known.popitem(last=False)
         return rows
 
-
     def _fit(self, found: dict[str, np.ndarray] | None) -> np.ndarray | None:
         """Rows that were kept, if they are such as this encoder gives."""
         rows = (found or {}).get("rows")
@@ -83,5 +82,3 @@ def remember(
         files |= {path for path in source.tokenizer.rglob("*") if path.is_file()}
     disk = Store(folder / "prompts", LIMIT) if folder is not None and worth else None
     return Embeddings(encode, array, key=f"{where} {fingerprint(*files)}", disk=disk, **sizes)
-
-

@@ -160,6 +160,10 @@ def fast_bf16(device) -> bool:
     return kind(device) != "cpu"
 
 
+def place(model, device, *, streamed: bool = False) -> None:
+    """Nothing to move: the device's memory is the host's."""
+
+
 def empty_cache() -> None:
     """Memory of components that nobody refers to any more goes back to the system."""
     gc.collect()

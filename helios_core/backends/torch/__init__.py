@@ -28,6 +28,7 @@ from .load import (
     watch,
 )
 from .lora import adapt
+from .offload import place
 from .ul import load_ul
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "load_ul",
     "load_vae",
     "own_copy",
+    "place",
     "pull_vae",
     "quantised_bytes",
     "shapes",
