@@ -53,7 +53,7 @@ def video_vae():
 
 def tell(make, images):
     from helios_video.nodes.codecs import codec
-    from helios_video.helios_core.study import probe
+    from helios_video.helios_core.measure import probe
     with torch.inference_mode():  # as ComfyUI runs nodes
         vae = make()
         for p in vae.first_stage_model.parameters():
