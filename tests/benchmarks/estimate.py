@@ -117,13 +117,16 @@ def vae_dtypes(live, folder: Path, sizes):
         yield run.row(size, "decode", run.decode(*size), dtype, tile)
 
 
-def show(rows: list[dict]) -> None:
-    """A table, and the worst of each moment."""
-    print("| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))
+def show(rows) -> None:
+    """A table as the rows come, then the best and worst of each moment."""
+    found = []
     for row in rows:
-        print("| " + " | ".join(map(str, row.values())) + " |")
+        if not found:
+            print("| " + " | ".join(row) + " |\n|" + "---|" * len(row))
+        print("| " + " | ".join(map(str, row.values())) + " |", flush=True)
+        found.append(row)
     for moment in MOMENTS:
-        ratios = [row["ratio"] for row in rows if row["moment"] == moment]
+        ratios = [row["ratio"] for row in found if row["moment"] == moment]
         print(f"{moment}: estimate / traced from {min(ratios)} to {max(ratios)}")
 
 
@@ -138,8 +141,8 @@ def main() -> None:
         with fake_cuda.traced() as live:
             made = fake_cuda.checkpoint(Path(folder) / "published", args.layers)
             sizes = tuple(map(tuple, args.size or SIZES))
-            rows = [row for part in (vae_dtypes, weight_dtypes) for row in part(live, made, sizes)]
-    print(json.dumps(rows)) if args.json else show(rows)
+            rows = (row for part in (vae_dtypes, weight_dtypes) for row in part(live, made, sizes))
+            print(json.dumps(list(rows))) if args.json else show(rows)
 
 
 if __name__ == "__main__":

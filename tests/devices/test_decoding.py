@@ -9,6 +9,7 @@ import torch
 from helios_video.helios_core import load
 from helios_video.helios_core.backends.torch import load as load_module
 from helios_video.helios_core.backends.torch import vae as torch_vae
+from helios_video.helios_core.backends.torch import vae_conv
 from helios_video.helios_core.backends.torch.vae import WanVAE
 from helios_video.helios_core.config import VAEConfig
 from helios_video.helios_core.devices import decoding, frames_at_once
@@ -157,3 +158,37 @@ def test_whole_and_tiled_decodes_of_a_pipeline_have_the_same_frames(monkeypatch)
 
     monkeypatch.setattr(WanVAE, "stream", interrupted)
     assert helios.decode(latent).shape == whole.shape
+
+
+def test_a_gpus_blocks_of_single_frames_make_the_same_picture(monkeypatch):
+    """By the way that a GPU takes through the layers, on the CPU."""
+    torch.manual_seed(0)
+    vae, z = WanVAE(VAEConfig(base_dim=4)).requires_grad_(False), torch.randn(1, 16, 4, 4, 6)
+    with torch.no_grad():
+        wanted = vae.decode(z)
+        monkeypatch.setattr(vae_conv, "fused", lambda x, weight: False)
+        monkeypatch.setattr(torch_vae, "frames_at_once", lambda t, n, *_, **__: frames_at_once(t, n, "cuda"))
+        monkeypatch.setitem(decoding.BLOCK_SIZE, "gpu", 1)
+        blocks = list(vae.stream(z))
+    assert [block.shape[2] for block in blocks] == [1] * 13
+    assert torch.allclose(torch.cat(blocks, dim=2), wanted, atol=1e-4)
+
+
+def test_mlx_decodes_once_more_in_tiles_too(caplog):
+    mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
+    from helios_video.helios_core.backends.mlx import load as mlx_load
+
+    class Short(Stage):
+        dtype = mx.float32
+
+        def stream(self, z):
+            yield mx.zeros((1, 3, 2, 8, 8))
+            raise RuntimeError("[metal::malloc] Unable to allocate 5 bytes")
+
+        def decode_tiled(self, z, tile):
+            return mx.ones((1, 3, 8, 8, 8))
+
+    found = list(mlx_load.decode_blocks(Short(0), torch.zeros(SHAPE)))
+    assert [block.shape[2] for block in found] == [2, 6] and "once more in tiles of 32" in caplog.text
+    with pytest.raises(RuntimeError, match="Unable to allocate"):
+        list(mlx_load.decode_blocks(Short(0, tiling="off"), torch.zeros(SHAPE)))
