@@ -129,4 +129,4 @@ def test_old_name_of_the_output_table(folder, published):
 def test_training_leftovers_are_ignored(folder):
     extra = {"gan_heads.0.weight": torch.ones(2), "blocks.0.attn1.q_loras.down.weight": torch.ones(2)}
     change(folder / "transformer" / "a.safetensors", lambda tensors: {**tensors, **extra})
-    load_transformer(load(folder).sources["transformer"], CONFIG, dtype="fp32", device="cpu")
+    load_transformer(load(folder).checkpoint.sources["transformer"], CONFIG, dtype="fp32", device="cpu")

@@ -10,6 +10,7 @@ from helios_video.helios_core import load
 from helios_video.helios_core.drawn import bench
 from helios_video.helios_core.steps import solvers
 
+pytestmark = pytest.mark.slow
 SCENES, CHUNKS = bench.held_out_scenes(12), 4
 
 

@@ -234,7 +234,7 @@ def test_converted_files_load(tmp_path, quantize):
     out = tmp_path / "tiny.safetensors"
     assert cli.main(["convert", str(pipeline.TINY), str(out), *quantize]) == 0
     model, want = load(out, backend="mlx"), load(backend="mlx")
-    got, want = (m.transformer.blocks[0].attn1.to_qkv.weight for m in (model, want))
+    got, want = (m.parts.transformer.blocks[0].attn1.to_qkv.weight for m in (model, want))
     assert got.dtype == mx.bfloat16
     got, want = (np.asarray(x.astype(mx.float32)) for x in (got, want))
     assert error(got, want) < 0.01 if quantize else np.array_equal(got, want)
