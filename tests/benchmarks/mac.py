@@ -76,12 +76,19 @@ def machine() -> str:
     return ", ".join([word for word in words if word] + [f"mlx {mx.__version__} on {kind}"])
 
 
+class Held(Parts):
+    """Parts that are there without files: nothing is estimated of them."""
+
+    def ready(self, name, *size, **more):
+        return getattr(self, name)
+
+
 def random_model(args) -> Helios:
     """A pipeline of random weights: the published sizes but for those that are given."""
     transformer = TransformerConfig(num_attention_heads=args.heads, ffn_dim=args.ffn, num_layers=args.layers)
     config = ModelConfig(transformer=transformer, vae=VAEConfig(base_dim=args.base_dim))
     checkpoint = Checkpoint(Path("random"), config, {})
-    helios = Helios(checkpoint, Parts(checkpoint, "mlx", Choices(), Host()), None)
+    helios = Helios(checkpoint, Held(checkpoint, "mlx", Choices(), Host()), None)
     model = HeliosTransformer(transformer)
     model.update(
         tree_map_with_path(lambda name, x: x if is_float32(name) else x.astype(mx.bfloat16), model.parameters())
