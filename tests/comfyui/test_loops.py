@@ -190,7 +190,7 @@ def test_a_broken_loop_says_so_before_it_runs(server):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc")
-def test_a_minute_of_video_takes_little_resident(server):
+def test_a_minute_of_video_takes_little_memory(server):
     """The published steps of helios-tiny, 44 chunks; also a further run of 4 chunks, which must not add to it."""
     prompt = with_value(long_video(chunks=44), "DMDPyramidSample", steps="auto")
     ran(server)
