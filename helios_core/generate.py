@@ -84,5 +84,8 @@ def _chunks(helios, schedule, negative, history, total, seed, guided, drift, opt
         text = positive.embedding(history.chunk)
         for step in helios.sample(history, text, seed=seed, negative=none, **options):
             yield step
-        history, report = remember(history, step.latent, drift, noise=noise, array=array)
+        if drift is None:
+            history, report = history.append(step.latent), ""
+        else:
+            history, _, _, report = remember(history, step.latent, drift, noise=noise, array=array)
         yield ChunkDone(step.chunk, total, step.latent, helios.stream(step.latent), history, report)

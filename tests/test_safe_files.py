@@ -189,4 +189,4 @@ def test_nobody_else_names_files_on_the_way():
         texts = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
         if any(n.value.endswith((".part", ".part.mp4", ".partial", ".tmp")) for n in texts if id(n) not in quiet):
             found.append(path.relative_to(root / "helios_core").as_posix())
-    assert sorted(found) == ["join/clip.py", "safe_files.py", "text/remembered.py"], "the last clears what a crash left"
+    assert sorted(found) == ["join/clip.py", "safe_files.py", "store.py"], "the last clears what a crash left"

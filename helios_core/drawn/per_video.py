@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from einops import pack
 
-from ..history import MOMENTS, DriftPolicy, History, correct
+from ..history import MOMENTS, DriftPolicy, History, remember
 from ..noise import batch_noise
 
 
@@ -31,10 +31,9 @@ class PerVideoDrift:
         self.found: list[list[bool]] = []  # per chunk, per video
 
     def __call__(self, history: History, latents) -> History:
-        history, rows = history.append(latents), []
-        frames, array = self.helios.config.defaults.chunk_latent_frames, self.helios.backend.array
+        array, rows = self.helios.backend.array, []
         for i in range(history.shape[0]):
             noise = batch_noise(self.seed + i, 1)
-            rows.append(correct(one(history, i), self.policy, chunk_frames=frames, noise=noise, array=array))
+            rows.append(remember(one(history, i), latents[i : i + 1], self.policy, noise=noise, array=array))
         self.found.append([row.drift.found for row in rows])
         return together([row.history for row in rows])

@@ -171,16 +171,9 @@ def correct(history: History, policy: DriftPolicy, *, chunk_frames: int, noise, 
     return Corrected(history, chunk, drift, describe(history.chunk, policy, drift))
 
 
-def remember(history: History, chunk, policy: DriftPolicy | None, *, noise, array: Callable) -> tuple[History, str]:
-    """The history after its next chunk [b c t h w] of normalised latents, and in words what a drift policy found.
-
-    noise, array: as `correct` takes them. Without a policy nothing is measured.
-    """
-    history = history.append(chunk)
-    if policy is None:
-        return history, ""
-    done = correct(history, policy, chunk_frames=chunk.shape[2], noise=noise, array=array)
-    return done.history, done.report
+def remember(history: History, chunk, policy: DriftPolicy, *, noise, array: Callable) -> Corrected:
+    """`correct` of the history after its next chunk [b c t h w] of normalised latents."""
+    return correct(history.append(chunk), policy, chunk_frames=chunk.shape[2], noise=noise, array=array)
 
 
 def describe(chunk: int, policy: DriftPolicy, drift: Drift) -> str:

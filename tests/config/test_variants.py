@@ -12,6 +12,7 @@ from helios_video.helios_core.config.variants import PRESETS
 from helios_video.helios_core.steps import schedule
 from helios_video.helios_core.steps.denoise import plan_chunk
 from helios_video.helios_core.steps.guidance import CFG, CFGZero
+from helios_video.helios_core.text import Embedding
 from support.reference import HEIGHT, PROMPT, SEED, VARIANTS, WIDTH, build, compare, error, run_oracle, run_ours
 
 # diffusers gives numpy torch scalars
@@ -133,7 +134,7 @@ def test_a_batch_is_its_elements(variant):
     options = {"negative": model.text(""), **VARIANTS[name].ours}
     both = list(model.sample(model.history(WIDTH, HEIGHT, batch=2), text, seed=SEED, **options))[-1].latent
     for i in range(2):
-        one = list(model.sample(model.history(WIDTH, HEIGHT), text[i : i + 1], seed=SEED + i, **options))[-1].latent
+        one = list(model.sample(model.history(WIDTH, HEIGHT), Embedding(text.rows[i : i + 1], text.length), seed=SEED + i, **options))[-1].latent
         assert error(both[i : i + 1], one) <= 1e-5
 
 
