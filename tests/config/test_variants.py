@@ -134,7 +134,8 @@ def test_a_batch_is_its_elements(variant):
     options = {"negative": model.text(""), **VARIANTS[name].ours}
     both = list(model.sample(model.history(WIDTH, HEIGHT, batch=2), text, seed=SEED, **options))[-1].latent
     for i in range(2):
-        one = list(model.sample(model.history(WIDTH, HEIGHT), Embedding(text.rows[i : i + 1], text.length), seed=SEED + i, **options))[-1].latent
+        its = Embedding(text.rows[i : i + 1], text.length)
+        one = list(model.sample(model.history(WIDTH, HEIGHT), its, seed=SEED + i, **options))[-1].latent
         assert error(both[i : i + 1], one) <= 1e-5
 
 
