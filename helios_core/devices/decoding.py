@@ -27,6 +27,9 @@ TILES = (32, 24, 16)  # latents; smaller ones see too little around them
 OVERLAP = 8  # of two tiles
 PAST = 2  # frames that a convolution over three remembers
 NORM = {4: 12, 2: 8}  # bytes per number that a norm makes of its input, which it takes to float32
+WINOGRAD = 36 * 4  # products of one filter in space and time (backends/torch/winograd.py)
+# What malloc makes of a CPU's tensors; with it, 0.90 to 1.10 of what was measured at five small sizes.
+ALLOCATOR = 1.1
 
 
 def frames_at_once(frames: int, per_frame: int, kind: str, *, pairs: bool = False) -> int:
@@ -99,25 +102,32 @@ def layers(config: VAEConfig) -> Iterator[Layer]:
 def decode_work(
     config: VAEConfig, shape: tuple[int, int, int, int], item: int, kind: str = "cuda", copies: bool = False
 ) -> int:
-    """Bytes that decoding latents [b t h w] whole takes beside the weights, at most. item: bytes of a number; kind: of
-    the device; copies: with what convolutions copy."""
+    """Bytes that decoding latents [b t h w] whole takes beside the weights, at most.
+
+    item: bytes of a number; kind: of the device; copies: with what convolutions copy.
+    """
     found, (b, frames, h, w) = list(layers(config)), shape
 
     def walk(index: int, t: int, pixels: int, channels: int, held: int, first: bool) -> int:
+        """The highest from a layer on, for t frames; held: the inputs that were cut before."""
         highest = 0
         for n in range(index, len(found)):
             layer, x = found[n], channels * t * pixels * item
             size = frames_at_once(t, pixels * layer.width, kind, pairs=kind == "cpu")
             if size < t:
-                parts = (
-                    (n, min(size, t - at), pixels, channels, held + x, first and not at) for at in range(0, t, size)
-                )
-                return max([highest, *(walk(*part) for part in parts)])
+                parts = [(min(size, t - at), first and not at) for at in range(0, t, size)]
+                return max(highest, *(walk(n, part, pixels, channels, held + x, begins) for part, begins in parts))
             highest = max(highest, held + x + layer.work(t, item, copies) * pixels)
             t, pixels, channels = layer.frames(t, first), pixels * (4 if layer.kind == "up" else 1), layer.o
         return highest
 
-    return walk(0, frames, b * h * w, config.z_dim, 0, True) + _past(found, b * h * w) * item
+    highest = walk(0, frames, b * h * w, config.z_dim, 0, True) + _past(found, b * h * w) * item
+    return highest if kind != "cpu" else int(ALLOCATOR * (highest + _filters(found, item)))
+
+
+def _filters(found: list[Layer], item: int) -> int:
+    """The largest layer's filters as Winograd's products take them, which the CPU multiplies float32 by."""
+    return 4 * WINOGRAD * max(layer.i * layer.o for layer in found if layer.kind == "res") if item == 4 else 0
 
 
 def _past(found: list[Layer], pixels: int) -> int:
