@@ -120,12 +120,12 @@ OVERWRITE_HELP = "replace --output if it is there already; with --prompts-file: 
 OUTPUT_HELP = "file to write; if it is there already, the next free name, such as helios_2.mp4 (default: %(default)s)"
 BACKEND_HELP = "what computes; auto: mlx on Apple silicon where it is installed, torch elsewhere"
 WEIGHT_DTYPE_HELP = (
-    "of the transformer; auto: as stored. fp8_e4m3fn, int8 and int4 quantise as it loads, _g32 to _g128 with so many "
-    "columns to a factor"
+    "of the transformer; auto: as stored, but fp32 as bf16 where the GPU is fast at that. fp8_e4m3fn, int8 and int4 "
+    "quantise as it loads, _g32 to _g128 with so many columns to a factor"
 )
 OFFLOAD_HELP = (
-    "none: all stays on the device; sequential: one component at a time; blocks: the transformer's blocks stream from "
-    "host memory; auto: the first of these that fits (default: %(default)s)"
+    "none: all stays on the device; blocks: the transformer's blocks stream from host memory; sequential: one at a "
+    "time; auto: the first of these that fits (default: %(default)s)"
 )
 VAE_DTYPE_HELP = "bf16 halves the memory that decoding takes, and on a GPU its time (default: %(default)s)"
 TILING_HELP = "decode in tiles, which takes less memory but is not quite the same; auto: where it must be"

@@ -76,12 +76,13 @@ BACKEND_TIP = (
     "torch elsewhere. The same seed gives the same noise on both."
 )
 DTYPE_TIP = (
-    "Number format of the video model's weights. auto: as stored. fp8, int8 and int4 quantise as they load, for half "
-    "or a quarter of bf16's memory; int8 is the closest to bf16, int4 the farthest."
+    "Number format of the video model's weights. auto: as stored, but fp32 as bf16 where the GPU is fast at that. fp8, "
+    "int8 and int4 quantise as they load, for half or a quarter of bf16's memory; int8 is the closest to bf16, int4 "
+    "the farthest."
 )
 OFFLOAD_TIP = (
-    "none: all parts stay on the device. sequential: one part at a time. blocks: the video model's blocks stream from "
-    "host memory, for small GPUs. auto: the first of these that fits the free memory."
+    "none: all parts stay on the device. blocks: the video model's blocks stream from host memory, for small GPUs. "
+    "sequential: one part at a time. auto: the first of these that fits the free memory."
 )
 VAE_DTYPE_TIP = "Number format of the VAE. bf16 halves the memory that decoding takes, and on a GPU its time."
 TILING_TIP = "Decode in tiles of 32 latents: less memory, but not quite the same picture. auto: only where it must be."

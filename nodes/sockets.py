@@ -149,14 +149,15 @@ class VAESocket:
         """Raw latents [b 16 t h w] -> frames [b f 8h 8w 3], 0 to 1, float32 on the CPU."""
         import torch
 
-        blocks = self.helios.backend.decode_blocks(self.ready(*self.helios.pixels(samples_in)), samples_in)
+        vae = self.ready(*self.helios.pixels(samples_in), len(samples_in))
+        blocks = self.helios.backend.decode_blocks(vae, samples_in)
         return torch.cat([self._images(block) for block in blocks], dim=1)
 
     def decode_tiled(self, samples_in, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
         """As decode, in tiles of latents; time is not tiled, since decoding streams through it anyway."""
         tile, overlap = (tile_y or 32, tile_x or 32), 8 if overlap is None else overlap
         scale, backend = self.spacial_compression_decode(), self.helios.backend
-        vae = self.ready(tile[1] * scale, tile[0] * scale)
+        vae = self.ready(tile[1] * scale, tile[0] * scale, len(samples_in))
         with backend.inference():
             return self._images(vae.decode_tiled(backend.to_device(vae, samples_in), tile=tile, overlap=overlap))
 
@@ -182,7 +183,7 @@ class VAESocket:
         frames = frames[:, :f, top : top + h, left : left + w].movedim(-1, 1)
         backend = self.helios.backend
         with backend.inference():
-            vae = self.ready(frames.shape[-1], frames.shape[-2])
+            vae = self.ready(frames.shape[-1], frames.shape[-2], len(frames))
             mean, _ = vae.encode(backend.to_device(vae, frames.float() * 2 - 1))
             return tensor(backend.to_cpu(mean))
 
@@ -191,9 +192,9 @@ class VAESocket:
         """What decoded frames depend on beside the latents."""
         return self.helios.parts.vae_identity
 
-    def ready(self, width: int, height: int):
-        """The core's VAE, about to take or to make frames of that size."""
-        return self.helios.parts.ready("vae", int(width), int(height))
+    def ready(self, width: int, height: int, batch: int = 1):
+        """The core's VAE, about to take or to make frames of that size, of `batch` videos at once."""
+        return self.helios.parts.ready("vae", int(width), int(height), batch)
 
     def _images(self, frames):
         """[b 3 f h w] in [-1, 1], the backend's -> [b f h w 3] in [0, 1], float32 on the CPU."""

@@ -119,6 +119,6 @@ def _needs(found: Checkpoint) -> str:
         needs.estimate(found.sources, found.config, width=d.width, height=d.height, device=device, fast_bf16=fast)
         for device, fast in (("cpu", False), ("cuda", True))
     )
-    modes = ", ".join(f"{needs.size(gpu.device(mode) + gpu.spare)} with offload {mode}" for mode in gpu.modes())
+    modes = ", ".join(f"{needs.size(gpu.device(mode) + gpu.spare)} with offload {mode}" for mode in gpu.modes)
     cpu, host = needs.size(cpu.host("none")), needs.size(gpu.host("blocks"))
     return f"needs {cpu} on the CPU; on a GPU {modes} ({host} of host memory)"

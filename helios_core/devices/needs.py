@@ -129,21 +129,19 @@ class Estimate:
                 left -= self.parts[name]
         return tuple(kept)
 
-    def modes(self, chunks: int = 2) -> tuple[str, ...]:
-        """The modes of offload, the fastest first: parts that take turns load again for every chunk."""
-        if self.cpu:
-            return "none", "sequential"
-        return ("none", "blocks", "sequential") if chunks > 1 else ("none", "sequential", "blocks")
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The modes of offload, the fastest first in a video of several chunks: each chunk has all parts take turns."""
+        return ("none", "sequential") if self.cpu else ("none", "blocks", "sequential")
 
-    def choose(self, free: int | None, chunks: int = 2) -> str:
+    def choose(self, free: int | None) -> str:
         """The fastest offload that fits into `free` bytes of the device, decoding whole or else in tiles; if none does,
-        that of the least need. chunks: of the video; unknown: more than one."""
-        modes = self.modes(chunks)
+        that of the least need."""
         for tiled in (False, True):
-            for mode in modes:
+            for mode in self.modes:
                 if self.fits(mode, free, tiled=tiled):
                     return mode
-        return min(modes, key=lambda mode: self.device(mode, tiled=True))
+        return min(self.modes, key=lambda mode: self.device(mode, tiled=True))
 
     def describe(self, offload: str, weight_dtype: str) -> str:
         """Two lines for people: the parts, then the needs."""

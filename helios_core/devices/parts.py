@@ -126,16 +126,17 @@ class Parts:
 
     @property
     def identity(self) -> tuple:
-        """What its sampled latents depend on beside the arguments: files, number format, library, device, LoRAs."""
-        source = self.checkpoint.sources["transformer"]
+        """What its sampled latents depend on beside the arguments: files, their configuration, number format, library,
+        device, LoRAs."""
+        files, config = self.checkpoint.sources["transformer"].files, self.checkpoint.config
         place = (self.library, self.backend.kind(self.device), self.choices.weight_dtype)
-        return fingerprint(*source.files), *place, None if self.loras is None else self.loras.identity
+        return fingerprint(*files), config, *place, None if self.loras is None else self.loras.identity
 
     @property
     def vae_identity(self) -> tuple:
         """The same of decoded frames."""
         place = (self.library, self.backend.kind(self.device), self.choices.vae_dtype, self.choices.vae_tiling)
-        return fingerprint(*self.checkpoint.sources["vae"].files), *place
+        return fingerprint(*self.checkpoint.sources["vae"].files), self.checkpoint.config.vae, *place
 
     def ready(self, name: str, width: int = 0, height: int = 0, batch: int = 1):
         """A network (transformer, vae, text_encoder) about to compute `batch` videos of that size, on its device."""

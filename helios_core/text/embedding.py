@@ -29,7 +29,7 @@ class Embedding:
         """An embedding as it is; of an array [b length d] the rows up to the last that is not zero in all prompts."""
         if isinstance(values, Embedding):
             return values
-        there = values.detach().cpu() if hasattr(values, "detach") else values
+        there = values.detach().float().cpu() if hasattr(values, "detach") else values  # numpy has no bfloat16
         used = np.flatnonzero((np.asarray(there) != 0).any(axis=(0, 2)))
         return cls(values[:, : used[-1] + 1 if len(used) else 0], values.shape[1])
 

@@ -22,6 +22,16 @@ def test_the_vae_speaks_comfyuis_interface(fake_helios):
     assert vae.temporal_compression_decode() == 4
 
 
+def test_the_host_makes_room_for_a_whole_batch(fake_helios, monkeypatch):
+    vae, asked = sockets.VAESocket(fake_helios), []
+    monkeypatch.setattr(fake_helios, "ready", lambda name, *size: asked.append(size) or fake_helios.vae)
+    z = torch.zeros(2, 16, 1, 2, 4)
+    vae.decode(z)
+    vae.decode_tiled(z, tile_x=4, tile_y=2)
+    vae.encode(torch.zeros(2, 1, 16, 32, 3))
+    assert asked == [(32, 16, 2)] * 3
+
+
 def test_the_vae_crops_as_comfyuis_does(fake_helios):
     vae = sockets.VAESocket(fake_helios)
     assert vae.encode(torch.rand(6, 20, 34, 3)).shape == (1, 16, 2, 2, 4)

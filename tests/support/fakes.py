@@ -83,7 +83,7 @@ class FakeHelios:
     def pixels(self, latent):
         return latent.shape[-1] * 8, latent.shape[-2] * 8
 
-    def ready(self, name, width=0, height=0):
+    def ready(self, name, width=0, height=0, batch=1):
         return getattr(self, name)
 
     def decode(self, latent):

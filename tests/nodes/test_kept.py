@@ -1,0 +1,68 @@
+"""Finished chunks taken from disk: with the same content of all that counts, and with nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import helios_video.helios_core as core
+import pytest
+import torch
+from support.nodes import call
+
+TINY = Path(core.__file__).parent / "assets/helios-tiny"
+
+
+@pytest.fixture(autouse=True)
+def kept_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("HELIOS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Path(shutil.copytree(TINY, tmp_path / "model", copy_function=shutil.copy2))
+
+
+def run(folder, monkeypatch, *, text="a red circle", negative=None, **options):
+    """A chunk of one step a stage in a pipeline that has just been loaded, and how many were sampled for it."""
+    helios, sampled = core.load(folder, backend="torch"), []
+    real = helios.sample
+    monkeypatch.setattr(helios, "sample", lambda *a, **k: sampled.append(1) or real(*a, **k))
+    words = {"positive": call("T5Encode", text_encoder=helios.text, text=text)[0]}
+    if negative is not None:
+        words["negative"] = call("T5Encode", text_encoder=helios.text, text=negative)[0]
+    history = call("HistoryMemory", model=helios)[0]
+    options = {"steps": "1,1,1", "boost_first_chunk": False, **options}
+    latent, later = call("DMDPyramidSample", model=helios, history=history, **words, **options)
+    return latent["samples"], later.history, len(sampled)
+
+
+def test_a_chunk_that_was_finished_is_not_sampled_again(folder, monkeypatch):
+    first, later, once = run(folder, monkeypatch)
+    second, again, never = run(folder, monkeypatch)
+    assert (once, never) == (1, 0) and torch.equal(first, second)
+    assert torch.equal(torch.as_tensor(later.window), torch.as_tensor(again.window))
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 7}, {"text": "a blue square"}, {"steps": "2,1,1"}, {"cfg": 2.0, "negative": "grey"}], ids=str
+)
+def test_another_input_is_sampled(folder, monkeypatch, change):
+    first = run(folder, monkeypatch)[0]
+    second, _, sampled = run(folder, monkeypatch, **change)
+    assert sampled == 1 and not torch.equal(first, second)
+
+
+def test_another_configuration_of_the_same_weights_is_sampled(folder, monkeypatch):
+    first = run(folder, monkeypatch)[0]
+    file = folder / "scheduler/scheduler_config.json"
+    found = json.loads(file.read_text())
+    file.write_text(json.dumps({**found, "gamma": found.get("gamma", 1 / 3) / 2}))
+    second, _, sampled = run(folder, monkeypatch)
+    assert sampled == 1 and not torch.equal(first, second)
+
+
+def test_nothing_is_kept_where_it_is_off(folder, monkeypatch):
+    monkeypatch.setenv("HELIOS_CACHE", "off")
+    assert [run(folder, monkeypatch)[2] for _ in range(2)] == [1, 1]
