@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..helios_core import load
-from . import core, host, managed, sockets
+from . import core, engine, host, managed, sockets
 
 
 class HeliosLoader:
@@ -51,11 +51,11 @@ class HeliosLoader:
     def load(self, model, text_encoder=host.FROM_MODEL, vae=host.FROM_MODEL, backend="auto", **memory):
         """(Model, text encoder, VAE); their weights load when they are first used."""
         parts = {"text_encoder": host.part_path("text_encoders", text_encoder), "vae": host.part_path("vae", vae)}
-        around = managed.host_of(backend, streamed=memory.get("offload") == "blocks")
+        around = managed.host_of(backend)
         given = {"backend": backend, "host": around, "cache_folder": host.cache_folder()}
         helios = load(host.model_path(model), **parts, **given, **memory)
         managed.announce(helios)
-        return helios, helios.text, sockets.VAESocket(helios)
+        return engine.socket(helios), helios.text, sockets.VAESocket(helios)
 
 
 MODEL_TIP = (

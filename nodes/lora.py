@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import host, sockets
+from . import engine, host, sockets
 
 
 class HeliosLora:
@@ -57,10 +57,7 @@ class HeliosLora:
         partial = host.lora_path(companion) if companion != "none" else None
         if not files and partial is None:
             return model, "no LoRA"
-        from ..helios_core.with_loras import with_loras
-
-        changed = with_loras(model, files, mode=mode, companion=partial)
-        return changed, changed.parts.loras.report
+        return engine.with_loras(model, files, mode=mode, companion=partial)
 
 
 LORA_TIP = "A safetensors file of ComfyUI's loras folder, in any usual key form; none leaves the model as it is."

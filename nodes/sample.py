@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import core, kept, live, sockets
+from . import core, engine, kept, live, sockets
 
 
 class DMDPyramidSample:
@@ -61,6 +61,7 @@ class DMDPyramidSample:
         boost_first_chunk=True, shift_tokens="before upsample", guidance="auto", zero_steps=-1, shift_clamp=False,
     ):  # fmt: skip
         """(LATENT of the chunk, HELIOS_HISTORY with it appended)."""
+        model = engine.pipeline(model)
         config = model.config
         width, stages = config.transformer.text_dim, config.schedule.stages
         index = history.history.chunk

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import core
 
-MODEL = "HELIOS_MODEL"
+MODEL = "MODEL"
 TEXT_ENCODER = "HELIOS_TEXT_ENCODER"
 HISTORY = "HELIOS_HISTORY"
 CLIP = "HELIOS_CLIP"

@@ -53,6 +53,8 @@ def arrays():
 class FakeHost:
     """Stops nobody and hears everything."""
 
+    manages = False
+
     def stop(self):
         pass
 
