@@ -6,9 +6,11 @@ ModelPatcher. A chunk is sampled by the core's loop, which is given the patched 
 
 from __future__ import annotations
 
+import json
 import logging
 from functools import cache
 
+from ..helios_core.checkpoint.headers import SAID
 from ..helios_core.devices import Parts
 from ..helios_core.pipeline import Helios
 from . import core, host
@@ -57,6 +59,11 @@ def model_class():
         def _velocity(self, x, t, _, text, __, options, history):
             return self.diffusion_model(x, t, text, history)
 
+        def state_dict_for_saving(self, *args, **kwargs):
+            """ComfyUI's, and what the checkpoint's JSON files say, so that the file can be loaded by itself."""
+            state = super().state_dict_for_saving(*args, **kwargs)
+            return state | {f"model.diffusion_model.{SAID}": documents(self.helios.checkpoint)}
+
         def memory_required(self, input_shape, **_) -> int:
             """Bytes that a chunk computes in; input_shape: of its latents [b c t h w]."""
             scale = self.helios.config.vae.scale_factor_spatial
@@ -64,6 +71,16 @@ def model_class():
             return self.helios.parts.estimate(width, height, input_shape[0]).work["transformer"]
 
     return HeliosModel
+
+
+def documents(checkpoint):
+    """The JSON files of a checkpoint, as a tensor of the text that `headers.read_metadata` reads."""
+    import torch
+
+    texts = {name: json.dumps(value) for name, value in core.checkpoint.read_documents(checkpoint.path).items()}
+    texts["transformer/config.json"] = json.dumps(checkpoint.sources["transformer"].config)
+    text = json.dumps({core.checkpoint.DOCUMENTS: json.dumps(texts)}).encode()
+    return torch.tensor(list(text), dtype=torch.uint8)
 
 
 def model_config(dtype):

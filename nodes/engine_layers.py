@@ -25,25 +25,26 @@ GELU = {"approximate": "tanh"}
 
 
 class Context:
-    """What the running model is given along: transformer_options of its MODEL, for the attention."""
+    """What the running MODEL says: the type of its products, and transformer_options for the attention."""
 
-    options: dict = {}
+    def __init__(self, dtype: torch.dtype):
+        self.dtype, self.options = dtype, {}
 
 
-def host_layers(compute: torch.dtype, context: Context):
-    """The `layers.Layers` of ComfyUI for products in `compute`: weights are cast, moved and patched when used."""
+def host_layers(context: Context):
+    """The `layers.Layers` of ComfyUI: weights are cast to the context's type, moved and patched as they are used."""
     plain = comfy.ops.manual_cast
-    mixed = comfy.ops.mixed_precision_ops({}, compute, full_precision_mm=False) if HAS_FP8 else plain
+    mixed = comfy.ops.mixed_precision_ops({}, context.dtype) if HAS_FP8 else plain
 
     class HostAffine(plain.Linear):
         """A linear layer of the embeddings and of the output."""
 
-        dtype = compute
+        dtype = property(lambda _: context.dtype)
 
     class HostLinear(mixed.Linear):
         """A linear layer of attention and feed-forward; its weight may be in ComfyUI's quantised forms."""
 
-        dtype = compute
+        dtype = property(lambda _: context.dtype)
 
         def forward(self, x, gelu: bool = False):
             """x [... i] -> [... o]; gelu: then GELU."""
@@ -71,8 +72,8 @@ class HostTransformer(HeliosTransformer):
     """The transformer whose weights ComfyUI keeps: where they are says nothing of where it computes."""
 
     def __init__(self, config, compute: torch.dtype, device):
-        self.context = Context()
-        super().__init__(config, host_layers(compute, self.context))
+        self.context, self.own_dtype = Context(compute), compute
+        super().__init__(config, host_layers(self.context))
         self.computes_on = device
 
     @property
@@ -84,6 +85,7 @@ class HostTransformer(HeliosTransformer):
         """Before a chunk. What was kept of prompts under other patches is not known any more."""
         self.computes_on, self.on_block = patcher.load_device, stop
         self.context.options = patcher.model_options["transformer_options"]
+        self.context.dtype = patcher.get_model_object("manual_cast_dtype") or self.own_dtype
         if self.version == (patcher.patches_uuid, self.device):
             return
         self.version = patcher.patches_uuid, self.device

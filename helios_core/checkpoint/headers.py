@@ -16,6 +16,7 @@ from . import recognise
 BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}
 MAX_HEADER = 100_000_000
+SAID = "helios_documents"  # the name of a tensor that stands in for metadata
 INDICES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
 
 
@@ -46,9 +47,26 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file says of itself; empty if nothing."""
-    found = _read_json(path)[0]
-    return dict(found.get("__metadata__") or {}) if isinstance(found, dict) else {}
+    """What a safetensors file says of itself; empty if nothing. A tensor named SAID says more: its bytes are the JSON of
+    further entries, from programs that save tensors only."""
+    found, _ = _read_json(path)
+    if not isinstance(found, dict):
+        return {}
+    said = dict(found.get("__metadata__") or {})
+    for name in found:
+        if name.rpartition(".")[2] == SAID:
+            _, dtype, shape, begin = read_header(path)[name]
+            with path.open("rb") as file:
+                file.seek(begin)
+                said |= _said(file.read(nbytes(dtype, shape)), path)
+    return said
+
+
+def _said(text: bytes, path: Path) -> dict[str, str]:
+    try:
+        return {str(name): str(value) for name, value in dict(json.loads(text)).items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {SAID} in it is no JSON object of texts; save it again") from error
 
 
 def _read_json(path: Path) -> tuple[dict, int]:
