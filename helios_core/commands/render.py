@@ -23,14 +23,16 @@ from . import set_threads, start
 
 
 def check(args: argparse.Namespace) -> None:
-    """ValueError for what needs no model to be wrong."""
+    """ValueError for what needs no model to be wrong. --fps left open is settled."""
     if args.frames < 1:
         raise ValueError(f"--frames must be at least 1, got {args.frames}")
-    frame_rate(args.fps)
+    if args.fps is not None:
+        frame_rate(args.fps)
     if args.anti_drift is not None:
         parse_policy(args.anti_drift)
     _boundary(args)
     start.check(args)
+    start.settle_rate(args)
 
 
 def _boundary(args: argparse.Namespace) -> Boundary:

@@ -4,6 +4,7 @@ from . import boundary, video
 from .boundary import FRAMES, POLICIES, Boundary, Tail, follow
 from .clip import Clip, join, published_length
 from .kept import append_kept
+from .passed_on import pass_on
 from .video import check_writable, frame_rate, read_frames, read_metadata, to_uint8
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "follow",
     "frame_rate",
     "join",
+    "pass_on",
     "published_length",
     "read_frames",
     "read_metadata",

@@ -15,7 +15,7 @@ ORDER = (
     ("lora", "drawn", "generate"),
     ("text", "history", "ul", "devices", "workflow", "steps"),
     ("checkpoint", "join", "decode", "measure", "pyramid"),
-    ("config", "noise", "resample", "store"),
+    ("config", "noise", "resample", "store", "media"),
     ("safe_files",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
