@@ -5,7 +5,6 @@ Players show transparent pixels over black, so here too; `read_layers` keeps the
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -118,7 +117,7 @@ def _opened(path):
     try:
         image = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
     except FileNotFoundError:
-        raise ValueError(f"no picture at {path}") from None
+        raise ValueError(f"no file at {path}") from None
     except UnidentifiedImageError:
         raise ValueError(_refusal(path)) from None
     except (*FAILS, Image.DecompressionBombError) as error:
@@ -144,8 +143,10 @@ def _head(path) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read(HEAD)
+    except FileNotFoundError:
+        raise ValueError(f"no file at {path}") from None
     except OSError as error:
-        raise ValueError(f"cannot read {os.fspath(path)}: {error.strerror}") from error
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _looks_still(path) -> bool:

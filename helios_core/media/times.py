@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 USUAL = [Fraction(n, d) for n, d in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60000, 1001))]
-ALIKE = 0.003  # rates so near are one; 24000/1001 and 24 differ by 0.001, the nearest counts
+ALIKE = 0.003  # rates so near are one
+ROUNDED = 0.0003  # what milliseconds do to a rate; 24000/1001 and 24 differ by 0.001
 FALLBACK = Fraction(25)
 MOST = 1000
 JITTER = 0.75  # of a frame: no more than that off an even beat
@@ -37,6 +38,9 @@ def measure(shown: list[Fraction], last: Fraction, rates: Iterable[Fraction | No
     said, count = [Fraction(rate) for rate in rates if rate and 0 < rate <= MOST], len(shown)
     if count < 2 or shown[-1] <= shown[0]:
         return Times((said or [FALLBACK])[0], count, start=shown[0] if shown else Fraction(0))
+    span = shown[-1] - shown[0]
+    if all((t - shown[0]) * (count - 1) == i * span for i, t in enumerate(shown)):
+        return Times(min((count - 1) / span, Fraction(MOST)), count, start=shown[0])
     times = np.array([float(t - shown[0]) for t in shown])
     mean = times[-1] / (count - 1)
     if np.abs(times - mean * np.arange(count)).max() < JITTER * mean:
@@ -45,23 +49,21 @@ def measure(shown: list[Fraction], last: Fraction, rates: Iterable[Fraction | No
     short = max(np.quantile(steps, 0.1), 1 / MOST)
     near = steps[np.abs(steps - short) <= SAME_STEP * short]
     rate = _settled(1 / (near.mean() if len(near) else short), said, ALIKE)
-    ticks = _tick(shown[-1] - shown[0], rate) + 1
+    ticks = _tick(span, rate) + 1
     if 0 <= ticks - count <= max(1, count // 50):
         return Times(rate, count, start=shown[0])
-    ticks = max(ticks, _tick(shown[-1] + last - shown[0], rate))
+    ticks = max(ticks, _tick(span + last, rate))
     if ticks > 100 * count + 10_000:
-        raise ValueError(f"{path}: its frames are too far apart, {count} in {float(shown[-1] - shown[0]):g} seconds")
+        raise ValueError(f"{path}: its frames are too far apart, {count} in {float(span):g} seconds")
     return Times(rate, ticks, True, shown[0])
 
 
 def _settled(rate: float, said: list[Fraction], alike: float) -> Fraction:
-    """The rate that was said, or a usual one, if it is that one; else the measured one."""
-    plain = [other for other in said if other.denominator <= 1001]  # others are counted in rounded seconds
-    for rates, bound in ((plain, alike), (USUAL, ALIKE), (said, alike)):
-        near = [other for other in rates if abs(other / rate - 1) <= bound]
-        if near:
-            return min(near, key=lambda other: abs(other / rate - 1)) if rates is USUAL else near[0]
-    return Fraction(min(rate, MOST)).limit_denominator(1001) or Fraction(1, 1001)
+    """The rate that was said, if it is that one, else the measured one; a usual one for both if it is so near."""
+    near = [other for other in said if abs(other / rate - 1) <= alike]
+    found = near[0] if near else Fraction(min(rate, MOST)).limit_denominator(1001) or Fraction(1, 1001)
+    usual = min(USUAL, key=lambda other: abs(other / found - 1))
+    return usual if abs(usual / found - 1) <= ROUNDED else found
 
 
 def _tick(time: Fraction, rate: Fraction) -> int:
