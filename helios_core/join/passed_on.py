@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from .. import safe_files
 from ..media import (
     is_picture,
@@ -37,12 +39,32 @@ def _copy(path, part, metadata: dict) -> bool:
         targets = {s.index: t for s in (video, sound) if s is not None and (t := _target(file, s)) is not None}
         if video.index not in targets:
             return False
-        for packet in packets_of(source, [s for s in (video, sound) if s is not None and s.index in targets], path):
+        kept = [stream for stream in (video, sound) if stream is not None and stream.index in targets]
+        for packet in _with_order(packets_of(source, kept, path)):
             if packet.dts is None:  # a bare stream, without times
                 return False
             packet.stream = targets[packet.stream.index]
             file.mux(packet)
     return True
+
+
+def _with_order(packets: Iterator) -> Iterator:
+    """The same packets; those at the beginning that do not say when they are decoded, as Matroska's, are told."""
+    waiting = {}
+    for packet in packets:
+        index = packet.stream.index  # who takes the packet changes it
+        held = waiting.setdefault(index, [])
+        if held is None:
+            yield packet
+        elif packet.dts is None:
+            held.append(packet)
+        else:
+            for back, early in enumerate(reversed(held), 1):
+                early.dts = packet.dts - back * (early.duration or 1)
+            yield from [*held, packet]
+            waiting[index] = None
+    for held in waiting.values():
+        yield from held or ()
 
 
 def _target(file, stream):

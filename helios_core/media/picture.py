@@ -85,9 +85,9 @@ def _layers(image, path) -> tuple[np.ndarray, np.ndarray | None]:
     if image.mode in ("RGBa", "La"):  # Pillow turns these into their own kind only
         image = image.convert(image.mode.upper())
     if "A" in image.getbands() or "transparency" in image.info:
-        pixels = np.asarray(image.convert("RGBA"))
+        pixels = np.array(image.convert("RGBA"))
         return pixels[..., :3], pixels[..., 3]
-    return np.asarray(image.convert("RGB")), None
+    return np.array(image.convert("RGB")), None
 
 
 def _unit_floats(values: np.ndarray, path) -> np.ndarray:

@@ -74,9 +74,8 @@ def pq(nits):
 def hlg(light):
     """BT.2100, from a scene's light, 0 to 1, to its signal."""
     light = np.asarray(light, float)
-    return np.where(
-        light <= 1 / 12, np.sqrt(3 * light), 0.17883277 * np.log(12 * light - 0.28466892 + 1e-9) + 0.55991073
-    )
+    high = 0.17883277 * np.log(np.maximum(12 * light - 0.28466892, 0.1)) + 0.55991073
+    return np.where(light <= 1 / 12, np.sqrt(3 * light), high)
 
 
 def grey(signal):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helios_video.helios_core import media
 from PIL import Image
-from support.clips import TURNS, add, corners, numbered, numbers, smooth, turn, write
+from support.clips import TURNS, add, corners, numbered, numbers, smooth, turn, uneven, write
 
 
 def alike(a, b):
@@ -98,10 +98,9 @@ def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path):
 
 def test_a_variable_rate_becomes_a_constant_one(tmp_path):
     """Every frame stays as long as its time stamps say: 24 a second, and every fourth one three times as long."""
-    times = np.cumsum([0, *[125 if i % 4 == 3 else 1000 / 24 for i in range(23)]]).round().astype(int).tolist()
+    times, wanted = uneven()
     path = write(tmp_path / "a.mkv", numbered(24), pts=times)
     frames, info = media.read_frames(path), media.probe(path)
-    wanted = [i for i in range(24) for _ in range(3 if i % 4 == 3 and i < 23 else 1)]
     assert info.fps == 24 and numbers(frames) == wanted and info.frames == len(frames)
     ends = media.read_ends(path, 5)
     assert numbers(ends) == [0, *wanted[-5:]]

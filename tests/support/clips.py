@@ -39,6 +39,13 @@ def numbered(count: int, width: int = 96, height: int = 32) -> np.ndarray:
     return np.broadcast_to(bars[:, None, :, None], (count, height, width, 3)).astype(np.uint8)
 
 
+def uneven() -> tuple[list[int], list[int]]:
+    """(times in 1/1000 seconds of 24 frames, every fourth of which stays three times as long; the frame shown at each
+    24th of a second)."""
+    times = np.cumsum([0, *[125 if i % 4 == 3 else 1000 / 24 for i in range(23)]]).round().astype(int).tolist()
+    return times, [i for i in range(24) for _ in range(3 if i % 4 == 3 and i < 23 else 1)]
+
+
 def numbers(frames) -> list[int]:
     """Which frames of `numbered` these are."""
     return [int((frame.mean((0, 2)).reshape(8, -1).mean(1) > 128) @ (1 << np.arange(8))) for frame in frames]
