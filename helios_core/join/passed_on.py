@@ -18,14 +18,15 @@ from ..media import (
 )
 from .video import WHOLE, VideoWriter, as_text, create
 
-OF_THE_CONTAINER = {"major_brand", "minor_version", "compatible_brands", "encoder"}
+# Of the container, and how the source was made: the new file says that of itself.
+NOT_PASSED = {"major_brand", "minor_version", "compatible_brands", "encoder", "prompt", "workflow", "helios"}
 
 
 def pass_on(path, out, *, metadata: dict | None = None) -> None:
     """The clip at `path` as the mp4 `out`, which appears whole or not at all; encoded anew only where an mp4 cannot
-    hold what it is made of. metadata: added to the file's own. ValueError for a clip that cannot be read."""
+    hold what it is made of. metadata: beside the file's own, such as its title. ValueError for a clip that cannot be read."""
     found = {} if is_picture(path) else read_metadata(path)
-    metadata = {**{key: value for key, value in found.items() if key not in OF_THE_CONTAINER}, **(metadata or {})}
+    metadata = {**{key: value for key, value in found.items() if key not in NOT_PASSED}, **(metadata or {})}
     with safe_files.replacing(out) as part:
         if is_picture(path) or not _copy(path, part, metadata):
             _encode(path, part, metadata)

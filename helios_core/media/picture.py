@@ -23,6 +23,7 @@ FORMATS = (
 )
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # other formats' further frames are pages, or thumbnails
 STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+MATROSKA = b"\x1aE\xdf\xa3"
 SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
 # What Pillow's readers raise for damaged files.
 FAILS = (OSError, SyntaxError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error)
@@ -36,6 +37,9 @@ HEAD = 1 << 16  # bytes in which a file says how its colours are meant
 
 def is_picture(path) -> bool:
     """Whether the file is a picture or an animation by its content, readable or not. ValueError if there is none."""
+    head = _head(path)
+    if head[:4] == MATROSKA or (head[4:8] == b"ftyp" and head[8:12] not in STILL_BRANDS):
+        return False  # Pillow need not be asked
     try:
         with _opened(path):
             return True
@@ -100,7 +104,7 @@ def _unit_floats(values: np.ndarray, path) -> np.ndarray:
 
 def _sixteen_bits(image, path) -> np.ndarray:
     values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > WHOLE or (image.mode == "I" and image.format not in ("PNG", "PPM", None)):
+    if values.min() < 0 or values.max() > WHOLE:
         raise ValueError(f"{path}: holds whole numbers from {values.min()} to {values.max()}; wanted 8 or 16 bits")
     return values / WHOLE
 

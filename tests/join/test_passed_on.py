@@ -45,7 +45,8 @@ def test_time_stamps_and_tags_and_pixels_stay(tmp_path):
 
 def test_sound_goes_along(tmp_path):
     """Copied, as the frames are; of a file that an mp4 cannot hold both are encoded anew."""
-    video.write_video(tmp_path / "a.mp4", numbered(24), sound=media.Sound(tone(1, start=0.5), 44100))
+    told = {"title": "bars", "workflow": {"nodes": []}}
+    video.write_video(tmp_path / "a.mp4", numbered(24), sound=media.Sound(tone(1, start=0.5), 44100), metadata=told)
     with av.open(str(tmp_path / "b.avi"), "w") as file:
         stream = file.add_stream("huffyuv", rate=24)
         stream.width, stream.height, stream.pix_fmt = 96, 32, "yuv422p"
@@ -59,6 +60,8 @@ def test_sound_goes_along(tmp_path):
     for name in ("a.mp4", "b.avi"):
         pass_on(tmp_path / name, tmp_path / "out.mp4")
         before, after = (media.read_sound(tmp_path / n)[0] for n in (name, "out.mp4"))
+        said = media.read_metadata(tmp_path / "out.mp4")
+        assert "workflow" not in said and said.get("title") == {"a.mp4": "bars"}.get(name)
         assert media.probe(tmp_path / "out.mp4").frames == 24 and before.rate == after.rate
         assert np.abs(before.samples[:, :40000] - after.samples[:, :40000]).max() < 0.1
 

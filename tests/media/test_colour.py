@@ -65,6 +65,11 @@ def test_unknown_colours_are_refused():
         shown(frame)
 
 
+def test_linear_light_is_refused():
+    with pytest.raises(ValueError, match="a.mp4: holds linear light"):
+        shown(planes(smooth() / 255, "yuv444p", 1, False), transfer=colour.LINEAR)
+
+
 def pq(nits):
     """ST 2084, from light to its signal."""
     power = (np.asarray(nits, float) / 10000) ** 0.1593017578125
