@@ -23,7 +23,7 @@ from . import set_threads, start
 
 
 def check(args: argparse.Namespace) -> None:
-    """ValueError for what needs no model to be wrong. --fps left open is settled."""
+    """ValueError for what needs no model to be wrong."""
     if args.frames < 1:
         raise ValueError(f"--frames must be at least 1, got {args.frames}")
     if args.fps is not None:
@@ -32,7 +32,6 @@ def check(args: argparse.Namespace) -> None:
         parse_policy(args.anti_drift)
     _boundary(args)
     start.check(args)
-    start.settle_rate(args)
 
 
 def _boundary(args: argparse.Namespace) -> Boundary:

@@ -24,7 +24,7 @@ NOT_PASSED = {"major_brand", "minor_version", "compatible_brands", "encoder", "p
 
 def pass_on(path, out, *, metadata: dict | None = None) -> None:
     """The clip at `path` as the mp4 `out`, which appears whole or not at all; encoded anew only where an mp4 cannot
-    hold what it is made of. metadata: beside the file's own, such as its title. ValueError for a clip that cannot be read."""
+    hold what it is made of. metadata: beside the file's own, such as its title. ValueError if it cannot be read."""
     found = {} if is_picture(path) else read_metadata(path)
     metadata = {**{key: value for key, value in found.items() if key not in NOT_PASSED}, **(metadata or {})}
     with safe_files.replacing(out) as part:

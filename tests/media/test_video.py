@@ -9,6 +9,8 @@ from helios_video.helios_core import media
 from PIL import Image
 from support.clips import TURNS, add, corners, numbered, numbers, smooth, turn, uneven, write
 
+DEFAULT, ATTACHED = 0x1, 0x400  # AV_DISPOSITION_DEFAULT, _ATTACHED_PIC
+
 
 def alike(a, b):
     """Apart from what 4:2:0 blurs at edges."""
@@ -53,7 +55,7 @@ def test_the_stream_marked_as_default_is_shown(tmp_path, marked):
     with av.open(str(tmp_path / "a.mkv"), "w") as file:
         fills = [add(file, part) for part in (corners(4), numbered(9))]
         for i, stream in enumerate(file.streams.video):
-            stream.disposition = av.stream.Disposition.default if i == marked else av.stream.Disposition(0)
+            stream.disposition = DEFAULT if i == marked else 0
         for fill in fills:
             fill()
     assert media.probe(tmp_path / "a.mkv").frames == (4, 9)[marked]
@@ -66,7 +68,7 @@ def test_a_cover_picture_is_no_video(tmp_path, alone):
     with av.open(str(tmp_path / "a.mp4"), "w") as file:
         cover = file.add_stream("mjpeg", rate=1, options={"strict": "-1"})
         cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
+        cover.disposition = ATTACHED
         fill = None if alone else add(file, numbered(7))
         frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24").reformat(format="yuvj420p")
         file.mux(cover.encode(frame))
