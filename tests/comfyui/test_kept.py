@@ -1,0 +1,80 @@
+"""Finished chunks in a real ComfyUI, whatever its cache keeps: none is sampled or decoded twice, after a restart too.
+
+What the networks do is counted, not which nodes run: ComfyUI may run a node again whose work the pack takes from disk.
+"""
+
+from __future__ import annotations
+
+import pytest
+from helios_video.helios_core.join import video
+from support.comfyui import NEEDED, messages, saved, serving, with_value
+from support.probed import PROBES, chunks, computed, long_video, number, probe, ran, succeeds
+
+pytestmark = NEEDED
+MODES = {
+    "default": (),
+    "none": ("--cache-none",),
+    "classic": ("--cache-classic",),
+    "lru": ("--cache-lru", "100"),
+}
+
+
+@pytest.fixture(scope="module", params=MODES)
+def server(request, tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("comfyui"), PROBES, MODES[request.param]) as server:
+        yield server
+
+
+def seeded(seed: int, **changes) -> dict:
+    return with_value(long_video(**changes), "PrimitiveInt", value=seed)
+
+
+def grows(server, prompt, count: int) -> list[str]:
+    """What a video of so many chunks has the networks do; it is as long as it should be."""
+    prompt[number(prompt, "HeliosLoopStart")]["inputs"]["chunks"] = count
+    ran(server)
+    entry = succeeds(server, prompt)
+    assert video.probe(saved(server, entry)).frames == 33 * count
+    return computed(ran(server))
+
+
+def stopped_after_two(server, prompt) -> list[str]:
+    """What a run does that is stopped before its third chunk. The probe notes, then waits; Stop comes meanwhile."""
+    start = number(prompt, "HeliosLoopStart")
+    prompt["92"] = probe([start, 1], "before", [start, 3], wait=1.0)
+    with_value(prompt, "DMDPyramidSample", history=["92", 0])
+    ran(server)
+    queued = server.queue(prompt)
+    server.wait(lambda: "before2" in (server.base / "probes.txt").read_text(), "the third chunk")
+    server.post("/interrupt", {})
+    assert messages(server.finish(queued), "execution_interrupted")
+    return computed(ran(server))
+
+
+def test_a_longer_video_samples_the_new_chunks_alone(server):
+    prompt = seeded(31)
+    assert [grows(server, prompt, count) for count in (2, 3, 4, 2)] == [chunks(0, 1), chunks(2), chunks(3), []]
+
+
+def test_a_stopped_run_goes_on_where_it_ended(server):
+    prompt = seeded(32, chunks=4)
+    assert stopped_after_two(server, prompt) == chunks(0, 1)
+    assert grows(server, prompt, 4) == chunks(2, 3)
+
+
+def test_another_joint_decodes_again_and_samples_nothing(server):
+    prompt = seeded(33)
+    assert grows(server, prompt, 3) == chunks(0, 1, 2)
+    assert grows(server, with_value(prompt, "ChunkConcat", boundary="none"), 3) == ["decode0", "decode1", "decode2"]
+    assert grows(server, with_value(prompt, "ChunkConcat", boundary="match"), 3) == []
+
+
+def test_after_a_restart_only_what_is_new_is_sampled(server):
+    prompt, stopped = seeded(34), seeded(35, chunks=4)
+    assert grows(server, prompt, 2) == chunks(0, 1)
+    assert stopped_after_two(server, stopped) == chunks(0, 1)
+    server.restart()
+    assert grows(server, prompt, 3) == chunks(2)
+    assert grows(server, stopped, 4) == chunks(2, 3)
+    server.restart()
+    assert grows(server, prompt, 4) == chunks(3) and grows(server, prompt, 2) == []
