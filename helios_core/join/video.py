@@ -28,6 +28,7 @@ BT601 = 5  # what swscale assumes for files that carry no tag
 # frames give the same bytes whatever the number of cores. On real footage at 832x480 "veryfast" was 3 times as fast as
 # "medium" for 6 % more bytes and 0.6 dB less.
 ENCODER = {"preset": "veryfast", "tune": "zerolatency", "threads": "4"}
+CRF = 16
 FRAGMENTS = {"movflags": "empty_moov+default_base_moof", "frag_duration": "250000", "flush_packets": "1"}
 WHOLE = {"movflags": "use_metadata_tags+faststart"}
 
@@ -75,6 +76,13 @@ def check_frames(frames: np.ndarray) -> tuple[int, int]:
     return width, height
 
 
+def encoding() -> tuple:
+    """What a segment's bytes depend on beside its frames and rate: only files of one encoding can be joined."""
+    import av
+
+    return av.__version__, ENCODER, FRAGMENTS, CRF
+
+
 def check_writable(path: str | os.PathLike) -> Path:
     """Fails before the long work: ValueError unless an mp4 file can be created at `path`. Leaves nothing behind."""
     path = Path(path)
@@ -90,7 +98,7 @@ class VideoWriter:
     one block at the front, as players and web pages like it. OSError when the disk fails or is full.
     """
 
-    def __init__(self, path, width: int, height: int, *, fps=FPS, fragmented=False, metadata=None, crf=16):
+    def __init__(self, path, width: int, height: int, *, fps=FPS, fragmented=False, metadata=None, crf=CRF):
         import av
 
         self.path, self.size, self.frames, rate = Path(path), (width, height), 0, frame_rate(fps)
