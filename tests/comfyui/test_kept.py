@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from helios_video.helios_core.join import video
 from support.comfyui import NEEDED, messages, saved, serving, with_value
-from support.probed import PROBES, chunks, computed, long_video, number, probe, ran, succeeds
+from support.probed import PROBES, chunks, computed, long_video, number, probe, ran, small, succeeds
 
 pytestmark = NEEDED
 MODES = {
@@ -26,7 +26,7 @@ def server(request, tmp_path_factory):
 
 
 def seeded(seed: int, **changes) -> dict:
-    return with_value(long_video(**changes), "PrimitiveInt", value=seed)
+    return with_value(small(long_video(**changes)), "PrimitiveInt", value=seed)
 
 
 def grows(server, prompt, count: int) -> list[str]:
@@ -51,30 +51,23 @@ def stopped_after_two(server, prompt) -> list[str]:
     return computed(ran(server))
 
 
-def test_a_longer_video_samples_the_new_chunks_alone(server):
-    prompt = seeded(31)
-    assert [grows(server, prompt, count) for count in (2, 3, 4, 2)] == [chunks(0, 1), chunks(2), chunks(3), []]
+def test_a_longer_video_samples_the_new_chunks_alone_after_a_restart_too(server):
+    prompt, stopped = seeded(31), seeded(32, chunks=4)
+    assert [grows(server, prompt, count) for count in (2, 3)] == [chunks(0, 1), chunks(2)]
+    assert stopped_after_two(server, stopped) == chunks(0, 1)
+    server.restart()
+    assert grows(server, stopped, 4) == chunks(2, 3)
+    assert [grows(server, prompt, count) for count in (4, 2)] == [chunks(3), []]
 
 
 def test_a_stopped_run_goes_on_where_it_ended(server):
-    prompt = seeded(32, chunks=4)
+    prompt = seeded(33, chunks=4)
     assert stopped_after_two(server, prompt) == chunks(0, 1)
     assert grows(server, prompt, 4) == chunks(2, 3)
 
 
 def test_another_joint_decodes_again_and_samples_nothing(server):
-    prompt = seeded(33)
-    assert grows(server, prompt, 3) == chunks(0, 1, 2)
-    assert grows(server, with_value(prompt, "ChunkConcat", boundary="none"), 3) == ["decode0", "decode1", "decode2"]
-    assert grows(server, with_value(prompt, "ChunkConcat", boundary="match"), 3) == []
-
-
-def test_after_a_restart_only_what_is_new_is_sampled(server):
-    prompt, stopped = seeded(34), seeded(35, chunks=4)
+    prompt = seeded(34)
     assert grows(server, prompt, 2) == chunks(0, 1)
-    assert stopped_after_two(server, stopped) == chunks(0, 1)
-    server.restart()
-    assert grows(server, prompt, 3) == chunks(2)
-    assert grows(server, stopped, 4) == chunks(2, 3)
-    server.restart()
-    assert grows(server, prompt, 4) == chunks(3) and grows(server, prompt, 2) == []
+    assert grows(server, with_value(prompt, "ChunkConcat", boundary="none"), 2) == ["decode0", "decode1"]
+    assert grows(server, with_value(prompt, "ChunkConcat", boundary="match"), 2) == []

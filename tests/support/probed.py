@@ -24,6 +24,12 @@ def long_video(**changes) -> dict:
     return prompt
 
 
+def small(prompt: dict) -> dict:
+    """The prompt with a small picture and no more steps than it needs: the networks are not what is tried."""
+    with_value(prompt, "HistoryMemory", width=64, height=64)
+    return with_value(prompt, "DMDPyramidSample", boost_first_chunk=False)
+
+
 def number(prompt: dict, kind: str) -> str:
     """The last node of a kind."""
     return {node["class_type"]: i for i, node in prompt.items()}[kind]
