@@ -1,4 +1,4 @@
-"""What goes wrong around finished chunks in a real ComfyUI: files that are gone, disks that fail. The server goes on."""
+"""What goes wrong around finished chunks in a real ComfyUI: files that are gone, disks that fail. It goes on."""
 
 from __future__ import annotations
 
