@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from pathlib import Path
 
 from .comfyui import messages, twin, with_value
@@ -61,8 +60,3 @@ def computed(noted: list[str]) -> list[str]:
 def chunks(*numbers: int) -> list[str]:
     """What the networks do for those chunks, each once."""
     return [f"{what}{k}" for k in numbers for what in ("sample", "decode")]
-
-
-def by_chunk(noted: list[str]) -> list[str]:
-    """The notes of one chunk in alphabetical order, since it is ComfyUI's choice; the chunks in theirs."""
-    return [word for _, chunk in groupby(noted, lambda word: word[-1]) for word in sorted(chunk)]
