@@ -135,7 +135,8 @@ class Parts:
     @property
     def vae_identity(self) -> tuple:
         """The same of decoded frames."""
-        place = (self.library, self.backend.kind(self.device), self.choices.vae_dtype, self.choices.vae_tiling)
+        kind, choices = self.backend.kind(residency.place(self, "vae")), self.choices
+        place = (self.library, kind, choices.vae_dtype, choices.vae_tiling)
         return fingerprint(*self.checkpoint.sources["vae"].files), self.checkpoint.config.vae, *place
 
     def ready(self, name: str, width: int = 0, height: int = 0, batch: int = 1):
