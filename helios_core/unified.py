@@ -50,9 +50,10 @@ class Unified:
         """The package that computes."""
         return libraries.open_backend(self.backend_name)
 
-    @property
+    @cached_property
     def identity(self) -> tuple:
-        """What decoded frames depend on beside the arguments: the file, the library, the kind of device."""
+        """What decoded frames depend on beside the arguments: the file as it was when first asked, the library, the
+        kind of device."""
         return fingerprint(self.file.path), self.backend_name, self.backend.kind(self._place())
 
     def _place(self):

@@ -124,15 +124,16 @@ class Parts:
         """The estimate and what does not fit, as lines for people."""
         return residency.report(self, width, height)
 
-    @property
+    @cached_property
     def identity(self) -> tuple:
         """What its sampled latents depend on beside the arguments: files, their configuration, number format, library,
-        device, LoRAs."""
+        device, LoRAs. The files as they were when first asked: a file that is written anew while a run goes on is not
+        what the run computes with."""
         files, config = self.checkpoint.sources["transformer"].files, self.checkpoint.config
         place = (self.library, self.backend.kind(self.device), self.choices.weight_dtype)
         return fingerprint(*files), config, *place, None if self.loras is None else self.loras.identity
 
-    @property
+    @cached_property
     def vae_identity(self) -> tuple:
         """The same of decoded frames."""
         kind, choices = self.backend.kind(residency.place(self, "vae")), self.choices

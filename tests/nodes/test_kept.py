@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -98,3 +99,14 @@ def test_a_clip_whose_files_are_gone_is_put_back_or_refused(tmp_path, temp, fold
         call("ChunkConcat", clip=clip, **given)
     with pytest.raises(ValueError, match="no longer holds"):
         film.get_stream_source()
+
+
+def test_a_file_that_is_written_anew_during_a_run_is_another_models(folder):
+    """What the run computes with is what it loaded: kept under the new file's name it would come up for that one."""
+    helios = core.load(folder, backend="torch")
+    before = helios.parts.identity, helios.parts.vae_identity
+    for file in folder.rglob("*.safetensors"):
+        os.utime(file, (1, 1))
+    assert (helios.parts.identity, helios.parts.vae_identity) == before
+    again = core.load(folder, backend="torch").parts
+    assert again.identity != before[0] and again.vae_identity != before[1]

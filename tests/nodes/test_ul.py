@@ -255,12 +255,14 @@ def test_both_backends_give_the_same_frames(load):
 
 def test_what_decoded_frames_depend_on_is_told(load, tmp_path):
     """Kept chunks go by it: another file, device or VAE beside it is another decoder; an unknown VAE is not known."""
-    codec, file = load(WAN_LIKE), tmp_path / "models/vae/ours.safetensors"
-    known = SimpleNamespace(identity=("a VAE",))
-    told = [codec.identity, ul.ULCodec(codec.model, known).identity]
-    assert ul.ULCodec(codec.model, OtherVAE()).identity is None
-    codec.model.device = torch.device("meta")
-    told.append(codec.identity)
+    file = tmp_path / "models/vae/ours.safetensors"
+    codecs = [load(WAN_LIKE) for _ in range(2)]
+    told = [codecs[0].identity, ul.ULCodec(codecs[0].model, SimpleNamespace(identity=("a VAE",))).identity]
+    assert ul.ULCodec(codecs[0].model, OtherVAE()).identity is None
     os.utime(file, (1, 1))
-    told.append(codec.identity)
+    assert codecs[0].identity == told[0], "what was opened stays what it is while the file changes"
+    told.append(call("HeliosULLoader", file="ours.safetensors")[0].identity)
+    codecs[1].model.device = torch.device("meta")
+    os.utime(file, (1, 1))
+    told.append(codecs[1].identity)
     assert len(set(told)) == 4
