@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import helios_video.helios_core as core
 import pytest
 import torch
-from helios_video.nodes import sockets
+from helios_video.nodes import engine, sockets
 from support.nodes import call
 
 TINY = Path(core.__file__).parent / "assets/helios-tiny"
@@ -110,3 +111,14 @@ def test_a_file_that_is_written_anew_during_a_run_is_another_models(folder):
     assert (helios.parts.identity, helios.parts.vae_identity) == before
     again = core.load(folder, backend="torch").parts
     assert again.identity != before[0] and again.vae_identity != before[1]
+
+
+def test_what_takes_the_place_of_a_models_objects_counts():
+    """A LoRA that brings gains of norms alone leaves ComfyUI's own name of the patches as it was."""
+
+    def told(gain=None):
+        objects = {} if gain is None else {"norm.weight": torch.nn.Parameter(torch.full((3,), gain))}
+        model = SimpleNamespace(patches={}, weight_wrapper_patches={}, patches_uuid="one", object_patches=objects)
+        return engine.patches_digest(model)
+
+    assert told() is None and told(1.0) == told(1.0) and len({told(), told(1.0), told(2.0)}) == 3
