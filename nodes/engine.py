@@ -209,7 +209,17 @@ _DIGESTS: dict = {}  # a patcher's patches_uuid -> digest; the last few
 
 
 def patches_digest(patcher) -> str | None:
-    """The same for the same patches, in another session too; None where there are none."""
+    """The same for the same patches, in another session too; None where there are none.
+
+    Objects in the place of others count by their numbers: LoRAs bring gains of norms so (engine_lora.py). What is no
+    array counts as itself, which no other session has.
+    """
+    objects = [(name, plain(value)) for name, value in sorted(patcher.object_patches.items())]
+    found = [_weights_digest(patcher), *([core.store.digest(objects)] if objects else [])]
+    return " ".join(filter(None, found)) or None
+
+
+def _weights_digest(patcher) -> str | None:
     if not patcher.patches and not patcher.weight_wrapper_patches:
         return None
     if patcher.patches_uuid not in _DIGESTS:

@@ -88,7 +88,8 @@ class DMDPyramidSample:
             costs, later = (core.steps.plan_chunk(config, index + k, **plan).costs for k in (0, 1))
             return follow(model, model.sample(history.history, text, **options), live.NodeProgress(costs, sum(later)))
 
-        chunk = kept.recall((model.parts.identity, history.history, text, options), run, model.backend.array)
+        empty = model.embeddings.key if negative is None else None  # what an open negative is encoded by
+        chunk = kept.recall((model.parts.identity, history.history, text, options, empty), run, model.backend.array)
         return {"samples": sockets.tensor(model.denormalise(chunk))}, history.append(chunk)
 
 

@@ -47,8 +47,8 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file says of itself; empty if nothing. A tensor named SAID says more: its bytes are the JSON of
-    further entries, from programs that save tensors only."""
+    """What a safetensors file says of itself; empty if nothing. A tensor named SAID says more: its bytes are the JSON
+    of further entries, from programs that save tensors only."""
     found, _ = _read_json(path)
     if not isinstance(found, dict):
         return {}

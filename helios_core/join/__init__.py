@@ -3,7 +3,7 @@
 from . import boundary, video
 from .boundary import FRAMES, POLICIES, Boundary, Tail, follow
 from .clip import Clip, join, published_length
-from .kept import append_kept
+from .kept import append_kept, restore
 from .passed_on import pass_on
 from .video import check_writable, frame_rate, read_frames, read_metadata, to_uint8
 
@@ -23,6 +23,7 @@ __all__ = [
     "published_length",
     "read_frames",
     "read_metadata",
+    "restore",
     "to_uint8",
     "video",
 ]

@@ -37,6 +37,7 @@ FPS = 24
 # frames give the same bytes whatever the number of cores. On real footage at 832x480 "veryfast" was 3 times as fast as
 # "medium" for 6 % more bytes and 0.6 dB less.
 ENCODER = {"preset": "veryfast", "tune": "zerolatency", "threads": "4"}
+CRF = 16
 FRAGMENTS = {"movflags": "empty_moov+default_base_moof", "frag_duration": "250000", "flush_packets": "1"}
 WHOLE = {"movflags": "use_metadata_tags+faststart"}
 
@@ -66,6 +67,13 @@ def check_frames(frames: np.ndarray) -> tuple[int, int]:
     if width % 2 or height % 2:
         raise ValueError(f"H.264 in yuv420p needs an even width and height, got {width}x{height}; crop or resize it")
     return width, height
+
+
+def encoding() -> tuple:
+    """What a segment's bytes depend on beside its frames and rate: only files of one encoding can be joined."""
+    import av
+
+    return av.__version__, ENCODER, FRAGMENTS, CRF
 
 
 def check_writable(path: str | os.PathLike) -> Path:
@@ -100,7 +108,7 @@ class VideoWriter:
         fps=FPS,
         fragmented=False,
         metadata=None,
-        crf=16,
+        crf=CRF,
         sound: Sound | None = None,
     ):
         self.path, self.size, self.frames, rate = Path(path), (width, height), 0, frame_rate(fps)

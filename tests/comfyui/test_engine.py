@@ -1,4 +1,4 @@
-"""The video model on ComfyUI's own engine: what ComfyUI's nodes for a MODEL do to it, and what it says to the others."""
+"""The video model on ComfyUI's own engine: what ComfyUI's nodes do to its MODEL, and what it says of others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from helios_video.helios_core.lora.names import wan_name
 from helios_video.helios_core.pipeline import TINY
 from helios_video.helios_core.with_loras import with_loras
 from safetensors.numpy import load_file, save_file
-from support.comfyui import NEEDED, messages, twin, with_value
+from support.comfyui import NEEDED, messages
 
 pytestmark = NEEDED
 
@@ -65,7 +65,10 @@ def chunk(*between, weight_dtype="fp32", seed=0) -> dict:
     prompt = {"0": {"class_type": "HeliosLoader", "inputs": {"model": "helios-tiny", "weight_dtype": weight_dtype}}}
     last = ["0", 0]
     for i, (kind, inputs) in enumerate(between):
-        prompt[f"m{i}"] = {"class_type": kind, "inputs": {**inputs, **({} if kind == "ProbeOther" else {"model": last})}}
+        prompt[f"m{i}"] = {
+            "class_type": kind,
+            "inputs": {**inputs, **({} if kind == "ProbeOther" else {"model": last})},
+        }
         last = [f"m{i}", 0]
     text = {"text": "a red circle moving left", "text_encoder": ["0", 1]}
     prompt["t"] = {"class_type": "T5Encode", "inputs": text}
@@ -197,5 +200,3 @@ def test_a_chosen_device(server, tiny, device):
     if "SelectModelDevice" not in json.loads(server.get("/object_info")):
         pytest.skip("this ComfyUI has no SelectModelDevice")
     assert error(sampled(server, chunk(("SelectModelDevice", {"device": device}), seed=9)), own(tiny, 9)) < 1e-6
-
-
