@@ -109,9 +109,13 @@ class HostParts(Parts):
         self.patcher = patcher
 
     @property
-    def identity(self) -> tuple:
-        """As Parts has it, and what patches it."""
-        return *super().identity, patches_digest(self.patcher)
+    def identity(self) -> tuple | None:
+        """As Parts has it, and what patches it; None where a node has wrapped it in what only the node knows."""
+        wrapped = [key for kind in self.patcher.wrappers.values() for key, found in kind.items() if found]
+        if any(key != "torch.compile" for key in wrapped):
+            return None
+        attention = self.patcher.model_options["transformer_options"].get("optimized_attention_override")
+        return *super().identity, patches_digest(self.patcher), attention and named(attention)
 
     def ready(self, name: str, width: int = 0, height: int = 0, batch: int = 1):
         """As Parts has it."""
@@ -228,6 +232,13 @@ def _weights_digest(patcher) -> str | None:
         wrapped = [str(patcher.patches_uuid)] if patcher.weight_wrapper_patches else []  # functions: of this session
         _DIGESTS[patcher.patches_uuid] = core.store.digest(wrapped, *map(plain, sorted(patcher.patches.items())))
     return _DIGESTS[patcher.patches_uuid]
+
+
+def named(function) -> tuple:
+    """A function by its name and by what it holds: functions by theirs, all else by its text."""
+    held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    name = getattr(function, "__module__", ""), getattr(function, "__qualname__", repr(function))
+    return *name, *(named(value) if callable(value) else repr(value) for value in held)
 
 
 def plain(value):

@@ -71,6 +71,7 @@ def simulate(live: Moves) -> None:
         return (left, 0) if torch_free_too else left
 
     management.get_free_memory = free
+    torch.cuda.mem_get_info = lambda device=None: (int(free()), int(float(gib) * GIB))
     torch.nn.Module._apply = apply
 
 

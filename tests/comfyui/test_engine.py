@@ -56,7 +56,14 @@ class ProbeAttention:
         return (model,)
 
 
-NODE_CLASS_MAPPINGS = {"ProbeLatent": ProbeLatent, "ProbeOther": ProbeOther, "ProbeAttention": ProbeAttention}
+class ProbeWrapper(ProbeAttention):
+    def patch(self, model):
+        model = model.clone()
+        model.add_wrapper_with_key("apply_model", "probe", lambda execute, *args, **kwargs: execute(*args, **kwargs))
+        return (model,)
+
+
+NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in (ProbeLatent, ProbeOther, ProbeAttention, ProbeWrapper)}
 """
 
 
@@ -200,3 +207,15 @@ def test_a_chosen_device(server, tiny, device):
     if "SelectModelDevice" not in json.loads(server.get("/object_info")):
         pytest.skip("this ComfyUI has no SelectModelDevice")
     assert error(sampled(server, chunk(("SelectModelDevice", {"device": device}), seed=9)), own(tiny, 9)) < 1e-6
+
+
+def test_a_chunk_is_found_again_by_what_patches_the_model_and_not_under_an_unknown_wrapper(server, loras):
+    """Two queues without ComfyUI's own cache: the sampler runs twice, and samples again only where it must."""
+    lora = [("LoraLoaderModelOnly", {"lora_name": "peft.safetensors", "strength_model": 0.25})]
+    for nodes, again in ((lora, 0), ([("ProbeWrapper", {})], 1), ([("ProbeAttention", {})], 0)):
+        begun = []
+        for _ in range(2):
+            sampled(server, chunk(*nodes, seed=11))
+            server.post("/free", {"unload_models": True, "free_memory": True})
+            begun.append((server.base / "log.txt").read_text().count("Requested to load HeliosModel"))
+        assert begun[1] - begun[0] == again, nodes
