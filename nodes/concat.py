@@ -108,7 +108,8 @@ def _decode_chunk(raw, decoder, bar, done, first):
     if hasattr(decoder, "blocks"):
         blocks = decoder.blocks(raw, first + done)
     else:
-        blocks = sockets.image_blocks(decoder.decode(raw).flatten(0, 1))
+        decode = decoder.decode_tiled if getattr(decoder, "tiled", False) else decoder.decode
+        blocks = sockets.image_blocks(decode(raw).flatten(0, 1))
     frames, shown = 0, live.pictures()
     for block in blocks:
         frames += len(block)

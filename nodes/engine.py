@@ -13,7 +13,7 @@ from functools import cache
 from ..helios_core.checkpoint.headers import SAID
 from ..helios_core.devices import Parts
 from ..helios_core.pipeline import Helios
-from . import core, host
+from . import core, host, sockets
 
 LOG = logging.getLogger(__name__)
 UNUSED = ("model_function_wrapper", "sampler_cfg_function", "sampler_post_cfg_function", "sampler_pre_cfg_function")
@@ -21,10 +21,11 @@ UNUSED += ("sampler_calc_cond_batch_function", "denoise_mask_function")
 UNUSED_PATCHES = ("patches", "patches_replace", "rope_options", "context_handler")
 
 
-def open_model(helios: Helios, *, disable_dynamic: bool = False):
+def open_model(helios: Helios, vae, disable_dynamic: bool = False):
     """The ModelPatcher of a pipeline's video model, its weights read from the files; on torch, in ComfyUI.
 
-    disable_dynamic: as ComfyUI asks for, where a node cannot have weights that come and go.
+    vae: what goes along with it, for those who wire none. disable_dynamic: as ComfyUI asks for it, where a node cannot
+    have weights that come and go.
     """
     management, patching = host.comfy("comfy.model_management"), host.comfy("comfy.model_patcher")
     from . import engine_layers
@@ -32,8 +33,8 @@ def open_model(helios: Helios, *, disable_dynamic: bool = False):
     device, away = management.get_torch_device(), management.unet_offload_device()
     network = engine_layers.load_network(helios, device)
     kind = patching.ModelPatcher if disable_dynamic else getattr(patching, "CoreModelPatcher", patching.ModelPatcher)
-    patcher = kind(model_class()(helios, network, away), load_device=device, offload_device=away)
-    patcher.cached_patcher_init = (open_model, (helios,))
+    patcher = kind(model_class()(helios, vae, network, away), load_device=device, offload_device=away)
+    patcher.cached_patcher_init = (open_model, (helios, vae))
     patching_keys()
     return patcher
 
@@ -46,9 +47,9 @@ def model_class():
     class HeliosModel(base.BaseModel):
         """helios: the pipeline that it belongs to, with VAE and text encoder."""
 
-        def __init__(self, helios: Helios, network, device):
+        def __init__(self, helios: Helios, vae, network, device):
             super().__init__(model_config(network.dtype), base.ModelType.FLOW, device=device)
-            self.helios, self.diffusion_model = helios, network
+            self.helios, self.vae, self.diffusion_model = helios, vae, network
 
         def velocity(self, wrappers, options, *args):
             """The network's, through what nodes have wrapped around it, such as a compiled form of it."""
@@ -181,9 +182,20 @@ def pipeline(model, name: str = "model") -> Helios:
     raise ValueError(f"{name}: this MODEL is {found}, not Helios; wire in that of HeliosLoader")
 
 
-def socket(helios: Helios):
-    """What a MODEL output gives of a pipeline: in ComfyUI, on torch, ComfyUI's own; else the pipeline itself."""
-    return open_model(helios) if helios.parts.host.manages else helios
+def sockets_of(helios: Helios) -> tuple:
+    """What the outputs MODEL and VAE give of a pipeline: in ComfyUI, on torch, objects of ComfyUI's own engine where it
+    has them; else the pipeline itself, and its VAE behind ComfyUI's interface."""
+    if not helios.parts.host.manages:
+        return helios, sockets.VAESocket(helios)
+    from . import engine_vae
+
+    vae = engine_vae.open_vae(helios) if engine_vae.known(helios.config.vae) else sockets.VAESocket(helios)
+    return open_model(helios, vae), vae
+
+
+def vae_of(model):
+    """The VAE that came with a MODEL from HeliosLoader; None where the pipeline has its own."""
+    return getattr(getattr(model, "model", None), "vae", None)
 
 
 def with_loras(model, files, *, mode: str, companion=None) -> tuple:

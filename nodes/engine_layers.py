@@ -200,7 +200,7 @@ def quantised(network, name: str, source, files: Files, kind: str, device) -> di
         said = json.dumps({"format": "float8_e4m3fn", "full_precision_matrix_mult": True}).encode()
         marks = {"weight_scale": scale, "comfy_quant": torch.tensor(list(said), dtype=torch.uint8)}
         return {name: codes, **{layer + mark: value for mark, value in marks.items()}}
-    parts = quantised_parts(name, stored, files, kind, device)
+    parts = [part if part is None else part.to(CPU) for part in quantised_parts(name, stored, files, kind, device)]
     bias = files.read(source.tensors[f"{layer}bias"], network.dtype, CPU)
     place(network, layer.removesuffix("."), HostQuantLinear(*parts, bias))
     return {layer + part: value for part, value in zip((WEIGHT, SCALE, ZERO), parts) if value is not None}

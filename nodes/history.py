@@ -55,6 +55,7 @@ class HistoryMemory:
         skip_first_chunk=False, batch_size=1,
     ):  # fmt: skip
         """(HELIOS_HISTORY,): empty, or begun by the one input that is wired."""
+        vae = engine.vae_of(model) if vae is None else vae
         model = engine.pipeline(model)
         defaults = model.config.defaults
         own = (defaults.width, defaults.height)

@@ -59,8 +59,15 @@ def host_of(backend: str) -> Host:
 
 def announce(helios) -> None:
     """Logs what a pipeline needs that was just opened. On MLX, ComfyUI's own models make room for it."""
-    if not helios.parts.host.manages:
-        helios.parts.host.loading(helios.parts.estimate().device("none"))
+    needs = helios.parts.estimate()
+    if helios.parts.host.manages:
+        weights, work = (
+            ", ".join(f"{name.replace('_', ' ')} {size / 2**30:.1f}" for name, size in found.items())
+            for found in (needs.parts, needs.work)
+        )
+        logger.info("Helios: weights in GiB: %s; each computes in: %s", weights, work)
+        return
+    helios.parts.host.loading(needs.device("none"))
     for line in helios.parts.needs():
         logger.log(logging.WARNING if line.startswith(core.devices.WARNING) else logging.INFO, "%s", line)
 

@@ -7,6 +7,7 @@ process of its own, in ComfyUI's Python: it changes torch for good. Dynamic VRAM
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -29,9 +30,10 @@ with tempfile.TemporaryDirectory() as folder:
 import comfy.options  # noqa: E402
 
 comfy.options.enable_args_parsing()
+import comfy.ldm.modules.attention as attention  # noqa: E402
 import comfy.model_management as management  # noqa: E402
 import folder_paths  # noqa: E402, F401
-from helios_video.nodes import engine, loader  # noqa: E402
+from helios_video.nodes import engine, engine_layers, loader  # noqa: E402
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 
@@ -64,6 +66,7 @@ def simulate(live: Moves) -> None:
     management.pin_memory = management.unpin_memory = lambda tensor: False
     management.soft_empty_cache = lambda *args: None
     management.get_offload_stream = lambda device: None
+    management.cuda_device_context = lambda device: contextlib.nullcontext()
     torch.cuda.synchronize = lambda *args: None
 
     def free(device=None, torch_free_too=False):
@@ -73,6 +76,7 @@ def simulate(live: Moves) -> None:
     management.get_free_memory = free
     torch.cuda.mem_get_info = lambda device=None: (int(free()), int(float(gib) * GIB))
     torch.nn.Module._apply = apply
+    engine_layers.optimized_attention = attention.attention_pytorch  # as on a GPU; not the CPU's own
 
 
 def apply(module, function, recurse=True):
@@ -101,14 +105,13 @@ def main() -> dict:
         simulate(live)
         made = fake_cuda.checkpoint(Path(folder) / "published", 40)
         loader.host.model_path = lambda name: made
-        model, _, _ = loader.HeliosLoader().load("published", backend="torch", weight_dtype=dtype)
+        model, _, vae = loader.HeliosLoader().load("published", backend="torch", weight_dtype=dtype)
         text, chunks = Embedding.of(torch.zeros(1, 512, 4096)), []
         for _ in range(2):
             helios = engine.pipeline(model)
             live.moved.clear(), live.reset()
             *_, step = helios.sample(helios.history(640, 384), text, seed=0, steps=(1, 1, 1), boost_first_chunk=False)
-            for _block in helios.stream(step.latent):
-                pass
+            vae.decode(helios.denormalise(step.latent))
             there = [entry.model for entry in management.current_loaded_models]
             loaded = {type(model.model).__name__: model.loaded_size() / GIB for model in there}
             moved = {way: size / GIB for way, size in live.moved.items()}

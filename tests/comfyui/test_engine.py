@@ -219,3 +219,24 @@ def test_a_chunk_is_found_again_by_what_patches_the_model_and_not_under_an_unkno
             server.post("/free", {"unload_models": True, "free_memory": True})
             begun.append((server.base / "log.txt").read_text().count("Requested to load HeliosModel"))
         assert begun[1] - begun[0] == again, nodes
+
+
+def test_comfyuis_own_prompt_node_and_lora_loader_with_clip(server, tiny, loras):
+    prompt = chunk(seed=12)
+    prompt["l"] = {"class_type": "LoraLoader", "inputs": {"model": ["0", 0], "clip": ["0", 1]}}
+    prompt["l"]["inputs"] |= {"lora_name": "wan.safetensors", "strength_model": 0.5, "strength_clip": 1.0}
+    text = {"text": "a red circle moving left", "clip": ["l", 1]}
+    prompt["t"] = {"class_type": "CLIPTextEncode", "inputs": text}
+    prompt["h"]["inputs"]["model"] = prompt["s"]["inputs"]["model"] = ["l", 0]
+    assert error(sampled(server, prompt), own(with_loras(tiny, [(loras["wan"], 0.5)]), 12)) < 1e-5
+
+
+def test_the_vae_is_saved_and_decodes_by_comfyuis_nodes(server, tiny):
+    prompt = chunk(seed=13)
+    prompt["d"] = {"class_type": "VAEDecode", "inputs": {"samples": ["s", 0], "vae": ["0", 2]}}
+    prompt["i"] = {"class_type": "SaveImage", "inputs": {"images": ["d", 0], "filename_prefix": "frame"}}
+    prompt["v"] = {"class_type": "VAESave", "inputs": {"vae": ["0", 2], "filename_prefix": "vae"}}
+    sampled(server, prompt)
+    assert len(list((server.base / "output").glob("frame*.png"))) == 33
+    (file,) = (server.base / "output").glob("vae*.safetensors")
+    assert set(load_file(file)) == set(tiny.backend.shapes(tiny.config.vae))

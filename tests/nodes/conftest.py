@@ -66,7 +66,7 @@ def comfyui(monkeypatch, tmp_path):
         module = ModuleType(name)
         module.__dict__.update(vars(content))
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(engine, "open_model", lambda helios: helios)  # ComfyUI's engine: comfyui/test_engine.py
+    monkeypatch.setattr(engine, "open_model", lambda helios, vae: helios)  # ComfyUI's engine: comfyui/test_engine.py
     return seen
 
 

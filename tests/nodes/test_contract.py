@@ -50,7 +50,7 @@ OUTPUTS = {
     "HeliosULEncode": "latent:LATENT",
     "ULDecoder": "image:IMAGE",
     "HeliosLora": "model:MODEL report:STRING",
-    "HeliosLoader": "model:MODEL text_encoder:HELIOS_TEXT_ENCODER vae:VAE",
+    "HeliosLoader": "model:MODEL text_encoder:CLIP vae:VAE",
     "HeliosLoopStart": "loop:HELIOS_LOOP history:HELIOS_HISTORY clip:HELIOS_CLIP index:INT "
     "value_1:* value_2:* value_3:* value_4:*",
     "HeliosLoopEnd": "history:HELIOS_HISTORY clip:HELIOS_CLIP video:VIDEO value_1:* value_2:* value_3:* value_4:*",
