@@ -14,11 +14,14 @@ from ..safe_files import replacing
 from .context import current
 from .files import VideoFile, to_image
 
+EXAMPLES = Path(__file__).parents[2] / "web" / "examples"  # what the pack's workflows begin with
+
 
 def find_input(name: str) -> Path:
-    """A file of the input folder, or any file by its path. Outside a run, of this folder."""
+    """A file of the input folder, or any file by its path, or an example of the pack. Outside a run, of this folder."""
     run = current()
-    return (run.input_dir if run else Path.cwd()) / name
+    file, example = (run.input_dir if run else Path.cwd()) / name, EXAMPLES / Path(name).name
+    return example if name == example.name and example.is_file() and not file.exists() else file
 
 
 class LoadImage:
