@@ -15,6 +15,7 @@ from math import isfinite
 from pathlib import Path
 from typing import ClassVar
 
+from ..json_text import read
 from ..measure import figures
 from ..safe_files import check_folder, write
 from . import set_threads
@@ -162,10 +163,7 @@ def _check(name: str, value, type_name: str, signed: bool) -> None:
 
 
 def _read_json(file: Path, example: dict) -> dict:
-    try:
-        found = json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"--config {file}: cannot be read as JSON ({error})") from error
+    found = read(Path(file))
     if not isinstance(found, dict):
         raise ValueError(f"--config {file}: wanted a JSON object such as {json.dumps(example)}")
     return found

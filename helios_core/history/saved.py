@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..checkpoint import headers
 from ..config import ModelConfig, check_size
+from ..file_names import inside
+from ..json_text import parse_object
 from ..noise import Noise
 from ..safe_files import check_writable, replacing
 from .window import MOMENTS, History
@@ -138,7 +140,8 @@ def _parse(path: Path, metadata: dict[str, str]) -> tuple[dict, dict, int]:
             f"{path} was saved by a newer version of this pack (format {version}, this one reads {VERSION}); update it"
         )
     try:
-        values, space, seed = json.loads(metadata["history"]), json.loads(metadata["latent_space"]), metadata["seed"]
+        values, space = (parse_object(metadata[name], name) for name in ("history", "latent_space"))
+        seed = metadata["seed"]
         kinds = [type(values[name]) for name in ("sizes", "keep_first_frame", "skip_first_chunk", "chunk")]
         if kinds != [list, bool, bool, int] or {type(n) for n in values["sizes"]} != {int} or values["chunk"] < 0:
             raise ValueError(f"the history's fields are {values}")
@@ -161,14 +164,6 @@ def _check_shapes(path: Path, tensors: dict[str, np.ndarray], config: ModelConfi
         )
     scale = config.vae.scale_factor_spatial
     check_size(window[4] * scale, window[3] * scale, config.spatial_multiple)
-
-
-def inside(folder: Path, name: str) -> Path:
-    """folder / name. ValueError for a name that is empty, absolute, or leads out of the folder by '..'."""
-    windows = PureWindowsPath(name)
-    if not windows.name or windows.anchor or Path(name).is_absolute() or ".." in windows.parts:
-        raise ValueError(f"file name {name!r}: wanted one inside {folder}, without '..' and not absolute")
-    return folder / name
 
 
 def find(name: str, folders: list[Path]) -> Path:

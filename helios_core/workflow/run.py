@@ -6,14 +6,13 @@ do not fit, cycles, an output folder that cannot be written. Only what an output
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import safe_files
+from .. import json_text, safe_files
 from . import format as fmt
 from . import values
 from .context import Run, running
@@ -64,10 +63,7 @@ def read(path) -> dict:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no workflow file at {path}")
-    try:
-        source = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    source = json_text.read(path)
     if not fmt.is_ui(source) and not fmt.is_api(source):
         raise ValueError(f"{path} is no workflow: wanted 'nodes' and 'links', or numbered nodes with class_type")
     return source
