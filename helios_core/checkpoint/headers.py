@@ -91,7 +91,9 @@ def _check_offsets(path: Path, header: dict, data_size: int) -> None:
         if dtype not in BYTES:
             raise ValueError(f"{path}: tensor {plain(name)} has the unknown dtype {plain(dtype)}")
         if start != end or stop - start != count * BYTES[dtype]:
-            raise ValueError(f"{path}: tensor {plain(name)} overlaps another or has a wrong length; download the file again")
+            raise ValueError(
+                f"{path}: tensor {plain(name)} overlaps another or has a wrong length; download the file again"
+            )
         end = stop
     if end != data_size:
         raise ValueError(

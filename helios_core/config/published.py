@@ -71,7 +71,9 @@ NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "
 def check_value(name: str, value, hint) -> None:
     """ValueError unless a value from JSON is of a field's type, and its numbers finite and not absurdly large."""
     if not _fits(value, hint):
-        raise ValueError(f"{name}: wanted {_words(hint)}, got {str(value)[:80]}; take the file from the checkpoint again")
+        raise ValueError(
+            f"{name}: wanted {_words(hint)}, got {str(value)[:80]}; take the file from the checkpoint again"
+        )
 
 
 def _fits(value, hint) -> bool:

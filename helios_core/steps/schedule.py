@@ -93,7 +93,9 @@ def dynamic_shift(tokens: int, config: ScheduleConfig, *, clamp: float | None = 
     if config.time_shift_type == "linear":
         return mu
     if clamp is None and not mu < 500:
-        raise ValueError(f"scheduler config: at {tokens} tokens the shift would be e to the {mu:.0f}; shift_clamp bounds it")
+        raise ValueError(
+            f"scheduler config: at {tokens} tokens the shift would be e to the {mu:.0f}; shift_clamp bounds it"
+        )
     return math.exp(mu if clamp is None else min(mu, clamp))
 
 

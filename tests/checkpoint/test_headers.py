@@ -68,7 +68,8 @@ def test_metadata_is_texts(tmp_path, said):
 
 
 @pytest.mark.parametrize(
-    "name", ["../b.safetensors", "..\\b.safetensors", "/etc/b.safetensors", "C:\\b.safetensors", "sub/b.safetensors", "..", ""]
+    "name",
+    ["../b.safetensors", "..\\b.safetensors", "/etc/b.safetensors", "C:\\b.safetensors", "sub/b.safetensors", "..", ""],
 )
 def test_an_index_names_files_of_its_own_folder_only(tmp_path, name):
     """Even where there is one."""

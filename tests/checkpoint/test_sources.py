@@ -30,7 +30,9 @@ def test_a_missing_shard_is_named(folder):
 @pytest.mark.parametrize("text", ["", "[1]", "{}", '{"weight_map": 3}'])
 def test_a_broken_index_is_named(folder, text):
     (folder / "transformer" / f"{FILE}.index.json").write_text(text)
-    with pytest.raises(ValueError, match="index of safetensors shards|index.json (is not JSON|should hold a JSON object)"):
+    with pytest.raises(
+        ValueError, match="index of safetensors shards|index.json (is not JSON|should hold a JSON object)"
+    ):
         load(folder)
 
 
