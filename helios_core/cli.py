@@ -12,7 +12,6 @@ import sys
 from importlib import import_module
 
 from . import interrupts
-
 from .checkpoint import WEIGHT_DTYPES
 from .commands import Parser, failures, start
 from .config import GUIDANCE, SOLVERS
