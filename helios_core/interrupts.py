@@ -12,7 +12,7 @@ CODE = 130  # of a command that Ctrl-C stopped
 
 
 def stop_at_once() -> None:
-    """Until `as_usual`, Ctrl-C ends a process that was started as the `helios` command. Other programs are let alone."""
+    """Until `as_usual`, Ctrl-C ends a process that was started as the `helios` command. Others are let alone."""
     started = sys.argv[:1] == ["-m"] or PurePath((sys.argv or [""])[0]).stem == "helios"
     if started and threading.current_thread() is threading.main_thread():
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

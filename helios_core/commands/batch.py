@@ -150,7 +150,8 @@ def _rows(path: Path, reader: csv.DictReader) -> list[tuple[int, dict[str, str]]
         raise ValueError(f"{path} has a column twice: {', '.join(names)}")
     if "prompt" not in names or set(names) - set(COLUMNS):
         raise ValueError(
-            f"{path} has the columns {', '.join(map(plain, names[:12]))}; wanted prompt, and any of {', '.join(COLUMNS[1:])}"
+            f"{path} has the columns {', '.join(map(plain, names[:12]))}; wanted prompt, and any of "
+            + ", ".join(COLUMNS[1:])
         )
     reader.fieldnames, rows = names, []
     for row in reader:

@@ -49,8 +49,8 @@ NO_MEMORY = re.compile(
 )
 ASKED = re.compile(r"(?:allocate|allocating)\D{0,20}?([\d.]+) ?([KMGT]iB|bytes)", re.IGNORECASE)
 LESS = {
-    "generate": "a smaller --width and --height, --vae-tiling on, --offload blocks or sequential, or a --weight-dtype of "
-    "fewer bits (fp8_e4m3fn, int8, int4)",
+    "generate": "a smaller --width and --height, --vae-tiling on, --offload blocks or sequential, or a --weight-dtype "
+    "of fewer bits (fp8_e4m3fn, int8, int4)",
     "run": "a smaller width and height, fewer videos at once, or in HeliosLoader vae_tiling on, offload blocks or "
     "sequential, or a weight_dtype of fewer bits",
     "probe-vae": "a smaller --tile",

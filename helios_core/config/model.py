@@ -191,9 +191,7 @@ def build(documents: dict[str, dict], parts: dict[str, dict]) -> ModelConfig:
 def check_size(width: int, height: int, multiple: int) -> None:
     """ValueError for a size in pixels that the pyramid cannot halve; it names the nearest sizes that work."""
     if max(width, height) > SIDE:
-        raise ValueError(
-            f"size {width:g}x{height:g}: width and height must be at most {SIDE} pixels, as H.264 has them"
-        )
+        raise ValueError(f"size {str(width)[:30]}x{str(height)[:30]}: H.264 has at most {SIDE} pixels to a side")
     if width > 0 and height > 0 and width % multiple == 0 and height % multiple == 0:
         return
     near = [

@@ -183,6 +183,6 @@ def check_finite(step: SampleStep, finite) -> None:
     if not bool(finite):
         raise ValueError(
             f"chunk {step.chunk + 1}, stage {step.stage + 1}, step {step.index + 1} of {step.total}: the latent "
-            "holds NaN or infinity. Try weight dtype fp32 or bf16 and a lower cfg, and check that weights and LoRAs are "
-            "whole and of this model."
+            "holds NaN or infinity. Try weight dtype fp32 or bf16 and a lower cfg, and check that weights and LoRAs "
+            "are whole and of this model."
         )
