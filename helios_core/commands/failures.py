@@ -27,12 +27,14 @@ DOING = {
     "convert": "converting",
     "devices": "placing the model",
     "drawn": "rendering",
+    "generate.py": "making the video",
     "history": "remembering the chunks before",
     "join": "writing the video",
     "lora": "reading the LoRA",
     "measure": "measuring",
     "media": "reading a picture or video",
     "nodes": "running a node",
+    "pipeline.py": "preparing the video",
     "safe_files.py": "writing a file",
     "steps": "sampling",
     "store": "keeping finished work",
@@ -156,7 +158,7 @@ def _place(error: BaseException) -> tuple[str, bool]:
     files = _frames(error)
     inside = [file.relative_to(PACK).parts for file in files if file.is_relative_to(PACK)]
     rooms = [parts[1] if parts[0] == "helios_core" else parts[0] for parts in inside if len(parts) > 1]
-    return (rooms or [""])[-1], not files or files[-1].is_relative_to(PACK)
+    return next((room for room in reversed(rooms) if room in DOING), ""), not files or files[-1].is_relative_to(PACK)
 
 
 def _library(error: BaseException) -> str:

@@ -10,9 +10,12 @@ from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+from ..file_names import inside
 from ..join import video
-from ..safe_files import replacing
+from ..safe_files import check_folder, replacing
 from .context import current
+
+COUNT = "_00001_"  # what is put behind a prefix
 
 
 class VideoFile:
@@ -189,8 +192,8 @@ class SaveVideo:
 
     @classmethod
     def VALIDATE_INPUTS(cls, filename_prefix):
-        """True, or that the name leads out of the output folder."""
-        return safe_prefix(filename_prefix) or f"filename_prefix {filename_prefix!r} leads out of the output folder"
+        """True, or why no file of that name can be written."""
+        return refusal(filename_prefix) or True
 
     def save(self, video, filename_prefix, format="auto", codec="auto", prompt=None, extra_pnginfo=None):
         """Writes the file, with the workflow inside; the run tells its name."""
@@ -216,8 +219,8 @@ class SaveImage:
 
     @classmethod
     def VALIDATE_INPUTS(cls, filename_prefix):
-        """True, or that the name leads out of the output folder."""
-        return SaveVideo.VALIDATE_INPUTS(filename_prefix)
+        """True, or why no file of that name can be written."""
+        return refusal(filename_prefix, ".png") or True
 
     def save(self, images, filename_prefix):
         """Writes a file per picture; the run tells their names."""
@@ -232,15 +235,19 @@ class SaveImage:
         return ()
 
 
-def safe_prefix(prefix: str) -> bool:
-    """Whether a name stays in the folder that it is meant for."""
-    path = Path(prefix)
-    return bool(path.name) and not path.is_absolute() and ".." not in path.parts
+def refusal(prefix: str, suffix: str = ".mp4") -> str:
+    """Why no file of a prefix can be written into the run's output folder; nothing where one can."""
+    run = current()
+    try:
+        check_folder(inside(run.output_dir if run else Path.cwd(), prefix, ending=COUNT + suffix).parent)
+    except ValueError as error:
+        return f"filename_prefix: {error}"
+    return ""
 
 
 def free_name(folder: Path, prefix: str, suffix: str = ".mp4") -> Path:
-    """folder/prefix_00001_.mp4, counted as ComfyUI counts; makes the folder."""
-    base = folder / prefix
+    """folder/prefix_00001_.mp4, counted as ComfyUI counts; makes the folder. ValueError for a name that cannot be."""
+    base = inside(folder, prefix, ending=COUNT + suffix)
     base.parent.mkdir(parents=True, exist_ok=True)
     pattern = re.compile(re.escape(base.name) + r"_(\d+)_?\.\w+")
     used = [int(m[1]) for p in base.parent.iterdir() if (m := pattern.fullmatch(p.name))]
