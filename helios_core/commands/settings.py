@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from math import isfinite
 from pathlib import Path
@@ -78,7 +79,7 @@ class FromFile:
         if args.output:
             check_name(args.output.name)
         check_apart(args.output or "", args)
-        if (data := getattr(args, "data", None)) is not None and str(data) not in DATA and not data.is_dir():
+        if (data := getattr(args, "data", None)) is not None and str(data) not in DATA and not Path(data).is_dir():
             raise ValueError(f"--data {data}: not a folder; wanted one of images or videos")
         record = asdict(settings) | {INPUTS: _named_files(settings) | (of(settings) if of else {})}
         set_threads(args.threads)
@@ -128,6 +129,22 @@ class FromFile:
     def given(cls, args: argparse.Namespace) -> dict:
         """What the options say."""
         return {field.name: getattr(args, field.name) for field in fields(cls)}
+
+
+@contextmanager
+def not_in_vain(folder: Path) -> Iterator[None]:
+    """Inside, a run begins. Where it is refused before it has made anything, a folder made for it is removed again."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    except ValueError:
+        files = sorted(folder.rglob("*")) if made else []
+        if [path.suffix for path in files] == [".json"]:
+            files[0].unlink()
+            for place in made:
+                with suppress(OSError):  # somebody else's by now
+                    place.rmdir()
+        raise
 
 
 def fingerprint(files: Iterable[Path]) -> str:

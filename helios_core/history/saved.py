@@ -16,6 +16,7 @@ import numpy as np
 from ..checkpoint import headers
 from ..config import ModelConfig, check_size
 from ..file_names import inside
+from ..foreign import reading
 from ..json_text import parse_object
 from ..noise import Noise
 from ..safe_files import check_writable, replacing
@@ -125,7 +126,7 @@ def _check(path: Path) -> tuple[dict[str, str], list[str]]:
 def _tensors(path: Path, names: list[str]) -> dict[str, np.ndarray]:
     from safetensors import safe_open
 
-    with safe_open(path, framework="np") as file:
+    with reading(path, "saved run"), safe_open(path, framework="np") as file:
         return {name: file.get_tensor(name) for name in names}
 
 

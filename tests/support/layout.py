@@ -17,6 +17,6 @@ ORDER = (
     ("checkpoint", "join", "decode", "measure", "pyramid"),
     ("config", "noise", "resample", "store"),
     ("safe_files", "json_text"),
-    ("file_names", "interrupts"),
+    ("file_names", "foreign", "interrupts"),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
