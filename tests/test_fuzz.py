@@ -8,24 +8,27 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import helios_video as pack
+import numpy as np
 import pytest
 from helios_video.helios_core import load, pipeline
 from helios_video.helios_core.checkpoint import open_part
 from helios_video.helios_core.cli import main
-from helios_video.helios_core.commands import bench, failures, probe, render, study
+from helios_video.helios_core.commands import bench, failures, probe, study
+from helios_video.helios_core.generate import ChunkDone
 from helios_video.helios_core.history import saved
 from helios_video.helios_core.lora import read_lora
+from helios_video.helios_core.steps import SampleStep
+from helios_video.helios_core.study import ul, ve
 from helios_video.helios_core.training.tiny import run as tiny_run
 from helios_video.helios_core.training.ul import decoder_run
 from helios_video.helios_core.training.ul import run as ul_run
 from helios_video.helios_core.training.ve import run as ve_run
 from helios_video.helios_core.ul import open_file
-from helios_video.helios_core.workflow import run as workflow_run
-from support.cli import Fake
-from support.fuzz import NUMBERS, TEXTS, faults, listing, mutate_bytes, mutated_text
+from support.fuzz import NUMBERS, TEXTS, faults, listing, mutate_bytes, mutated_header, mutated_text
 from support.loras import lora_folder
 from support.published import make_published
 
@@ -93,8 +96,8 @@ def headers(tmp_path_factory):
 def test_headers(headers, here, capsys, round):
     for number, (name, data, read) in enumerate(headers):
         rng = random.Random(f"header {round} {number}")
-        path, length = here / name, 8 + int.from_bytes(data[:8], "little")
-        path.write_bytes(mutate_bytes(data, rng, length))
+        path = here / name
+        path.write_bytes(mutated_header(data, rng))
         check(here, capsys, lambda path=path, read=read: told(lambda: read(path)), f"{name}, {round} {number}")
 
 
@@ -130,7 +133,7 @@ def test_configs(published, here, capsys, round):
 
 @pytest.mark.parametrize("round", range(ROUNDS))
 def test_workflows(here, capsys, monkeypatch, round):
-    monkeypatch.setattr(workflow_run, "execute", lambda *_: None)
+    monkeypatch.setattr(import_module("helios_video.helios_core.workflow.run"), "execute", lambda *_: None)
     files = sorted((ROOT / "workflows").rglob("*.json"))
     for number in range(14):
         rng = random.Random(f"workflow {round} {number}")
@@ -139,19 +142,27 @@ def test_workflows(here, capsys, monkeypatch, round):
         check(here, capsys, lambda: main(["run", "w.json", "--output-dir", "."]), f"{source.name}, {round} {number}")
 
 
-class Films(Fake):
-    """One step, one frame."""
+@pytest.fixture
+def drawn(monkeypatch):
+    """The real pipeline up to its first step; then a step and a frame that nobody computed."""
 
-    def encode_ahead(self, *_, **__):
-        pass
+    def chunks(helios, schedule, negative, history, total, *_):
+        width, height = helios.pixels(history)
+        for chunk in range(min(total, 2)):
+            yield SampleStep(chunk, 0, 0, 1, None, None)
+            frames = iter([np.broadcast_to(np.uint8(40), (33, height, width, 3))])
+            yield ChunkDone(chunk, min(total, 2), None, frames, history)
+
+    monkeypatch.setattr(import_module("helios_video.helios_core.generate"), "_chunks", chunks)
+    monkeypatch.setattr(pipeline.Helios, "encode_ahead", lambda *_, **__: None)
 
 
+SMALL = ("--width", "64", "--height", "64")
 TABLE = 'prompt,negative,seed,frames,output,image\n"a, b",grey,7,1,one.mp4,\nc,,,,,\nd,,5,2,sub/two.mp4,x.png\n'
 
 
 @pytest.mark.parametrize("round", range(ROUNDS))
-def test_tables(here, capsys, monkeypatch, round):
-    monkeypatch.setattr(render, "load", Films().load)
+def test_tables(here, capsys, drawn, round):
     for number in range(6):
         rng = random.Random(f"table {round} {number}")
         text = TABLE
@@ -160,34 +171,20 @@ def test_tables(here, capsys, monkeypatch, round):
             text = text.replace(old, rng.choice((*TEXTS, *map(str, NUMBERS[:12]), '"', ",", "\r")), 1)
         data = text.encode("utf-8", "surrogatepass")
         Path("p.csv").write_bytes(mutate_bytes(data, rng) if rng.random() < 0.3 else data)
-        check(here, capsys, lambda: main(["generate", "--prompts-file", "p.csv", "--frames", "1"]), f"{round} {number}")
+        check(
+            here,
+            capsys,
+            lambda: main(["generate", "--prompts-file", "p.csv", "--frames", "1", *SMALL]),
+            f"{round} {number}",
+        )
 
 
 COMMANDS = {
     "generate": (
         *("--prompt", "--prompts-at", "--prompts-file", "-o", "--negative", "--model", "--text-encoder", "--vae"),
-        *(
-            "--lora",
-            "--lora-mode",
-            "--lora-companion",
-            "--width",
-            "--height",
-            "--frames",
-            "--length",
-            "--seed",
-            "--steps",
-        ),
-        *(
-            "--cfg",
-            "--solver",
-            "--guidance",
-            "--zero-steps",
-            "--anti-drift",
-            "--boundary",
-            "--boundary-frames",
-            "--fps",
-        ),
-        *("--image", "--video", "--resume", "--save-history", "--start-noise", "--backend", "--threads"),
+        *("--lora", "--lora-mode", "--lora-companion", "--width", "--height", "--frames", "--length", "--seed"),
+        *("--steps", "--cfg", "--solver", "--guidance", "--zero-steps", "--anti-drift", "--boundary", "--fps"),
+        *("--boundary-frames", "--image", "--video", "--resume", "--save-history", "--start-noise", "--threads"),
     ),
     "run": ("--set", "--input-dir", "--output-dir", "--threads"),
     "convert": ("--format", "--quantize", "--parts", "--text-encoder", "--vae"),
@@ -196,20 +193,22 @@ COMMANDS = {
     "study": ("--model", "--vae", "-o", "--page", "--prompts", "--seeds", "--chunks", "--part", "--data", "--steps"),
     "train": ("--config", "--folder", "-o", "--steps", "--lr", "--data", "--vae", "--size", "--device", "--threads"),
 }
+WORDS = (*TEXTS, *map(str, NUMBERS), "a", "w.json", "x.png", ".", "a:1", "match", "1,1", "0: a; 1: b", "p.csv")
+PLAIN = ("0", "-1", "1", "2", "3", "5", "100000000", "100000000000000000000", "1e30", "nan", "0.0001", "0.5")
 FIRST = {"bench": ["tiny"], "run": ["w.json"], "convert": ["helios-tiny", "out"], "probe-vae": ["x.png"]}
 WORK = ((bench, "load"), (probe, "load"), (study, "load"), (tiny_run, "run"), (ul_run, "run"), (decoder_run, "run"))
 
 
 @pytest.mark.parametrize("round", range(ROUNDS))
-def test_command_lines(here, capsys, monkeypatch, round):
+def test_command_lines(here, capsys, monkeypatch, drawn, round):
     def began(*_, **__):
         raise ValueError("the work began")
 
-    for module, name in (*WORK, (ve_run, "run")):
+    for module, name in (*WORK, (ve_run, "run"), (ve, "cut_patches"), (ul, "study")):
         monkeypatch.setattr(module, name, began)
-    monkeypatch.setattr(render, "load", Films().load)
     monkeypatch.setattr("helios_video.helios_core.commands.convert.convert", began)
     Path("w.json").write_text("{}")
+    Path("p.csv").write_text(TABLE)
     Path("x.png").write_bytes(b"no picture")
     for number in range(10):
         rng = random.Random(f"line {round} {number}")
@@ -217,10 +216,7 @@ def test_command_lines(here, capsys, monkeypatch, round):
         line = [command, *FIRST.get(command, [])]
         line += [rng.choice(("policies", "ul", "ve"))] if command == "study" else []
         line += [rng.choice(("tiny", "ve", "ul", "ul-decoder"))] if command == "train" else []
-        line += ["--prompt", "a", "--frames", "1"] if command == "generate" else []
+        line += ["--prompt", "a", "--frames", "1", *SMALL] if command == "generate" else []
         for option in rng.sample(COMMANDS[command], rng.randint(1, 3)):
-            line += [
-                option,
-                rng.choice((*TEXTS, *map(str, NUMBERS), "a", "w.json", "x.png", ".", "a:1", "match", "1,1")),
-            ]
+            line += [option, rng.choice(rng.choice((WORDS, PLAIN)))]
         check(here, capsys, lambda line=line: main(line), f"{line}, {round} {number}"[:400], makes=(".mp4", "_chunks"))

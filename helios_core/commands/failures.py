@@ -96,6 +96,10 @@ class caught:
 def describe(error: BaseException, command: str = "") -> Failure:
     """An error in words."""
     room, ours = _place(error)
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return Failure("a file's name holds a NUL character, which no file's name has", 2)
+    if isinstance(error, UnicodeEncodeError):
+        return Failure(f"{error.object[:40]!r} is no text in UTF-8; set the terminal or the file to UTF-8", 2)
     if type(error) is ValueError and ours:
         return Failure(str(error), 2)
     where = "".join(f", {note}" for note in getattr(error, "__notes__", ()))
@@ -172,5 +176,6 @@ def _library(error: BaseException) -> str:
 
 def tell(failure: Failure, command: str) -> int:
     """Prints the message on stderr; the exit code."""
-    print(f"helios {command}: {failure.text}", file=sys.stderr)
+    text = " ".join(failure.text.split("\n")).encode("utf-8", "backslashreplace").decode()
+    print(f"helios {command}: {text}", file=sys.stderr)
     return failure.code

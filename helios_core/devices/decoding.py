@@ -191,8 +191,8 @@ def check_frames(finite: bool) -> None:
     """ValueError for decoded frames that hold NaN; else they would become noise or black without a word."""
     if not finite:
         raise ValueError(
-            "the decoded frames hold NaN or infinity: check that the VAE's file is whole and of this model, and try VAE "
-            "dtype fp32"
+            "the decoded frames hold NaN or infinity: check that the VAE's file is whole and of this model, and try "
+            "VAE dtype fp32"
         )
 
 

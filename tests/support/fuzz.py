@@ -13,38 +13,9 @@ FOREIGN = (failures.DEBUG, "Traceback", " says: ")  # of the message for errors 
 DEEP = "[" * 3000 + "]" * 3000
 NUMBERS = (0, -1, 1, 2, 3.5, -0.0, 1e30, -1e308, 10**18, 10**20, 10**400, 2**31, 2**63, 2**64, 0.0001, 1e-320)
 NUMBERS += (float("nan"), float("inf"), True, False)
-TEXTS = (
-    "",
-    " ",
-    "\0",
-    "a\0b",
-    "\n",
-    "a\nb",
-    "../x",
-    "..\\x",
-    "/abs/x",
-    "C:\\x",
-    "C:x",
-    "file:x",
-    "con",
-    "NUL.txt",
-    "x.",
-    "x ",
-)
-TEXTS += (
-    "x" * 300,
-    "\ufeff",
-    "\ud800",
-    "\U0001f600" * 80,
-    "null",
-    "nan",
-    "1e400",
-    "%s%d{0}",
-    "--help",
-    "a" * 70000,
-    "-",
-    "~",
-)
+TEXTS = ("", " ", "\0", "a\0b", "\n", "a\nb", "../x", "..\\x", "/abs/x", "C:\\x", "C:x", "file:x", "con", "NUL.txt")
+TEXTS += ("x.", "x ", "x" * 300, "\ufeff", "\ud800", "\U0001f600" * 80, "null", "nan", "1e400", "%s%d{0}", "--help")
+TEXTS += ("a" * 70000, "-", "~", "x.mp4", "x.safetensors", "con.mp4", "x" * 251 + ".mp4", "a:b.mp4", "a\0.mp4", "x.md")
 TEXTS += ("\u202e", "a:b", "1,2,3", "2,2", "none", "auto", "helios-tiny", "9" * 5000)
 VALUES = (*NUMBERS, *TEXTS, None, [], {}, [[]], [None], [1, 2], {"a": 1}, [[0, 1]], ["1", 0], ["1", 10**9], ["x", -1])
 
@@ -85,7 +56,10 @@ def mutate_json(value, rng: random.Random):
     """One or two parts replaced, taken out, doubled, or put elsewhere."""
     value = copy.deepcopy(value)
     for _ in range(rng.randint(1, 2)):
-        *way, last = rng.choice([path for path in places(value) if path] or [("none",)])
+        found = [path for path in places(value) if path]
+        if not found:
+            break
+        *way, last = rng.choice(found)
         holder = value
         for key in way:
             holder = holder[key]
@@ -103,13 +77,21 @@ def mutate_json(value, rng: random.Random):
 
 def mutated_text(value, rng: random.Random) -> bytes:
     """A JSON file of the value with parts or bytes changed."""
-    kind = rng.randrange(10)
+    kind = rng.randrange(20)
     if kind == 0:
-        return rng.choice(
-            (DEEP.encode(), b'{"a":' * 2000 + b"1" + b"}" * 2000, b"", b"null", b"\xff", b'"text"', b"[]")
-        )
-    text = json.dumps(value if kind < 4 else mutate_json(value, rng)).encode("utf-8", "surrogatepass")
-    return mutate_bytes(text, rng) if kind < 4 else text
+        deep = b'{"a":' * 2000 + b"1" + b"}" * 2000
+        return rng.choice((DEEP.encode(), deep, b"", b"null", b"\xff", b'"text"', b"[]"))
+    text = json.dumps(value if kind < 3 else mutate_json(value, rng)).encode("utf-8", "surrogatepass")
+    return mutate_bytes(text, rng) if kind < 3 else text
+
+
+def mutated_header(data: bytes, rng: random.Random) -> bytes:
+    """A safetensors file with another header: parts of it, its bytes, or its length."""
+    length = 8 + int.from_bytes(data[:8], "little")
+    if rng.randrange(4) == 0:
+        return mutate_bytes(data, rng, length)
+    header = mutated_text(json.loads(data[8:length]), rng)
+    return len(header).to_bytes(8, "little") + header + data[length:]
 
 
 def listing(folder: Path) -> set[str]:
