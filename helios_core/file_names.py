@@ -19,7 +19,7 @@ def check_name(name: str, *, ending: str = "") -> str:
     strange = [c for c in name if c < " " or c == "\x7f" or c in REFUSED or "\ud800" <= c <= "\udfff"]
     if strange:
         raise ValueError(f"file name {shown(name)} holds {strange[0]!r}, which not every system takes; leave it out")
-    if not name.strip(". ") or (name + ending)[-1] in ". ":
+    if not name.strip(". ") or name[-1] in ". " or ending[-1:] in (".", " "):
         raise ValueError(f"file name {shown(name)}: wanted one that does not end in a dot or a space")
     if name.partition(".")[0].rstrip().lower() in DEVICES:
         raise ValueError(f"file name {shown(name)} is a device's on Windows; choose another")

@@ -84,8 +84,8 @@ def opened(path: Path):
 def _check_offsets(path: Path, header: dict, data_size: int) -> None:
     end = 0
     try:
-        entries = sorted(_entry(name, **info) for name, info in header.items())
-    except (AttributeError, TypeError, ValueError) as error:
+        entries = sorted(_entry(name, info) for name, info in header.items())
+    except ValueError as error:
         raise ValueError(f"{path}: the safetensors header is malformed ({error}); download the file again") from None
     for start, stop, name, dtype, count in entries:
         if dtype not in BYTES:
@@ -102,10 +102,15 @@ def _check_offsets(path: Path, header: dict, data_size: int) -> None:
         )
 
 
-def _entry(name: str, *, dtype, shape, data_offsets) -> tuple[int, int, str, str, int]:
-    start, stop = data_offsets
+def _entry(name: str, info) -> tuple[int, int, str, str, int]:
+    if not isinstance(info, dict) or set(info) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{plain(name)} wants dtype, shape and data_offsets")
+    dtype, shape, data_offsets = info["dtype"], info["shape"], info["data_offsets"]
     if not isinstance(dtype, str) or not isinstance(shape, list):
         raise ValueError(f"{plain(name)} has no dtype and shape")
+    if not isinstance(data_offsets, list) or len(data_offsets) != 2:
+        raise ValueError(f"{plain(name)} wants two offsets")
+    start, stop = data_offsets
     wrong = [n for n in (start, stop, *shape) if type(n) is not int or not 0 <= n < 2**63]
     if wrong or len(shape) > 8:
         raise ValueError(f"{plain(name)} has the shape {plain(str(shape))} at {plain(str(data_offsets))}")

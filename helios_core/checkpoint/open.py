@@ -60,7 +60,11 @@ def open_checkpoint(path, *, text_encoder=None, vae=None) -> Checkpoint:
     read = read_documents(path)
     _check_parts(path, places)
     sources = {part: open_part(places[part], part) for part in PARTS}
-    return Checkpoint(path, build(read, {part: source.config for part, source in sources.items()}), sources)
+    try:
+        config = build(read, {part: source.config for part, source in sources.items()})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return Checkpoint(path, config, sources)
 
 
 def check(sources: dict[str, Source], config: ModelConfig, shapes: Callable) -> None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 DEBUG = "HELIOS_DEBUG"
 PACK = Path(__file__).resolve().parents[2]
-MOST = 400  # characters of a library's own words
+MOST, LONGEST = 400, 2000  # characters of a library's own words, and of a whole message
 # What the pack's rooms do; the room nearest to the fault says what was being done.
 DOING = {
     "backends": "computing",
@@ -145,8 +145,8 @@ def _words(error: BaseException) -> str:
     module = type(error).__module__.partition(".")[0]
     who = _library(error) if module == "builtins" else module.removesuffix("_runtime")
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), "nothing more")
-    said = said if len(said) <= MOST else f"{said[:MOST]} ..."
-    return f"{who} says: {said.rstrip('.')} ({type(error).__name__})"
+    said = said.rstrip(".") if len(said) <= MOST else f"{said[:MOST]} ..."
+    return f"{who} says: {said} ({type(error).__name__})"
 
 
 def _frames(error: BaseException) -> list[Path]:
@@ -177,5 +177,6 @@ def _library(error: BaseException) -> str:
 def tell(failure: Failure, command: str) -> int:
     """Prints the message on stderr; the exit code."""
     text = " ".join(failure.text.split("\n")).encode("utf-8", "backslashreplace").decode()
+    text = text if len(text) <= LONGEST else f"{text[:1000]} ... {text[-300:]}"
     print(f"helios {command}: {text}", file=sys.stderr)
     return failure.code

@@ -30,4 +30,4 @@ def check_number(name: str, value: float, most: float, *, least: float = 0.0) ->
 
 def _most(value, most) -> str:
     """Told only where it is what the number broke."""
-    return f" and at most {most}" if not value <= most else ""
+    return f" and at most {int(most)}" if not value <= most else ""

@@ -228,28 +228,6 @@ def test_a_bad_file_is_refused_before_anything_is_loaded(films, tmp_path, capsys
     assert films.loads == 0 and [p.name for p in tmp_path.iterdir()] == [name]
 
 
-def test_a_bad_row_does_not_stop_the_others(films, tmp_path, capsys):
-    """Told before the work and at its end."""
-    (tmp_path / "in").mkdir()
-    rows = ["prompt,seed,output,image", "a,1,x.mp4,", "b,-3,,", ",4,,", "c,,x.mp4,", "d,5", "e,,,none.png", "f,,,"]
-    rows += ["g,,in\\y.mp4,", "h,,file:z.mp4,"]
-    (tmp_path / "p.csv").write_text("\n".join(rows))
-    assert batch("p.csv", "--frames", "1") == 1
-    printed = capsys.readouterr()
-    assert printed.out.split() == ["x.mp4", "helios_0007.mp4", "in/y.mp4"] and films.loads == 1
-    before, after = printed.err.split("6 of 9 failed:\n")
-    for line, why in (
-        (3, "seed '-3': wanted a whole number"),
-        (4, "prompt: the prompt is empty"),
-        (5, "lines 2 and 5 both write x.mp4"),
-        (6, "wanted 4 fields"),
-        (7, "no picture at none.png"),
-        (10, "file name 'file:z.mp4' holds ':'"),
-    ):
-        assert f"line {line} (" in before and f"is left out: {why}" in before
-        assert any(text.startswith(f"  line {line} (") and why in text for text in after.splitlines())
-
-
 def test_files_that_cannot_be_read(films, tmp_path, capsys):
     assert batch("none.txt") == 2 and "no file of prompts at none.txt" in capsys.readouterr().err
     (tmp_path / "p.txt").write_bytes(b"\xff\xfe\x00a")

@@ -126,7 +126,6 @@ def test_nor_does_a_row_of_prompts(fake, tmp_path, capsys, monkeypatch, file, te
     (tmp_path / file).write_text(text)
     monkeypatch.setattr(render.start, "begin", lambda model, args: None)
     monkeypatch.setattr(batch, "announce", lambda model, args: None)
-    fake.encode_ahead = lambda *_, **__: None
     assert main(["generate", "--prompts-file", file, "-o", "out.mp4", *options, *more]) in (1, 2)
     assert says in capsys.readouterr().err
     assert (tmp_path / "b.mp4").read_bytes() == b"mine" and (tmp_path / file).read_text() == text

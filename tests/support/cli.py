@@ -39,6 +39,9 @@ class Fake:
     def needs(self, width, height):
         return [f"needed for {width}x{height}"]
 
+    def encode_ahead(self, *_, **__):
+        pass
+
     def generate(self, prompt, **settings):
         self.asked = {"prompt": prompt, **settings}
         total = settings["chunks"]
