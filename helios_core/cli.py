@@ -78,7 +78,7 @@ def _add_generate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--boundary", choices=boundary.POLICIES, default="none", help=BOUNDARY_HELP)
     sub.add_argument("--boundary-frames", type=int, default=boundary.FRAMES, metavar="N", help=BOUNDARY_FRAMES_HELP)
     sub.add_argument("--drop-first-frame", action="store_true", help="of every chunk but the first: 32 frames, not 33")
-    sub.add_argument("--fps", type=float, default=24, help="frames per second (default: %(default)s)")
+    sub.add_argument("--fps", type=float, help="frames per second (default: 24; with --video, the video's)")
     start.add_options(sub)
     _add_machine(sub)
 

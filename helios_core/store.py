@@ -72,9 +72,10 @@ class Store:
         path = self.folder / f"{key}{ENTRY}"
         try:
             found = load_file(path)
-            os.utime(path)
         except (OSError, ValueError, SafetensorError):
             return None
+        with suppress(OSError):  # a store that can only be read serves too
+            os.utime(path)
         return found
 
     def file(self, key: str, suffix: str) -> Path | None:
@@ -107,19 +108,20 @@ class Store:
 
     def _trim(self) -> None:
         for part in self.folder.glob("*.part"):
-            with suppress(FileNotFoundError):  # another process does the same
+            with suppress(OSError):  # another process does the same, or on Windows has it open
                 if time.time() - part.stat().st_mtime > STALE:
                     part.unlink()
         found = []
         for path in self.folder.iterdir():
-            with suppress(FileNotFoundError):  # another process does the same
+            with suppress(OSError):
                 found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
         total = sum(size for _, size, _ in found)
         for _, size, path in sorted(found):
             if total <= self.limit:
                 break
-            path.unlink(missing_ok=True)
-            total -= size
+            with suppress(OSError):  # one that cannot go now goes another time, and the next one instead of it
+                path.unlink(missing_ok=True)
+                total -= size
 
 
 def link(source: Path, target: Path) -> None:

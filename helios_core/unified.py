@@ -10,6 +10,7 @@ import numpy as np
 
 from .backends.interface import Backend, ULModel
 from .devices import libraries
+from .store import fingerprint
 from .ul import Decoded, DecodePlan, ULFile, check_latents, decode, evaluations, open_file, working_memory
 
 ASSETS = Path(__file__).parent / "assets"
@@ -49,8 +50,17 @@ class Unified:
         """The package that computes."""
         return libraries.open_backend(self.backend_name)
 
+    @cached_property
+    def identity(self) -> tuple:
+        """What decoded frames depend on beside the arguments: the file as it was when first asked, the library, the
+        kind of device."""
+        return fingerprint(self.file.path), self.backend_name, self.backend.kind(self._place())
+
+    def _place(self):
+        return self.device or self.backend.find_device()
+
     def _part(self, name: str) -> ULModel:
-        return self.backend.load_ul(self.file, (name,), device=self.device or self.backend.find_device())
+        return self.backend.load_ul(self.file, (name,), device=self._place())
 
     @cached_property
     def encoder(self) -> ULModel:

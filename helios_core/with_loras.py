@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from .config import TransformerConfig
@@ -29,9 +30,9 @@ class Loras:
         """Whether they are added into copies of the weights, rather than applied beside them."""
         return self.mode == "merge"
 
-    @property
+    @cached_property
     def identity(self) -> tuple:
-        """What tells these from others: the files, their strengths and the companion; in whichever mode."""
+        """What tells these from others: the files as they were when first asked, strengths, mode and companion."""
         files = tuple((fingerprint(file.path), strength) for file, strength in self.files)
         return *files, self.mode, self.companion and fingerprint(self.companion)
 

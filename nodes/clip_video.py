@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-from . import host
+from . import host, kept
 
 # What a VIDEO answers in every version of ComfyUI that is known; newer ones add to it.
 NAMES = frozenset(
@@ -53,8 +53,21 @@ class ClipVideo:
 
         path = self._clip.folder / f"joined_{self._clip.segments[-1].path.stem}_{self._num_frames}.mp4"
         if not path.exists():
+            check_whole(self._clip)
             join(self._clip, path, num_frames=self._num_frames)
         return path
+
+
+def check_whole(clip) -> None:
+    """Puts chunks back that are gone from temp, where they were kept elsewhere. ValueError where some are not."""
+    from ..helios_core.join import restore
+
+    restore(clip, kept.store())
+    if missing := clip.missing:
+        raise ValueError(
+            f"{clip.folder} no longer holds {missing}; run the chunks again. ComfyUI does so once it has forgotten "
+            "their nodes: Unload Models and Execution Cache in its menu, or a restart"
+        )
 
 
 def _names() -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..helios_core import __version__
 from ..helios_core.join import FRAMES
 from . import core, host, kept, live, sockets, watch
-from .clip_video import video
+from .clip_video import check_whole, video
 
 
 class ChunkConcat:
@@ -56,13 +56,16 @@ class ChunkConcat:
     ):  # fmt: skip
         """(HELIOS_CLIP, VIDEO) with the chunk.
 
-        ValueError for frame rates that differ, and unless just one way is wired.
+        ValueError for frame rates that differ, for a clip whose files are gone, and unless just one way is wired.
         """
         check_way(images, latent, decoder)
         policy = core.join.Boundary(boundary, boundary_frames, drop_first_frame)
         if clip is not None and clip.fps != core.join.frame_rate(fps):
             raise ValueError(f"fps: the clip so far has {float(clip.fps):g}, this chunk {fps:g}; give both the same")
-        clip = clip or core.join.Clip.new(host.clip_folder(), fps)
+        if clip is None:
+            clip = core.join.Clip.new(host.clip_folder(), fps)
+        else:
+            check_whole(clip)
         first = CHUNK * len(clip.segments)
         if images is not None:
             clip = clip.append(sockets.image_blocks(images), policy)
@@ -105,7 +108,8 @@ def _decode_chunk(raw, decoder, bar, done, first):
     if hasattr(decoder, "blocks"):
         blocks = decoder.blocks(raw, first + done)
     else:
-        blocks = sockets.image_blocks(decoder.decode(raw).flatten(0, 1))
+        decode = decoder.decode_tiled if getattr(decoder, "tiled", False) else decoder.decode
+        blocks = sockets.image_blocks(decode(raw).flatten(0, 1))
     frames, shown = 0, live.pictures()
     for block in blocks:
         frames += len(block)

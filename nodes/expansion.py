@@ -18,8 +18,20 @@ def expand(graph, end: str, count: int):
 
 
 def check_start(graph, start: str) -> None:
-    """ValueError unless a loop's start has an end, and what that gives is used."""
+    """ValueError unless a loop's start has an end, and what that gives is used; and where no node can become others."""
+    if forgets_ancestors():
+        raise ValueError(
+            "this version of ComfyUI runs no loops with --cache-none, for its cache fails where a node becomes others; "
+            "start it without, or update it"
+        )
     core.workflow.loops.check_start(level(graph, start), start, outer=graph.get_parent_node_id(start) is None)
+
+
+def forgets_ancestors() -> bool:
+    """Whether ComfyUI runs with --cache-none of the versions (0.3) whose cache knows the nodes of the prompt alone."""
+    options = host.optional("comfy.cli_args", "args")
+    old = host.optional("comfy_execution.caching", "DependencyAwareCache")
+    return bool(old and getattr(options, "cache_none", False))
 
 
 def level(graph, node: str) -> dict:

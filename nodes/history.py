@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import core, host, sockets
+from . import core, engine, host, sockets
 
 
 class HistoryMemory:
@@ -55,6 +55,8 @@ class HistoryMemory:
         skip_first_chunk=False, batch_size=1,
     ):  # fmt: skip
         """(HELIOS_HISTORY,): empty, or begun by the one input that is wired."""
+        vae = engine.vae_of(model) if vae is None else vae
+        model = engine.pipeline(model)
         defaults = model.config.defaults
         own = (defaults.width, defaults.height)
         if latent is not None:
@@ -116,6 +118,7 @@ class HeliosSaveHistory:
         """(The file's name,), written. ValueError for a name that no file can have."""
         if refusal := _refusal(filename_prefix):
             raise ValueError(refusal)
+        model = engine.pipeline(model)
         path, name = host.new_output(filename_prefix, core.history.saved.SUFFIX)
         core.history.saved.write(path, history.history, seed=seed, config=model.config)
         host.made(path)
@@ -162,6 +165,7 @@ class HeliosLoadHistory:
 
     def load(self, model, file):
         """(HELIOS_HISTORY, INT seed) of the file."""
+        model = engine.pipeline(model)
         history, seed = core.history.saved.read(host.find_saved(file), model.config, model.backend.array)
         return sockets.HistorySocket.of(history, model), seed
 

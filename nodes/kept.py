@@ -19,9 +19,12 @@ def store():
 
 
 def recall(made_of: tuple, make: Callable, array: Callable):
-    """The latents that `make` gives; for the same content of `made_of` they are not made again. array(numpy)."""
+    """The latents that `make` gives; for the same content of `made_of` they are not made again. array(numpy).
+
+    None in `made_of`'s first place: nobody knows what they depend on.
+    """
     kept = store()
-    if kept is None:
+    if kept is None or made_of[0] is None:
         return make()
     key = core.store.digest("latent", __version__, made_of)
     found = kept.arrays(key)

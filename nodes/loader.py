@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..helios_core import load
-from . import core, host, managed, sockets
+from . import core, engine, host, managed, sockets
+from .text_socket import TextSocket
 
 
 class HeliosLoader:
@@ -21,7 +22,7 @@ class HeliosLoader:
     RETURN_NAMES = ("model", "text_encoder", "vae")
     OUTPUT_TOOLTIPS = (
         "The video model, for HistoryMemory and DMDPyramidSample.",
-        "The text encoder, for T5Encode.",
+        "The text encoder, for T5Encode or ComfyUI's own CLIP Text Encode.",
         "The Wan VAE, for ChunkConcat and ComfyUI's own VAE Decode and VAE Encode.",
     )
 
@@ -51,11 +52,12 @@ class HeliosLoader:
     def load(self, model, text_encoder=host.FROM_MODEL, vae=host.FROM_MODEL, backend="auto", **memory):
         """(Model, text encoder, VAE); their weights load when they are first used."""
         parts = {"text_encoder": host.part_path("text_encoders", text_encoder), "vae": host.part_path("vae", vae)}
-        around = managed.host_of(backend, streamed=memory.get("offload") == "blocks")
+        around = managed.host_of(backend)
         given = {"backend": backend, "host": around, "cache_folder": host.cache_folder()}
         helios = load(host.model_path(model), **parts, **given, **memory)
         managed.announce(helios)
-        return helios, helios.text, sockets.VAESocket(helios)
+        model, vae = engine.sockets_of(helios)
+        return model, TextSocket(helios.text), vae
 
 
 MODEL_TIP = (
@@ -81,8 +83,9 @@ DTYPE_TIP = (
     "the farthest."
 )
 OFFLOAD_TIP = (
-    "none: all parts stay on the device. blocks: the video model's blocks stream from host memory, for small GPUs. "
-    "sequential: one part at a time. auto: the first of these that fits the free memory."
+    "In ComfyUI, with torch, ComfyUI's own memory management decides, and this has no effect. Elsewhere: none: all "
+    "parts stay on the device. blocks: the video model's blocks stream from host memory, for small GPUs. sequential: "
+    "one part at a time. auto: the first of these that fits the free memory."
 )
 VAE_DTYPE_TIP = "Number format of the VAE. bf16 halves the memory that decoding takes, and on a GPU its time."
 TILING_TIP = "Decode in tiles of 32 latents: less memory, but not quite the same picture. auto: only where it must be."

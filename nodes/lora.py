@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import host, sockets
+from . import engine, host, sockets
 
 
 class HeliosLora:
@@ -57,16 +57,14 @@ class HeliosLora:
         partial = host.lora_path(companion) if companion != "none" else None
         if not files and partial is None:
             return model, "no LoRA"
-        from ..helios_core.with_loras import with_loras
-
-        changed = with_loras(model, files, mode=mode, companion=partial)
-        return changed, changed.parts.loras.report
+        return engine.with_loras(model, files, mode=mode, companion=partial)
 
 
 LORA_TIP = "A safetensors file of ComfyUI's loras folder, in any usual key form; none leaves the model as it is."
 STRENGTH_TIP = "How much of it: 1 as trained, 0 nothing, below 0 the opposite."
 MODE_TIP = (
-    "apply computes the LoRA beside the weights, which stay shared; it works on quantised and streamed weights and "
+    "In ComfyUI, with torch, ComfyUI patches the weights in its own way, and this has no effect. Elsewhere: apply "
+    "computes the LoRA beside the weights, which stay shared; it works on quantised and streamed weights and "
     "costs a few percent of speed. merge computes new weights, up to a second model in memory. auto is apply."
 )
 COMPANION_TIP = (

@@ -1,8 +1,7 @@
-"""A pipeline under ComfyUI's model management: other models make room for ours, and ours for others.
+"""What ComfyUI's engine does not build by itself, under its management: VAEs, text encoders and diffusion decoders.
 
-Each component (video model, VAE, text encoder) is a ModelPatcher of its own in ComfyUI's list of loaded models. ComfyUI
-says when and how much memory there is; the networks move as the core moves them, the video model's blocks streaming
-where the whole does not fit. Nothing here holds a network: it lives and dies with its pipeline.
+Each is a ModelPatcher in ComfyUI's list of loaded models: other models make room for it, and it for others. They move
+as wholes. Nothing here holds a network: it lives and dies with its pipeline. The video model: engine.py.
 """
 
 from __future__ import annotations
@@ -17,14 +16,11 @@ logger = logging.getLogger(__name__)
 
 
 class ComfyHost(Host):
-    """ComfyUI's say over a pipeline's devices and memory, and the user's Stop. On MLX memory is the system's.
+    """ComfyUI's say over a pipeline's devices and memory, and the user's Stop. On MLX memory is the system's."""
 
-    streamed: the video model's blocks stream even where the whole would fit, for the user chose so.
-    """
-
-    def __init__(self, management, library: str, *, streamed: bool = False):
+    def __init__(self, management, library: str):
         self.management, self.torch = management, library == "torch"
-        self.keeper = Keeper(management, streamed=streamed) if self.torch else None
+        self.keeper = Keeper(management) if self.torch else None
 
     @property
     def manages(self) -> bool:
@@ -46,8 +42,8 @@ class ComfyHost(Host):
         free(self.management, nbytes)
 
     def using(self, name: str, network, work: int) -> None:
-        """Has ComfyUI bring a part to its device."""
-        if self.keeper is not None:
+        """Has ComfyUI bring a part to its device. The video model comes by its MODEL."""
+        if self.keeper is not None and name != "transformer":
             self.keeper(name, network, work)
 
     def stop(self) -> None:
@@ -55,15 +51,23 @@ class ComfyHost(Host):
         self.management.throw_exception_if_processing_interrupted()
 
 
-def host_of(backend: str, *, streamed: bool = False) -> Host:
+def host_of(backend: str) -> Host:
     """What a pipeline on that backend (auto, torch, mlx) is told by ComfyUI; without it, nothing."""
     management = host.comfy("comfy.model_management")
-    return Host() if management is None else ComfyHost(management, core.devices.choose(backend), streamed=streamed)
+    return Host() if management is None else ComfyHost(management, core.devices.choose(backend))
 
 
 def announce(helios) -> None:
-    """Has ComfyUI make room for a pipeline that was just opened, and logs what it needs."""
-    helios.parts.host.loading(helios.parts.estimate().device("none"))
+    """Logs what a pipeline needs that was just opened. On MLX, ComfyUI's own models make room for it."""
+    needs = helios.parts.estimate()
+    if helios.parts.host.manages:
+        weights, work = (
+            ", ".join(f"{name.replace('_', ' ')} {size / 2**30:.1f}" for name, size in found.items())
+            for found in (needs.parts, needs.work)
+        )
+        logger.info("Helios: weights in GiB: %s; each computes in: %s", weights, work)
+        return
+    helios.parts.host.loading(needs.device("none"))
     for line in helios.parts.needs():
         logger.log(logging.WARNING if line.startswith(core.devices.WARNING) else logging.INFO, "%s", line)
 
@@ -82,13 +86,10 @@ def free(management, nbytes: int) -> None:
 
 
 class Keeper:
-    """What a pipeline calls before a component computes: ComfyUI brings it to its device and makes room for the work.
+    """What a pipeline calls before a part computes: ComfyUI brings it to its device and makes room for the work."""
 
-    streamed: the video model's blocks stream even where the whole would fit, for the user chose so.
-    """
-
-    def __init__(self, management, *, streamed: bool = False):
-        self.management, self.streamed = management, streamed
+    def __init__(self, management):
+        self.management = management
         self.patchers: WeakKeyDictionary = WeakKeyDictionary()
 
     def __call__(self, name: str, component, work: int) -> None:
@@ -101,20 +102,14 @@ class Keeper:
         base = host.comfy("comfy.model_patcher").ModelPatcher
         kind = type("HeliosPatcher", (Component, base), {})
         on, away = {
-            "transformer": (self.management.get_torch_device, self.management.unet_offload_device),
             "vae": (self.management.vae_device, self.management.vae_offload_device),
             "text_encoder": (lambda: network.device, self.management.text_encoder_offload_device),
         }[name]
-        patcher = kind(network, on(), away())
-        patcher.streamed = self.streamed
-        return patcher
+        return kind(network, on(), away())
 
 
 class Component:
-    """What a ModelPatcher does otherwise for a network of ours. Sizes are read off its tensors, which may be shared
-    with another network: a model and the same with a LoRA."""
-
-    streamed = False
+    """What a ModelPatcher does otherwise for a network of ours: it moves as a whole. Sizes are read off its tensors."""
 
     @property
     def model(self):
@@ -126,8 +121,8 @@ class Component:
         self._network = ref(network)
 
     def model_size(self) -> int:
-        """Bytes of the whole; of what is on the device alone, where the user chose streaming."""
-        return self.loaded_size() if self.streamed and self._streams() else _offload().size(self.model)
+        """Bytes of the whole."""
+        return _offload().size(self.model)
 
     def loaded_size(self) -> int:
         """Bytes on the device."""
@@ -138,23 +133,17 @@ class Component:
         return self.load_device if self.loaded_size() else self.offload_device
 
     def partially_load(self, device_to, extra_memory=0, force_patch_weights=False, **_) -> int:
-        """Brings the network to its device, as much as `extra_memory` more bytes allow. The bytes that came."""
+        """Brings the network to its device. The bytes that came."""
         if not self._moves():
             return 0
         before = self.loaded_size()
-        missing = self.model_size() - before
-        streamed = hasattr(self.model, "streamer") and (self.streamed or missing > extra_memory)
-        if streamed != self._streams() or (missing > 0 and not streamed):
-            _offload().place(self.model, device_to, streamed=streamed)
+        if before < self.model_size():
+            _offload().place(self.model, device_to)
         return self.loaded_size() - before
 
     def partially_unload(self, device_to, memory_to_free=0, **_) -> int:
-        """Has a video model's blocks stream from host memory. The bytes freed; 0 if there is nothing to be had so."""
-        if self._streams() or not hasattr(self.model, "streamer") or not self._moves():
-            return 0
-        before = self.loaded_size()
-        _offload().place(self.model, self.load_device, streamed=True)
-        return before - self.loaded_size()
+        """0 bytes: half of it is of no use."""
+        return 0
 
     def detach(self, unpatch_all=True):
         """Moves the network away; or, if not unpatch_all, only forgets it."""
@@ -164,10 +153,6 @@ class Component:
 
     def _moves(self) -> bool:
         return self.load_device != self.offload_device
-
-    def _streams(self) -> bool:
-        streamer = getattr(self.model, "streamer", None)
-        return streamer is not None and _offload().same(self.model.device, self.load_device)
 
 
 def _offload():

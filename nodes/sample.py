@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import core, kept, live, sockets
+from . import core, engine, kept, live, sockets
 
 
 class DMDPyramidSample:
@@ -61,6 +61,7 @@ class DMDPyramidSample:
         boost_first_chunk=True, shift_tokens="before upsample", guidance="auto", zero_steps=-1, shift_clamp=False,
     ):  # fmt: skip
         """(LATENT of the chunk, HELIOS_HISTORY with it appended)."""
+        model = engine.pipeline(model)
         config = model.config
         width, stages = config.transformer.text_dim, config.schedule.stages
         index = history.history.chunk
@@ -87,7 +88,8 @@ class DMDPyramidSample:
             costs, later = (core.steps.plan_chunk(config, index + k, **plan).costs for k in (0, 1))
             return follow(model, model.sample(history.history, text, **options), live.NodeProgress(costs, sum(later)))
 
-        chunk = kept.recall((model.parts.identity, history.history, text, options), run, model.backend.array)
+        empty = model.embeddings.key if negative is None else None  # what an open negative is encoded by
+        chunk = kept.recall((model.parts.identity, history.history, text, options, empty), run, model.backend.array)
         return {"samples": sockets.tensor(model.denormalise(chunk))}, history.append(chunk)
 
 

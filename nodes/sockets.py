@@ -14,8 +14,8 @@ import numpy as np
 
 from . import core
 
-MODEL = "HELIOS_MODEL"
-TEXT_ENCODER = "HELIOS_TEXT_ENCODER"
+MODEL = "MODEL"
+TEXT_ENCODER = "CLIP"
 HISTORY = "HELIOS_HISTORY"
 CLIP = "HELIOS_CLIP"
 LEVELS = "HELIOS_LEVELS"
@@ -116,12 +116,14 @@ def scale(model) -> int:
 
 
 def encoder(vae):
-    """A VAE as the core takes it: frames [f h w 3] -> raw mean and std [1 c t h w]; std None of ComfyUI's own VAE."""
+    """A VAE as the core takes it: frames [f h w 3] -> raw mean and std [1 c t h w]; std None of VAEs but Wan's."""
     if vae is None:
         return None
     if isinstance(vae, VAESocket):
         return lambda frames: vae.helios.backend.encode(vae.ready(frames.shape[2], frames.shape[1]), frames)
-    return lambda frames: (vae.encode(tensor(frames)).float().cpu(), None)
+    from .engine_vae import encode
+
+    return lambda frames: encode(vae, tensor(frames))
 
 
 def image_blocks(images, size: int = 16):
@@ -186,6 +188,30 @@ class VAESocket:
             vae = self.ready(frames.shape[-1], frames.shape[-2], len(frames))
             mean, _ = vae.encode(backend.to_device(vae, frames.float() * 2 - 1))
             return tensor(backend.to_cpu(mean))
+
+    @property
+    def patcher(self):
+        """ComfyUI's ModelPatcher of it; None where it is not loaded, or not ComfyUI's to move."""
+        keeper, network = getattr(self.helios.parts.host, "keeper", None), self.helios.parts.loaded.networks.get("vae")
+        return None if keeper is None or network is None else keeper.patchers.get(network)
+
+    def is_dynamic(self) -> bool:
+        """That its weights come and go, so that dropping this frees nothing."""
+        return True
+
+    def get_sd(self) -> dict:
+        """Its tensors by their published names, for VAE Save. ValueError on MLX."""
+        vae = self.helios.parts.vae
+        if not hasattr(vae, "state_dict"):
+            raise ValueError("a VAE on MLX cannot be saved by this node; choose the backend torch in HeliosLoader")
+        return vae.state_dict()
+
+    def memory_required(self, shape, *_) -> int:
+        """Bytes that decoding latents [b c t h w] takes."""
+        width, height = (n * self.spacial_compression_decode() for n in (shape[-1], shape[-2]))
+        return self.helios.parts.estimate(width, height).work["vae"] * shape[0]
+
+    memory_used_decode = memory_required
 
     @property
     def identity(self) -> tuple:

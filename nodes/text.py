@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import core, host, sockets
+from . import core, sockets
+from .text_socket import encoder
 
 
 class T5Encode:
@@ -24,7 +25,7 @@ class T5Encode:
         """The inputs, as ComfyUI asks for them."""
         return {
             "required": {
-                "text_encoder": (sockets.TEXT_ENCODER, {"tooltip": "The text encoder of HeliosLoader."}),
+                "text_encoder": (sockets.TEXT_ENCODER, {"tooltip": ENCODER_TIP}),
                 "text": ("STRING", {"multiline": True, "default": "", "tooltip": TEXT_TIP}),
             },
             "optional": {
@@ -59,7 +60,7 @@ class HeliosPromptSchedule:
         """The inputs, as ComfyUI asks for them."""
         return {
             "required": {
-                "text_encoder": (sockets.TEXT_ENCODER, {"tooltip": "The text encoder of HeliosLoader."}),
+                "text_encoder": (sockets.TEXT_ENCODER, {"tooltip": ENCODER_TIP}),
                 "text": ("STRING", {"multiline": True, "default": EXAMPLE, "tooltip": SCHEDULE_TIP}),
             },
         }
@@ -79,18 +80,6 @@ class HeliosPromptSchedule:
         return (sockets.conditioning(schedule.embedding(0), schedule.source.prompts[0], schedule),)
 
 
-def encoder(text_encoder):
-    """The text encoder, asking before every prompt whether Stop was pressed."""
-
-    def encode(prompt):
-        if check := host.stop_check():
-            check()
-        found = text_encoder(prompt)
-        return core.text.Embedding(sockets.tensor(found.rows), found.length)
-
-    return encode
-
-
 EXAMPLE = "0: a red circle moving left\n2 (2): a blue square moving up"
 SCHEDULE_TIP = (
     "A chunk, a colon, its prompt, then a new line or ; and the next. Chunks count from 0. '4 (2): a blue square' is "
@@ -98,3 +87,4 @@ SCHEDULE_TIP = (
 )
 LINES_TIP = "Each line is a prompt of its own, for a batch of as many videos at once (batch_size of HistoryMemory)."
 TEXT_TIP = "What the video shows. Taken word for word: no weights in brackets. May be empty only for a negative prompt."
+ENCODER_TIP = "The text encoder of HeliosLoader, or of CLIP Loader with a umt5-xxl file and type wan."

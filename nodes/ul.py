@@ -27,7 +27,7 @@ class ULCodec:
     def identity(self) -> tuple | None:
         """What decoded frames depend on beside the latents; None beside a VAE that does not say what it is."""
         beside = None if self.vae is None else getattr(self.vae, "identity", "")
-        return None if beside == "" else (core.store.fingerprint(self.model.file.path), self.model.backend_name, beside)
+        return None if beside == "" else (self.model.identity, beside)
 
     def blocks(self, raw, first: int = 0):
         """For a file: blocks of uint8 frames [f h w 3] of raw latents [b c t h w], in one step, the batch's first only.

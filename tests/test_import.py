@@ -130,7 +130,8 @@ def imported(path):
 
 CORE = ROOT / "helios_core"
 OWN_LIBRARY = ("backends/torch", "backends/mlx", "training", "study", "commands")
-OWN_LIBRARY += ("workflow/standins.py", "lora/changes.py")  # ComfyUI's nodes; torch.load of the official companion
+OWN_LIBRARY += ("workflow/standins.py", "workflow/files.py")  # ComfyUI's nodes, and what they hand on
+OWN_LIBRARY += ("lora/changes.py",)  # torch.load of the official companion
 SHARED = [p for p in sorted(CORE.rglob("*.py")) if not p.relative_to(CORE).as_posix().startswith(OWN_LIBRARY)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,3 +99,32 @@ def test_the_fingerprint_follows_the_files(tmp_path, change):
     file.write_bytes(b"123" if change == "size" else b"21")
     os.utime(file, (5, 5))
     assert fingerprint(file) != before
+
+
+def test_a_store_that_can_only_be_read_serves(tmp_path, monkeypatch):
+    kept = Store(tmp_path)
+    kept.keep("k", {"z": np.ones(3)})
+
+    def refuse(*_):
+        raise PermissionError("read only")
+
+    monkeypatch.setattr(store.os, "utime", refuse)
+    assert np.array_equal(kept.arrays("k")["z"], np.ones(3))
+
+
+def test_a_file_that_is_open_elsewhere_stays_and_others_go(tmp_path, monkeypatch, caplog):
+    """Windows removes no file that somebody has open."""
+    kept, real = Store(tmp_path), Path.unlink
+    for i, key in enumerate("abc"):
+        kept.keep(key, {"z": np.zeros(100, np.uint8)})
+        os.utime(tmp_path / f"{key}.safetensors", (1000 + i, 1000 + i))
+
+    def unlink(path, *more, **given):
+        if path.stem == "a":
+            raise PermissionError("in use")
+        real(path, *more, **given)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    size = (tmp_path / "a.safetensors").stat().st_size
+    Store(tmp_path, 2 * size).keep("d", {"z": np.zeros(100, np.uint8)})
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["a", "d"] and not caplog.text

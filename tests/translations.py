@@ -15,8 +15,6 @@ from helios_video.helios_core.workflow.format import inputs_of
 FOLDER = Path(pack.__file__).parent / "locales"
 LANGUAGES = ("en", "zh", "ja")
 SOCKETS = {  # our own kinds of wires
-    "HELIOS_MODEL": "Helios model",
-    "HELIOS_TEXT_ENCODER": "Helios text encoder",
     "HELIOS_HISTORY": "Helios history",
     "HELIOS_CLIP": "Helios clip",
     "HELIOS_LEVELS": "Helios levels",

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..file_names import plain, shown
-from ..json_text import as_object, parse, read_object
+from ..json_text import as_object, parse, parse_object, read_object
 from . import recognise
 
 BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}
 MAX_HEADER = 100_000_000
+SAID = "helios_documents"  # the name of a tensor that stands in for metadata
 INDICES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
 
 
@@ -46,11 +47,24 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file says of itself; empty if nothing. ValueError if it is broken."""
-    found = _read_json(path)[0].get("__metadata__") or {}
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+    """What a safetensors file says of itself; empty if nothing. A tensor named SAID says more: its bytes are the JSON
+    of further entries, from programs that save tensors only. ValueError if it is broken."""
+    found, _ = _read_json(path)
+    metadata = found.get("__metadata__") or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError(f"{path}: the safetensors header's metadata is no list of texts; download the file again")
-    return found
+    said = dict(metadata)
+    for name in found:
+        if name.rpartition(".")[2] == SAID:
+            _, dtype, shape, begin = read_header(path)[name]
+            with opened(path) as file:
+                file.seek(begin)
+                said |= _said(file.read(nbytes(dtype, shape)), path)
+    return said
+
+
+def _said(text: bytes, path: Path) -> dict[str, str]:
+    return {name: str(value) for name, value in parse_object(text, f"{path}: {SAID} in it").items()}
 
 
 def _read_json(path: Path) -> tuple[dict, int]:

@@ -172,7 +172,7 @@ def _check_factors(path: Path, name: str, weight: Stored) -> None:
 
 def _is_aside(name: str) -> bool:
     """Tensors that are no weights of the model."""
-    return name in (MARKER, SPIECE) or name.startswith(TOKENIZER) or name.endswith(DROPPED)
+    return name in (MARKER, SPIECE, headers.SAID) or name.startswith(TOKENIZER) or name.endswith(DROPPED)
 
 
 def _check_formats(path: Path, layers: Mapping[str, bytes]) -> None:

@@ -19,6 +19,7 @@ def generate(args: argparse.Namespace) -> int:
     prompt = _prompt(args)
     check(args)
     out = choose_output(args)
+    start.settle_rate(args)
     print(render(open_model(args), prompt, out, args))
     return 0
 

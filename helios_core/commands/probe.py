@@ -12,12 +12,11 @@ from .. import load
 from ..checkpoint import folders
 from ..devices import BACKENDS
 from ..file_names import check_name
+from ..media import PICTURES, VIDEOS, read_frames, read_picture
 from ..safe_files import check_folder, replacing, write
 from . import set_threads
 from .outputs import check_apart
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 TEXTS, FIGURES = ("probe.txt", "probe.csv"), ("probe.png", "heat_map.png")  # of the report
 MOST_FRAMES = 257  # of a video, from its beginning: memory stays bounded
 MOST_PICTURES = 64  # evenly of a folder with more
@@ -54,17 +53,9 @@ def find_files(places: list[str | Path]) -> list[Path]:
 
 def read_clip(file: Path) -> np.ndarray:
     """uint8 [f h w 3] of a video's beginning, or of one picture. ValueError if it cannot be read."""
-    from PIL import Image
-
-    from ..join import read_frames
-
     if file.suffix.lower() in VIDEOS:
         return read_frames(file, count=MOST_FRAMES)
-    try:
-        with Image.open(file) as picture:
-            return np.asarray(picture.convert("RGB"))[None]
-    except OSError as error:
-        raise ValueError(f"{file} is not a picture that can be read: {error}") from error
+    return read_picture(file)[None]
 
 
 def probe(args: argparse.Namespace) -> int:

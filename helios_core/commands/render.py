@@ -33,7 +33,8 @@ def check(args: argparse.Namespace) -> None:
     check_number("--cfg", args.cfg, limits.SCALE)
     check_whole("--boundary-frames", args.boundary_frames, 10_000)
     check_text(args.negative or "", "--negative")
-    frame_rate(args.fps)
+    if args.fps is not None:
+        frame_rate(args.fps)
     if args.anti_drift is not None:
         parse_policy(args.anti_drift)
     _boundary(args)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..history import SIGMA, History, check_sigma, parse_sizes, saved
 from ..join import video
+from ..media import probe, read_ends, read_picture
 
 SIZES = parse_sizes("16,2,1")
 
@@ -38,6 +39,13 @@ def settle_seed(args: argparse.Namespace) -> None:
     """--seed left open: that of the saved run, else 0."""
     if args.seed is None:
         args.seed = 0 if args.resume is None else saved.read_seed(args.resume)
+
+
+def settle_rate(args: argparse.Namespace) -> None:
+    """--fps left open: that of the video that is gone on with, frame by frame, else the model's own. ValueError for a
+    video that cannot be read."""
+    if args.fps is None:
+        args.fps = video.FPS if args.video is None else float(probe(args.video).fps)
 
 
 def check(args: argparse.Namespace) -> None:
@@ -86,8 +94,8 @@ def begin(model, args: argparse.Namespace) -> History | None:
         sizes=SIZES,
         keep_first_frame=args.keep_first_frame,
         skip_first_chunk=args.skip_first_chunk,
-        image=None if args.image is None else video.read_frames(args.image, count=1),
-        video=None if args.video is None else video.read_ends(args.video, blocks * model.config.frames_per_chunk),
+        image=None if args.image is None else read_picture(args.image)[None],
+        video=None if args.video is None else read_ends(args.video, blocks * model.config.frames_per_chunk),
         noise_sigma=_sigma(args),
         seed=args.seed,
     )

@@ -124,18 +124,20 @@ class Parts:
         """The estimate and what does not fit, as lines for people."""
         return residency.report(self, width, height)
 
-    @property
+    @cached_property
     def identity(self) -> tuple:
         """What its sampled latents depend on beside the arguments: files, their configuration, number format, library,
-        device, LoRAs."""
+        device, LoRAs. The files as they were when first asked: a file that is written anew while a run goes on is not
+        what the run computes with."""
         files, config = self.checkpoint.sources["transformer"].files, self.checkpoint.config
         place = (self.library, self.backend.kind(self.device), self.choices.weight_dtype)
         return fingerprint(*files), config, *place, None if self.loras is None else self.loras.identity
 
-    @property
+    @cached_property
     def vae_identity(self) -> tuple:
         """The same of decoded frames."""
-        place = (self.library, self.backend.kind(self.device), self.choices.vae_dtype, self.choices.vae_tiling)
+        kind, choices = self.backend.kind(residency.place(self, "vae")), self.choices
+        place = (self.library, kind, choices.vae_dtype, choices.vae_tiling)
         return fingerprint(*self.checkpoint.sources["vae"].files), self.checkpoint.config.vae, *place
 
     def ready(self, name: str, width: int = 0, height: int = 0, batch: int = 1):

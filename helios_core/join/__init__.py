@@ -3,7 +3,8 @@
 from . import boundary, video
 from .boundary import FRAMES, POLICIES, Boundary, Tail, follow
 from .clip import Clip, check_encoder, join, published_length
-from .kept import append_kept
+from .kept import append_kept, restore
+from .passed_on import pass_on
 from .video import check_writable, frame_rate, read_frames, read_metadata, to_uint8
 
 __all__ = [
@@ -19,9 +20,11 @@ __all__ = [
     "follow",
     "frame_rate",
     "join",
+    "pass_on",
     "published_length",
     "read_frames",
     "read_metadata",
+    "restore",
     "to_uint8",
     "video",
 ]

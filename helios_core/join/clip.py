@@ -22,10 +22,14 @@ from .boundary import Boundary, Ending, Tail, follow
 
 @dataclass(frozen=True)
 class Segment:
-    """One finished chunk: its file and how many frames it holds."""
+    """One finished chunk: its file and how many frames it holds.
+
+    made: a digest of all that made it and what is before it (kept.py), empty if that is not known.
+    """
 
     path: Path
     frames: int
+    made: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,7 @@ class Clip:
     """A growing video as a small, immutable handle: `append` makes a new clip and never touches older files.
 
     folder: where segments are written; fps: frames per second; size: (width, height), None while empty; tail: the
-    last frame and what else the next joint needs, None while empty. made: a digest of all that made it (kept.py), empty
-    if that is not known.
+    last frame and what else the next joint needs, None while empty.
     """
 
     folder: Path
@@ -42,7 +45,6 @@ class Clip:
     segments: tuple[Segment, ...] = ()
     size: tuple[int, int] | None = None
     tail: Tail | None = field(default=None, compare=False, repr=False)
-    made: str = field(default="", compare=False, repr=False)
 
     @classmethod
     def new(cls, folder: str | os.PathLike, fps: float | Fraction = video.FPS) -> Clip:
@@ -58,6 +60,16 @@ class Clip:
     def num_frames(self) -> int:
         """Frames of all segments."""
         return sum(segment.frames for segment in self.segments)
+
+    @property
+    def made(self) -> str:
+        """A digest of all that made it; empty if that is not known, or for an empty clip."""
+        return self.segments[-1].made if self.segments else ""
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the segments whose files are gone."""
+        return [segment.path.name for segment in self.segments if not segment.path.is_file()]
 
     def append(self, frames: np.ndarray | Iterable[np.ndarray], boundary: Boundary | None = None) -> Clip:
         """The clip with one more segment: uint8 [f, h, w, 3], or an iterable of such blocks, written as they come.
@@ -78,7 +90,7 @@ class Clip:
                 writer.write(block)
         os.replace(part, path)
         segments = (*self.segments, Segment(path, writer.frames))
-        return replace(self, segments=segments, size=size, tail=ending.tail(), made="")
+        return replace(self, segments=segments, size=size, tail=ending.tail())
 
     def _checked(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for block in blocks:
@@ -123,8 +135,7 @@ def join(
     path = video.check_writable(path)
     if not 0 <= num_frames <= clip.num_frames:
         raise ValueError(f"num_frames must be 0 (all) to {clip.num_frames}, the clip's length, got {num_frames}")
-    missing = [segment.path.name for segment in clip.segments if not segment.path.is_file()]
-    if missing:
+    if missing := clip.missing:
         raise ValueError(f"{clip.folder} no longer holds {missing}; run the chunks again")
     wanted = num_frames or clip.num_frames
     paths = [segment.path for segment in clip.segments]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from ..safe_files import replacing
 from ..store import Store, digest, link
 from . import video
 from .boundary import Boundary, Tail
@@ -24,26 +26,52 @@ def append_kept(
     """
     if store is None or made_of is None or (clip.segments and not clip.made):
         return clip.append(blocks, boundary)
-    key = digest("segment", clip.made, clip.fps, boundary, made_of)
+    key = digest("segment", clip.made, clip.fps, boundary, made_of, video.encoding())
     grown = _take(clip, key, store)
     if grown is None:
         grown = clip.append(blocks, boundary)
         last, tail = grown.segments[-1], grown.tail
         held = {"frame": tail.frame, "cells": tail.cells, "spreads": tail.spreads, "frames": np.array(last.frames)}
         store.keep(key, held, last.path)
-    return replace(grown, made=key)
+    return replace(grown, segments=(*clip.segments, replace(grown.segments[-1], made=key)))
+
+
+def restore(clip: Clip, store: Store | None) -> None:
+    """Puts segments that are gone from the clip's folder back where they were, as far as the store has them whole.
+
+    OSError when the disk fails.
+    """
+    for segment in clip.segments:
+        if store is None or not segment.made or segment.path.is_file():
+            continue
+        file = store.file(segment.made, ".mp4")
+        if file is not None and _frames(file) == segment.frames:
+            segment.path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(segment.path) as part:
+                link(file, part)
+
+
+def _frames(file: Path) -> int:
+    """Frames of a file; 0 of one that is none."""
+    try:
+        return video.probe(file).frames
+    except (OSError, ValueError):
+        return 0
 
 
 def _take(clip: Clip, key: str, store: Store) -> Clip | None:
     """The clip with the segment of that key; None if there is none, or none that is whole."""
     held, file = store.arrays(key), store.file(key, ".mp4")
     try:
-        if held is None or file is None or video.probe(file).frames != held["frames"].item():
+        if held is None or file is None or _frames(file) != held["frames"].item():
             return None
         tail = Tail(held["frame"], held["cells"], held["spreads"])
         part, path = reserve(clip.folder, len(clip.segments))
-        link(file, part)
-        os.replace(part, path)
+        try:
+            link(file, part)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)  # of a disk that failed
     except (KeyError, OSError, ValueError):  # damaged, or gone in this moment: then it is made anew
         return None
     height, width = tail.frame.shape[:2]

@@ -1,4 +1,4 @@
-"""Reading and writing video files with PyAV: H.264, yuv420p, bt709, constant frame rate.
+"""Writing video files with PyAV: H.264, yuv420p, bt709, constant frame rate; what reads them is in `media`.
 
 Unusual here: the encoder makes no B-frames and looks no frame ahead, so packet i is frame i. A file can then be
 written fragment by fragment (a killed process loses the fragment in hand), joined by copying packets and cut at any
@@ -9,43 +9,37 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from .. import safe_files
+from ..media import (  # noqa: F401 - whoever writes a video reads it again
+    BT709,
+    LIMITED,
+    Sound,
+    VideoInfo,
+    iter_frames,
+    open_video,
+    probe,
+    read_ends,
+    read_frames,
+    read_metadata,
+    to_planes,
+    write_sound,
+)
 
 FPS = 24
-BT709 = 1  # primaries, transfer and matrix all have this number in FFmpeg (AVCOL_PRI_, AVCOL_TRC_, AVCOL_SPC_BT709)
-LIMITED = 1  # AVCOL_RANGE_MPEG, "tv"
-BT601 = 5  # what swscale assumes for files that carry no tag
 # zerolatency: no B-frames, no lookahead, slices instead of frame threads. The slice count is fixed so that the same
 # frames give the same bytes whatever the number of cores. On real footage at 832x480 "veryfast" was 3 times as fast as
 # "medium" for 6 % more bytes and 0.6 dB less.
 ENCODER = {"preset": "veryfast", "tune": "zerolatency", "threads": "4"}
+CRF = 16
 FRAGMENTS = {"movflags": "empty_moov+default_base_moof", "frag_duration": "250000", "flush_packets": "1"}
 WHOLE = {"movflags": "use_metadata_tags+faststart"}
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What `probe` reads: size in pixels, frames, frames per second, codec, pixel format and the four colour tags."""
-
-    width: int
-    height: int
-    frames: int
-    fps: Fraction
-    codec: str
-    pixel_format: str
-    colorspace: int
-    primaries: int
-    transfer: int
-    color_range: int
 
 
 def frame_rate(fps: float | Fraction) -> Fraction:
@@ -75,6 +69,13 @@ def check_frames(frames: np.ndarray) -> tuple[int, int]:
     return width, height
 
 
+def encoding() -> tuple:
+    """What a segment's bytes depend on beside its frames and rate: only files of one encoding can be joined."""
+    import av
+
+    return av.__version__, ENCODER, FRAGMENTS, CRF
+
+
 def check_writable(path: str | os.PathLike) -> Path:
     """Fails before the long work: ValueError unless an mp4 file can be created at `path`. Leaves nothing behind."""
     path = Path(path)
@@ -83,33 +84,50 @@ def check_writable(path: str | os.PathLike) -> Path:
     return safe_files.check_writable(path)
 
 
+def create(path, options: dict[str, str]):
+    """A PyAV container to write: an mp4, whatever its name. OSError where it cannot be made."""
+    import av
+
+    return av.open(f"file:{os.fspath(path)}", "w", format="mp4", options=options)
+
+
 class VideoWriter:
     """Encodes frames into one mp4 as they come; a context manager.
 
     `fragmented` writes quarter-second fragments, each complete on disk as soon as it is full; otherwise the index is
-    one block at the front, as players and web pages like it. OSError when the disk fails or is full.
+    one block at the front, as players and web pages like it. sound: what is heard with the frames, written at the end.
+    OSError when the disk fails or is full.
     """
 
-    def __init__(self, path, width: int, height: int, *, fps=FPS, fragmented=False, metadata=None, crf=16):
-        import av
-
+    def __init__(
+        self,
+        path,
+        width: int,
+        height: int,
+        *,
+        fps=FPS,
+        fragmented=False,
+        metadata=None,
+        crf=CRF,
+        sound: Sound | None = None,
+    ):
         self.path, self.size, self.frames, rate = Path(path), (width, height), 0, frame_rate(fps)
-        self._frame_from, self._reformatter = av.VideoFrame.from_ndarray, av.video.reformatter.VideoReformatter()
-        self._file = av.open(os.fspath(path), "w", format="mp4", options=FRAGMENTS if fragmented else WHOLE)
-        self._file.metadata.update(_as_text(metadata))
+        self._planes_of = to_planes(width, height)
+        self._file = create(path, FRAGMENTS if fragmented else WHOLE)
+        self._file.metadata.update(as_text(metadata))
         self._stream = self._file.add_stream("libx264", rate=rate, options={**ENCODER, "crf": str(crf)})
         codec = self._stream.codec_context
         codec.width, codec.height, codec.pix_fmt, codec.time_base = width, height, "yuv420p", 1 / rate
         codec.colorspace = codec.color_primaries = codec.color_trc = BT709
         codec.color_range = LIMITED
+        self._fill_sound = None if sound is None else write_sound(self._file, sound)
 
     def write(self, frames: np.ndarray) -> None:
         """Appends uint8 [f, h, w, 3]. ValueError if size or type differ from the file's."""
         if check_frames(frames) != self.size:
             raise ValueError(f"the video is {self.size}, got frames of {check_frames(frames)} (width, height)")
         for pixels in frames:
-            frame = self._frame_from(np.ascontiguousarray(pixels), format="rgb24")
-            frame = self._reformatter.reformat(frame, format="yuv420p", dst_colorspace=BT709, dst_color_range=LIMITED)
+            frame = self._planes_of(pixels)
             frame.pts, frame.time_base = self.frames, self._stream.codec_context.time_base
             self._file.mux(self._stream.encode(frame))
             self.frames += 1
@@ -122,6 +140,8 @@ class VideoWriter:
         file, self._file = self._file, None
         try:
             file.mux(self._stream.encode())
+            if self._fill_sound is not None:
+                self._fill_sound()
         finally:
             file.close()
         held = _count_whole(self.path)
@@ -139,14 +159,14 @@ class VideoWriter:
                 raise
 
 
-def write_video(path, frames: np.ndarray, *, fps=FPS, metadata: dict | None = None) -> None:
-    """Writes uint8 [f, h, w, 3] as one mp4, which appears whole or not at all.
+def write_video(path, frames: np.ndarray, *, fps=FPS, metadata: dict | None = None, sound: Sound | None = None) -> None:
+    """Writes uint8 [f, h, w, 3] as one mp4, with sound if there is one; it appears whole or not at all.
 
     ValueError before any work if `path` cannot be written; OSError when the disk fails.
     """
     width, height = check_frames(frames)
     with safe_files.replacing(check_writable(path)) as part:
-        with VideoWriter(part, width, height, fps=fps, metadata=metadata) as writer:
+        with VideoWriter(part, width, height, fps=fps, metadata=metadata, sound=sound) as writer:
             writer.write(frames)
 
 
@@ -155,94 +175,18 @@ def _count_whole(path: Path) -> int:
     import av
 
     try:
-        with _open(path, probesize="32") as file:  # its header says all; by itself FFmpeg decodes frames to find out
+        with open_video(
+            path, probesize="32"
+        ) as file:  # its header says all; by itself FFmpeg decodes frames to find out
             return sum(packet.size > 0 and not packet.is_corrupt for packet in file.demux(file.streams.video[0]))
     except (ValueError, av.error.FFmpegError):
         return 0
 
 
-def _as_text(metadata: dict | None) -> dict[str, str]:
+def as_text(metadata: dict | None) -> dict[str, str]:
+    """What a file keeps: text as it is, all else as JSON."""
     items = (metadata or {}).items()
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in items}
-
-
-def _open(path, **options: str):
-    import av
-
-    try:
-        file = av.open(os.fspath(path), options=options)
-    except FileNotFoundError:
-        raise ValueError(f"no video file at {path}") from None
-    except av.error.FFmpegError as error:
-        raise ValueError(f"{path} is not a video that can be read: {error}") from error
-    if not file.streams.video:
-        file.close()
-        raise ValueError(f"{path} holds no video stream")
-    return file
-
-
-def iter_frames(path) -> Iterator[np.ndarray]:
-    """Decodes one frame [h, w, 3] at a time, so that a long video costs constant memory."""
-    with _open(path) as file:
-        for frame in file.decode(file.streams.video[0]):
-            # Named explicitly: older PyAV takes an unnamed matrix for bt601, whatever the file's tag says. The other is
-            # without meaning for RGB, but must differ: PyAV 14 takes two that are alike for nothing to convert.
-            matrix = frame.colorspace if frame.colorspace in (BT709, 7, 9) else BT601
-            other = BT709 if matrix == BT601 else BT601
-            yield frame.reformat(format="rgb24", src_colorspace=matrix, dst_colorspace=other).to_ndarray()
-
-
-def read_frames(path, *, start: int = 0, count: int = 0) -> np.ndarray:
-    """Frames `start` to `start + count` (0 = to the end) as uint8 [f, h, w, 3]. ValueError if there are none."""
-    kept = []
-    for i, frame in enumerate(iter_frames(path)):
-        if i >= start:
-            kept.append(frame)
-        if count and len(kept) == count:
-            break
-    if not kept:
-        raise ValueError(f"{path} has no frame {start}")
-    return np.stack(kept)
-
-
-def read_ends(path, last: int) -> np.ndarray:
-    """The first frame and the last `last` ones, uint8 [f, h, w, 3]; all of a video that has no more.
-
-    ValueError for a video without frames.
-    """
-    kept, first, count = deque(maxlen=last), None, 0
-    for frame in iter_frames(path):
-        first = frame if first is None else first
-        kept.append(frame)
-        count += 1
-    if first is None:
-        raise ValueError(f"{path} has no frames")
-    return np.stack([first, *kept] if count > last else kept)
-
-
-def probe(path) -> VideoInfo:
-    """Reads a file's properties; counts frames by their packets, without decoding."""
-    with _open(path) as file:
-        stream = file.streams.video[0]
-        codec = stream.codec_context
-        frames = sum(packet.size > 0 for packet in file.demux(stream))
-        tags = (codec.colorspace, codec.color_primaries, codec.color_trc, codec.color_range)
-        rate = stream.average_rate or stream.guessed_rate
-        return VideoInfo(codec.width, codec.height, frames, rate, codec.name, codec.pix_fmt, *map(int, tags))
-
-
-def read_metadata(path) -> dict:
-    """The container's metadata; values that are JSON objects or lists (`prompt`, `workflow`) come back parsed."""
-    with _open(path) as file:
-        items = dict(file.metadata).items()
-    return {key: _parsed(value) for key, value in items}
-
-
-def _parsed(value: str):
-    try:
-        return json.loads(value) if value[:1] in ("{", "[") else value
-    except json.JSONDecodeError:  # text that happens to start with a bracket
-        return value
 
 
 def remux(paths: Iterable, out, *, metadata: dict | None = None, num_frames=0, overwrite=True) -> int:
@@ -257,11 +201,9 @@ def remux(paths: Iterable, out, *, metadata: dict | None = None, num_frames=0, o
 
 
 def _join(paths: Iterable, part: Path, metadata: dict | None, num_frames: int) -> int:
-    import av
-
     written, first, target = 0, None, None
-    with av.open(os.fspath(part), "w", format="mp4", options=WHOLE) as file:
-        file.metadata.update(_as_text(metadata))
+    with create(part, WHOLE) as file:
+        file.metadata.update(as_text(metadata))
         for path, stream, packet in _packets(paths):
             traits = (bytes(stream.codec_context.extradata or b""), stream.average_rate)
             if first is None:
@@ -284,7 +226,7 @@ def _join(paths: Iterable, part: Path, metadata: dict | None, num_frames: int) -
 
 def _packets(paths: Iterable) -> Iterator[tuple]:
     for path in paths:
-        with _open(path) as file:
+        with open_video(path) as file:
             stream = file.streams.video[0]
             for packet in file.demux(stream):
                 if packet.size and packet.pts != packet.dts:

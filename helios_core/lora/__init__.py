@@ -2,6 +2,7 @@
 
 from .changes import Changes, arrange, gain_mode, locate, read_changes, read_companion, refuse_quantised, stacked
 from .files import COMPANION, MODES, LoraFile, check_strength, read_lora
+from .names import key_forms
 
 __all__ = [
     "COMPANION",
@@ -11,6 +12,7 @@ __all__ = [
     "arrange",
     "check_strength",
     "gain_mode",
+    "key_forms",
     "locate",
     "read_changes",
     "read_lora",

@@ -90,6 +90,19 @@ def aliases(names) -> dict[str, str]:
     return found
 
 
+def key_forms(names) -> dict[str, str]:
+    """Every way in which a LoRA file may begin the keys of a layer or a table -> the model's parameter. For programs
+    that read LoRAs by such a list. names: the model's parameters."""
+    parameters = set(names)
+    found = {}
+    for form, path in aliases(parameters).items():
+        parameter = path if path in parameters else f"{path}.weight"
+        if parameter in parameters:
+            for prefix in ("", *PREFIXES):
+                found[prefix + form] = parameter
+    return found
+
+
 def wan_name(path: str) -> str:
     """Wan's own name of a published path."""
     for published, wan in WAN:

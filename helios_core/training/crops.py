@@ -11,12 +11,10 @@ import torch
 from einops import rearrange
 from PIL import Image
 
-from ..join import read_frames
+from ..media import PICTURES, UNREADABLE, VIDEOS, read_frames, read_picture
 
-IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
+MOVING = (*VIDEOS, ".gif", ".webp")  # those of one picture are passed over, as short videos are
 CACHE = 1_000_000_000  # bytes of decoded files that are kept
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError)  # Pillow and PyAV raise any of these for broken files
 
 
 class Crops:
@@ -31,7 +29,7 @@ class Crops:
         """Of every file below a folder; with more than one frame of its videos only. ValueError if there is none."""
         if not root.is_dir():
             raise ValueError(f"--data {root}: not a folder; wanted one of images or videos")
-        endings = VIDEOS if frames > 1 else IMAGES + VIDEOS
+        endings = MOVING if frames > 1 else PICTURES + VIDEOS
         files = sorted(path for path in root.rglob("*") if path.suffix.lower() in endings)
         if not files:
             wanted = f"videos of {frames} frames" if frames > 1 else "images or videos"
@@ -56,10 +54,11 @@ class Crops:
             return None
         if path not in self.kept:
             try:
-                self.kept[path] = self._fit(read_pixels(path))
+                self.kept[path] = self._fit(read_pixels(path, moving=self.frames > 1))
             except UNREADABLE as error:
                 self.bad.add(path)
-                print(f"skipped {path}: {error}", file=sys.stderr, flush=True)
+                why = error if str(path) in str(error) else f"{path}: {error}"
+                print(f"skipped {why}", file=sys.stderr, flush=True)
                 return None
             while len(self.kept) > 1 and sum(pixels.nbytes for pixels in self.kept.values()) > CACHE:
                 self.kept.popitem(last=False)
@@ -83,12 +82,11 @@ class Crops:
         return part[:, :, ::-1] if rng.random() < 0.5 else part
 
 
-def read_pixels(path: Path) -> np.ndarray:
-    """uint8 [t h w 3] of an image or a video."""
-    if path.suffix.lower() in VIDEOS:
+def read_pixels(path: Path, *, moving: bool = False) -> np.ndarray:
+    """uint8 [t h w 3] of a video, of an image; moving: of an animated image all frames. ValueError if unreadable."""
+    if moving or path.suffix.lower() in VIDEOS:
         return read_frames(path)
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))[None]
+    return read_picture(path)[None]
 
 
 def to_frames(pixels: np.ndarray) -> torch.Tensor:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .crops import IMAGES, Crops, read_pixels, to_frames
+from ..media import PICTURES
+from .crops import Crops, read_pixels, to_frames
 
 BROUGHT = {  # package -> its folder of pictures, and the photographs there
     "skimage": ("data", ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "retina", "motorcycle_left")),
@@ -23,7 +24,7 @@ TRAINED = 0.8  # of the width
 def find_photos(folder: Path | None = None) -> list[Path]:
     """Files of a folder, or of those packages that are installed. ValueError if there are none."""
     if folder is not None:
-        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
+        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
     else:
         found = [path for name in BROUGHT for path in _brought(name)]
     if not found:
@@ -38,7 +39,7 @@ def _brought(package: str) -> list[Path]:
         return []
     below, names = BROUGHT[package]
     folder = Path(spec.origin).parent / below
-    return sorted(path for path in folder.glob("*.*") if path.stem in names and path.suffix.lower() in IMAGES)
+    return sorted(path for path in folder.glob("*.*") if path.stem in names and path.suffix.lower() in PICTURES)
 
 
 class TrainingCrops(Crops):

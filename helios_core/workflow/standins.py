@@ -1,4 +1,4 @@
-"""Small stand-ins for the few core ComfyUI nodes that this pack's workflows use, and for its VIDEO object.
+"""Small stand-ins for the few core ComfyUI nodes that this pack's workflows use.
 
 Ids, inputs, their order and their outputs are ComfyUI's, so the same workflow file runs in both.
 """
@@ -6,60 +6,16 @@ Ids, inputs, their order and their outputs are ComfyUI's, so the same workflow f
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
+from .. import media
 from ..file_names import inside
 from ..join import video
 from ..safe_files import check_folder, replacing
 from .context import current
+from .files import VideoFile, to_image
 
 COUNT = "_00001_"  # what is put behind a prefix
-
-
-class VideoFile:
-    """VIDEO: a file on disk, with what ComfyUI's VideoFromFile has."""
-
-    def __init__(self, path):
-        self.path = Path(path)
-
-    def get_stream_source(self) -> str:
-        """The file's path."""
-        return str(self.path)
-
-    def get_dimensions(self) -> tuple[int, int]:
-        """(width, height) in pixels."""
-        info = video.probe(self.path)
-        return info.width, info.height
-
-    def get_duration(self) -> float:
-        """Seconds."""
-        info = video.probe(self.path)
-        return float(info.frames / info.fps)
-
-    def get_components(self):
-        """An object with images [f h w 3] float32 0 to 1, audio (None) and frame_rate."""
-        return SimpleNamespace(images=to_image(video.read_frames(self.path)), audio=None, frame_rate=self.frame_rate)
-
-    @property
-    def frame_rate(self) -> Fraction:
-        """Frames per second."""
-        return Fraction(video.probe(self.path).fps)
-
-    def save_to(self, path, format="auto", codec="auto", metadata=None) -> None:
-        """Copies the video to `path` without encoding it again, where it is one of ours; metadata goes along."""
-        try:
-            video.remux([self.path], path, metadata=metadata)
-        except ValueError:  # another encoder's: its frames are reordered
-            video.write_video(path, video.read_frames(self.path), fps=self.frame_rate, metadata=metadata)
-
-
-def to_image(frames):
-    """uint8 [f h w 3] -> IMAGE, float32 0 to 1."""
-    import torch
-
-    return torch.from_numpy(frames).float() / 255
 
 
 def find_input(name: str) -> Path:
@@ -69,7 +25,7 @@ def find_input(name: str) -> Path:
 
 
 class LoadImage:
-    """A picture of the input folder."""
+    """A picture of the input folder; of an animation the first."""
 
     FUNCTION = "load"
     RETURN_TYPES = ("IMAGE", "MASK")
@@ -85,11 +41,13 @@ class LoadImage:
         return find_input(image).is_file() or f"no picture at {find_input(image)}; name one with --set"
 
     def load(self, image):
-        """(IMAGE [1 h w 3], MASK [1 h w] of zeros)."""
+        """(IMAGE [1 h w 3], MASK [1 h w]): as in ComfyUI, transparent pixels keep their colour; the mask is 1 there."""
         import torch
 
-        frames = to_image(video.read_frames(find_input(image), count=1))
-        return frames, torch.zeros(1, *frames.shape[1:3])
+        path = find_input(image)
+        pixels, alpha = media.read_layers(path) if media.is_picture(path) else (media.read_picture(path), None)
+        mask = torch.zeros(1, *pixels.shape[:2]) if alpha is None else 1 - torch.from_numpy(alpha)[None].float() / 255
+        return to_image(pixels[None]), mask
 
 
 class LoadVideo:
@@ -143,13 +101,12 @@ class CreateVideo:
         return {"required": {"images": ("IMAGE", {}), "fps": ("FLOAT", fps)}, "optional": {"audio": ("AUDIO", {})}}
 
     def create(self, images, fps, audio=None):
-        """(VIDEO,): a file in the run's own folder. ValueError for sound, which only ComfyUI writes."""
-        if audio is not None:
-            raise ValueError("CreateVideo: sound needs ComfyUI itself; disconnect audio")
+        """(VIDEO,): a file in the run's own folder."""
         run = current()
         run.folder.mkdir(parents=True, exist_ok=True)
         path = run.folder / f"created_{run.node}.mp4"
-        video.write_video(path, video.to_uint8(images[..., :3]), fps=fps)
+        sound = None if audio is None else media.Sound(audio["waveform"][0].float().cpu().numpy(), audio["sample_rate"])
+        video.write_video(path, video.to_uint8(images[..., :3]), fps=fps, sound=sound)
         return (VideoFile(path),)
 
 

@@ -18,8 +18,7 @@ from helios_video.helios_core import cli, interrupts, load
 from helios_video.helios_core.checkpoint import read_header
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.commands import bench, doctor, failures, outputs, render
-from helios_video.helios_core.file_names import check_name, inside
-from helios_video.helios_core.join import frame_rate, video
+from helios_video.helios_core.join import frame_rate
 from helios_video.helios_core.safe_files import beside, free_name, write
 from support.cli import Fake
 from support.published import make_published
@@ -166,44 +165,6 @@ def test_the_smallest_rate_is_one_that_a_file_has():
         frame_rate(1 / 3000)
 
 
-BAD = [
-    "",
-    ".",
-    "..",
-    "../x",
-    "a/../x",
-    "..\\x",
-    "/abs/x",
-    "\\abs",
-    "C:x",
-    "C:\\x",
-    "file:x",
-    "a:b",
-    "x\0",
-    "x\ny",
-    "a\x7f",
-]
-BAD += ["con", "a/NUL.txt", "lpt1.mp4", "x.", "x ", "x" * 300, "a" * 245, "x/", "a*b", "\ud800"]
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_names_that_no_file_gets_anywhere(tmp_path, name):
-    with pytest.raises(ValueError, match="file name "):
-        inside(tmp_path, name, ending="_00001_.mp4")
-
-
-def test_names_that_every_system_takes(tmp_path):
-    for name, parts in (
-        ("a", "a"),
-        ("sub/a b", "sub/a b"),
-        ("sub\\a", "sub/a"),
-        ("./\u3042.x", "\u3042.x"),
-        ("x" * 240, ""),
-    ):
-        assert inside(tmp_path, name, ending="_00001_.mp4") == tmp_path / (parts or name)
-    assert check_name("console.mp4") == "console.mp4"
-
-
 @pytest.mark.parametrize("length", [200, 239, 247, 251])
 def test_long_names_are_written(fake, tmp_path, length):
     """What lies beside a file on the way is named shorter."""
@@ -313,10 +274,3 @@ real = cli._run
 cli._run = lambda argv: (real(argv), time.sleep(60))
 cli.entry()
 """
-
-
-def test_a_video_that_is_none_is_named(tmp_path):
-    path = tmp_path / "a.mp4"
-    path.write_bytes(b"no video")
-    with pytest.raises(ValueError, match="a.mp4"):
-        video.read_frames(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from helios_video.helios_core.cli import main
+from helios_video.helios_core.commands.probe import read_clip
 from helios_video.helios_core.join.video import write_video
 from PIL import Image
 from support.codec import video
@@ -42,3 +43,14 @@ def test_the_command_refuses_what_it_cannot_read(pictures, tmp_path, capsys):
         assert main(["probe-vae", *map(str, arguments), "-o", str(tmp_path / "out")]) == 2
         assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_pictures_are_measured_as_they_are_shown(tmp_path):
+    """Turned, deep and tiled ones: the one reader's work. What cannot be read is told by its name."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(video(1, 24)[0][:, :16]).save(tmp_path / "a.png", exif=exif)
+    assert read_clip(tmp_path / "a.png").shape == (1, 16, 24, 3)
+    (tmp_path / "b.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    with pytest.raises(ValueError, match="b.jpg is not a picture that can be read"):
+        read_clip(tmp_path / "b.jpg")

@@ -1,13 +1,17 @@
 """`helios generate` from an image, a video or a saved run, with helios-tiny: files, seeds, sizes, what is refused."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 from helios_video.helios_core import load
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.drawn import scenes
+from helios_video.helios_core.drawn.reading import centre, object_mask
 from helios_video.helios_core.history import saved
 from helios_video.helios_core.join import video
+from PIL import Image
 
 SCENE = scenes.scene("green", "square", "right", "plain", starts=((20, 40),))
 
@@ -61,6 +65,48 @@ def test_a_picture_of_another_size_begins_the_video(here):
     right, turned = (abs(made - way).mean() for way in (centre, centre[::-1, ::-1]))
     assert right < turned / 2
     assert video.read_metadata("out.mp4")["helios"]["image"] == "start.png"
+
+
+def test_a_turned_picture_begins_the_video_upright(here):
+    """The remembered first frame shows the picture as its EXIF turns it, its object where it was."""
+    picture, exif = scenes.draw(SCENE, 1)[0], Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray(np.rot90(picture, -1)).save("turned.png", exif=exif)
+    Image.fromarray(picture).save("plain.png")
+    model, anchors = load(weight_dtype="fp32"), []
+    for name in ("turned", "plain"):
+        kept = ("--start-noise", "0,0", "--save-history", f"{name}.safetensors")
+        assert generate(f"{name}.mp4", "--image", f"{name}.png", *kept) == 0
+        anchors.append(saved.read(f"{name}.safetensors", model.config, model.backend.array).history.anchor)
+    assert torch.equal(*anchors)
+    assert np.abs(where(model.decode(anchors[0])[0]) - (20, 40)).max() < 0.5
+
+
+def where(frame):
+    """(x, y) of the object before a plain background."""
+    return centre(object_mask(frame[None] / 255, "plain")[0])
+
+
+@pytest.mark.parametrize(("motion", "x"), [("right", 16), ("left", 48), ("still", 32)])
+def test_an_object_stays_where_the_picture_has_it(here, motion, x):
+    """Frame 0 shows the picture's object in its place, where such a motion began in training: what moves right on the
+    left. One that begins in the middle jumps a quarter of the width there: helios-tiny has never seen it, and the
+    picture that it is given, as remembered, is in the middle."""
+    shown = scenes.scene("red", "circle", motion, "plain", starts=((x, 32),))
+    model = load(weight_dtype="fp32")
+    history = model.history(64, 64, image=scenes.draw(shown, 1), seed=0)
+    assert np.abs(where(model.decode(history.anchor)[0]) - (x, 32)).max() < 1
+    *_, chunk = model.generate(shown.caption(), chunks=1, seed=0, history=history, width=64, height=64)
+    first = next(iter(chunk.frames)) if not isinstance(chunk.frames, np.ndarray) else chunk.frames
+    assert np.abs(where(first[0]) - (x, 32)).max() < 6
+
+
+@pytest.mark.parametrize(("options", "rate"), [((), "30000/1001"), (("--fps", "12"), "12")])
+def test_the_rate_follows_the_video_that_goes_on(here, options, rate):
+    video.write_video("clip.mp4", scenes.draw(SCENE, 40), fps=Fraction(30000, 1001))
+    assert generate("out.mp4", "--video", "clip.mp4", *options) == 0
+    assert video.probe("out.mp4").fps == Fraction(rate)
+    assert video.read_metadata("out.mp4")["helios"]["fps"] == pytest.approx(float(Fraction(rate)))
 
 
 def test_a_video_of_another_size_goes_on(here):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
-from helios_video.helios_core.join import Boundary, Clip, append_kept, video
+from helios_video.helios_core.join import Boundary, Clip, append_kept, join, kept, restore, video
 from helios_video.helios_core.store import Store
 
 MATCH = Boundary("match", 4)
@@ -97,3 +99,48 @@ def test_emptying_the_clips_folder_leaves_the_store(film):
     clip.segments[0].path.unlink()
     again = film.make([1])
     assert film.decoded == [1] and video.probe(again.segments[0].path).frames == 6
+
+
+def test_what_is_gone_from_the_clips_folder_comes_back(film):
+    clip = film.make([1, 2])
+    before = list(clip.frames())
+    clip.segments[1].path.unlink()
+    restore(clip, film.store)
+    assert not clip.missing and all(map(np.array_equal, clip.frames(), before))
+    shutil.rmtree(clip.folder)
+    assert clip.missing == ["chunk_0000.mp4", "chunk_0001.mp4"]
+    restore(clip, film.store)
+    assert video.probe(join(clip, clip.folder / "x.mp4")).frames == 12
+    grown = append_kept(clip, film.blocks(3), MATCH, made_of=("model", 3), store=film.store)
+    assert grown.num_frames == 18 and film.decoded == [1, 2, 3]
+
+
+def test_only_what_is_whole_and_known_comes_back(film):
+    clip, unknown = film.make([1]), film.make([1], known=False)
+    for one in (clip, unknown):
+        one.segments[0].path.unlink()
+    restore(clip, None)
+    (path,) = film.store.folder.glob("*.mp4")
+    path.write_bytes(b"no film")
+    for one in (clip, unknown):
+        restore(one, film.store)
+        assert one.missing == ["chunk_0000.mp4"]
+
+
+def test_another_encoding_is_made_anew(film, monkeypatch):
+    """Files of two encodings cannot be joined."""
+    film.make([1])
+    monkeypatch.setattr(video, "ENCODER", {**video.ENCODER, "preset": "fast"})
+    film.make([1, 2])
+    assert film.decoded == [1, 1, 2]
+
+
+def test_a_disk_that_fails_leaves_no_half_segment(film, monkeypatch):
+    film.make([1])
+
+    def refuse(*_):
+        raise OSError("full")
+
+    monkeypatch.setattr(kept, "link", refuse)
+    clip = film.make([1])
+    assert film.decoded == [1, 1] and [path.name for path in clip.folder.iterdir()] == ["chunk_0000.mp4"]

@@ -7,7 +7,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
-from helios_video.nodes import host
+from helios_video.nodes import engine, host
 from support.nodes import Stopped
 
 
@@ -66,6 +66,7 @@ def comfyui(monkeypatch, tmp_path):
         module = ModuleType(name)
         module.__dict__.update(vars(content))
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(engine, "open_model", lambda helios, vae: helios)  # ComfyUI's engine: comfyui/test_engine.py
     return seen
 
 

@@ -49,8 +49,8 @@ OUTPUTS = {
     "HeliosULLoader": "decoder:UL_DECODER",
     "HeliosULEncode": "latent:LATENT",
     "ULDecoder": "image:IMAGE",
-    "HeliosLora": "model:HELIOS_MODEL report:STRING",
-    "HeliosLoader": "model:HELIOS_MODEL text_encoder:HELIOS_TEXT_ENCODER vae:VAE",
+    "HeliosLora": "model:MODEL report:STRING",
+    "HeliosLoader": "model:MODEL text_encoder:CLIP vae:VAE",
     "HeliosLoopStart": "loop:HELIOS_LOOP history:HELIOS_HISTORY clip:HELIOS_CLIP index:INT "
     "value_1:* value_2:* value_3:* value_4:*",
     "HeliosLoopEnd": "history:HELIOS_HISTORY clip:HELIOS_CLIP video:VIDEO value_1:* value_2:* value_3:* value_4:*",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import helios_video.helios_core as core
 import pytest
 import torch
+from helios_video.nodes import engine, sockets
 from support.nodes import call
 
 TINY = Path(core.__file__).parent / "assets/helios-tiny"
@@ -66,3 +69,56 @@ def test_another_configuration_of_the_same_weights_is_sampled(folder, monkeypatc
 def test_nothing_is_kept_where_it_is_off(folder, monkeypatch):
     monkeypatch.setenv("HELIOS_CACHE", "off")
     assert [run(folder, monkeypatch)[2] for _ in range(2)] == [1, 1]
+
+
+def test_an_open_negative_counts_as_what_encodes_it(folder, monkeypatch):
+    """The prompt's conditioning may come from elsewhere; the empty one is the checkpoint's own encoder's."""
+    helios, sampled = core.load(folder, backend="torch"), []
+    real = helios.sample
+    monkeypatch.setattr(helios, "sample", lambda *a, **k: sampled.append(1) or real(*a, **k))
+    words = call("T5Encode", text_encoder=helios.text, text="a red circle")[0]
+    given = {"model": helios, "positive": words, "steps": "1,1,1", "boost_first_chunk": False, "cfg": 2.0}
+    for key in ("one encoder", "one encoder", "another"):
+        helios.embeddings.key = key
+        call("DMDPyramidSample", history=call("HistoryMemory", model=helios)[0], **given)
+    assert len(sampled) == 2
+
+
+def test_a_clip_whose_files_are_gone_is_put_back_or_refused(tmp_path, temp, folder, monkeypatch):
+    helios = core.load(folder, backend="torch")
+    latent = {"samples": torch.as_tensor(run(folder, monkeypatch)[0])}
+    given = {"latent": latent, "decoder": sockets.VAESocket(helios)}
+    clip, film = call("ChunkConcat", **given)
+    shutil.rmtree(clip.folder)
+    longer, _ = call("ChunkConcat", clip=clip, **given)
+    assert longer.num_frames == 66 and not longer.missing
+    shutil.rmtree(clip.folder)
+    assert Path(film.get_stream_source()).is_file(), "whoever wants the video gets it"
+    shutil.rmtree(clip.folder)
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(ValueError, match="no longer holds.*Execution Cache"):
+        call("ChunkConcat", clip=clip, **given)
+    with pytest.raises(ValueError, match="no longer holds"):
+        film.get_stream_source()
+
+
+def test_a_file_that_is_written_anew_during_a_run_is_another_models(folder):
+    """What the run computes with is what it loaded: kept under the new file's name it would come up for that one."""
+    helios = core.load(folder, backend="torch")
+    before = helios.parts.identity, helios.parts.vae_identity
+    for file in folder.rglob("*.safetensors"):
+        os.utime(file, (1, 1))
+    assert (helios.parts.identity, helios.parts.vae_identity) == before
+    again = core.load(folder, backend="torch").parts
+    assert again.identity != before[0] and again.vae_identity != before[1]
+
+
+def test_what_takes_the_place_of_a_models_objects_counts():
+    """A LoRA that brings gains of norms alone leaves ComfyUI's own name of the patches as it was."""
+
+    def told(gain=None):
+        objects = {} if gain is None else {"norm.weight": torch.nn.Parameter(torch.full((3,), gain))}
+        model = SimpleNamespace(patches={}, weight_wrapper_patches={}, patches_uuid="one", object_patches=objects)
+        return engine.patches_digest(model)
+
+    assert told() is None and told(1.0) == told(1.0) and len({told(), told(1.0), told(2.0)}) == 3

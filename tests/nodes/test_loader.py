@@ -34,9 +34,9 @@ def test_d10_comfyui_makes_room_before_anything_loads_and_for_each_part(comfyui,
     caplog.set_level("INFO")
     model, _, _ = call("HeliosLoader", model="helios-tiny", offload="none")
     needs = model.parts.estimate()
-    assert comfyui.freed == [needs.device("none")] and "needed with offload none" in caplog.text
+    assert not comfyui.freed and "weights in GiB: " in caplog.text
     assert model.parts.vae is not None
-    assert comfyui.freed[1:] == [needs.part("vae", "none")]
+    assert comfyui.freed == [needs.part("vae", "none")]
 
 
 def test_loader_offers_comfyuis_files(comfyui, tmp_path, fake_loader, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from helios_video.helios_core import unified
 from helios_video.helios_core.config.model import VAEConfig
 from helios_video.helios_core.join import to_uint8
 from helios_video.helios_core.training.files import save_ul
-from helios_video.nodes import host, live, sockets
+from helios_video.nodes import host, live, sockets, ul
 from support.nodes import call
 from support.ul import IMAGE, VIDEO, build
 
@@ -250,3 +251,18 @@ def test_both_backends_give_the_same_frames(load):
     ours = decode(latent(), load(WAN_LIKE, backend="mlx"), steps=2, vae=OtherVAE())
     theirs = decode(latent(), load(WAN_LIKE, backend="torch"), steps=2, vae=OtherVAE())
     np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=0, atol=1e-4)
+
+
+def test_what_decoded_frames_depend_on_is_told(load, tmp_path):
+    """Kept chunks go by it: another file, device or VAE beside it is another decoder; an unknown VAE is not known."""
+    file = tmp_path / "models/vae/ours.safetensors"
+    codecs = [load(WAN_LIKE) for _ in range(2)]
+    told = [codecs[0].identity, ul.ULCodec(codecs[0].model, SimpleNamespace(identity=("a VAE",))).identity]
+    assert ul.ULCodec(codecs[0].model, OtherVAE()).identity is None
+    os.utime(file, (1, 1))
+    assert codecs[0].identity == told[0], "what was opened stays what it is while the file changes"
+    told.append(call("HeliosULLoader", file="ours.safetensors")[0].identity)
+    codecs[1].model.device = torch.device("meta")
+    os.utime(file, (1, 1))
+    told.append(codecs[1].identity)
+    assert len(set(told)) == 4

@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,24 +37,48 @@ NEEDED = [
 
 
 class Server:
-    """A ComfyUI of its own, with this pack alone in custom_nodes, and `probes`, the text of a pack for the test."""
+    """A ComfyUI of its own, with this pack alone in custom_nodes, and `probes`, the text of a pack for the test.
 
-    def __init__(self, base: Path, probes: str = ""):
-        self.base = base
+    flags: further arguments of its command line.
+    """
+
+    def __init__(self, base: Path, probes: str = "", flags: Sequence[str] = ()):
+        self.base, self.flags = base, list(flags)
         for folder in ("custom_nodes", "input", "output", "models", "user"):
             (base / folder).mkdir()
         # A link, as developers have it; the name is the registry's, with its hyphen.
         (base / "custom_nodes" / NAME).symlink_to(ROOT, target_is_directory=True)
         if probes:
             (base / "custom_nodes" / "probes.py").write_text(probes)
+        self._begin()
+
+    def _begin(self) -> None:
+        base = self.base
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        command = [PYTHON, "main.py", "--cpu", "--port", str(self.port), "--base-directory", str(base)]
+        command = [PYTHON, "main.py", "--cpu", "--port", str(self.port), "--base-directory", str(base), *self.flags]
         command += ["--database-url", f"sqlite:///{base}/comfyui.db", "--preview-method", "auto"]
         own = {name: value for name, value in os.environ.items() if name != "HELIOS_CACHE"}  # a user's server has none
-        with open(base / "log.txt", "w") as log:
+        with open(base / "log.txt", "a") as log:
             self.process = subprocess.Popen(command, cwd=COMFYUI, stdout=log, stderr=subprocess.STDOUT, env=own)
+
+    def up(self) -> None:
+        """Waits until it answers."""
+        self.wait(lambda: self.get("/system_stats"), "ComfyUI's start")
+        if (self.base / "custom_nodes" / "probes.py").exists():
+            self.get("/object_info/Probe")  # the probe pack puts its notes into ours when its node is asked
+
+    def stop(self) -> None:
+        """Ends the process."""
+        self.process.terminate()
+        self.process.wait(30)
+
+    def restart(self) -> None:
+        """Ends it and starts another in the same folders: what it had in memory is gone, and what was in temp."""
+        self.stop()
+        self._begin()
+        self.up()
 
     def get(self, path: str):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
@@ -91,15 +116,14 @@ class Server:
 
 
 @contextmanager
-def serving(base: Path, probes: str = ""):
+def serving(base: Path, probes: str = "", flags: Sequence[str] = ()):
     """A `Server` that is up."""
-    server = Server(base, probes)
+    server = Server(base, probes, flags)
     try:
-        server.wait(lambda: server.get("/system_stats"), "ComfyUI's start")
+        server.up()
         yield server
     finally:
-        server.process.terminate()
-        server.process.wait(30)
+        server.stop()
         shutil.rmtree(base, ignore_errors=True)
 
 

@@ -53,6 +53,8 @@ def arrays():
 class FakeHost:
     """Stops nobody and hears everything."""
 
+    manages = False
+
     def stop(self):
         pass
 
@@ -69,6 +71,7 @@ class FakeHelios:
         self.config = ModelConfig(transformer=transformer, vae=vae, defaults=SamplingDefaults(width=64, height=128))
         self.vae, self.host, self.calls = FakeVAE(), FakeHost(), []
         self.parts, self.library, self.identity, self.vae_identity = self, "torch", ("fake",), ("fake",)
+        self.embeddings = SimpleNamespace(key="fake")
         self.backend = SimpleNamespace(
             decode_blocks=lambda vae, z: vae.stream(z), to_pixels=to_pixels, inference=nullcontext
         )

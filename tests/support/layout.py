@@ -15,7 +15,7 @@ ORDER = (
     ("lora", "drawn", "generate"),
     ("text", "history", "ul", "devices", "workflow", "steps"),
     ("checkpoint", "join", "decode", "measure", "pyramid"),
-    ("config", "noise", "resample", "store"),
+    ("config", "noise", "resample", "store", "media"),
     ("safe_files", "json_text"),
     ("file_names", "foreign", "interrupts"),
 )

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from helios_video.helios_core.join import video
-from helios_video.helios_core.training.crops import Crops
+from helios_video.helios_core.training.crops import Crops, read_pixels
+from PIL import Image
 
 
 def test_crops_come_from_every_readable_file(photos, capsys):
@@ -31,6 +32,26 @@ def test_videos_are_cropped_in_time_too(tmp_path, capsys):
     assert "short.mp4: it has 3 frames" in capsys.readouterr().err
     firsts = ((batch[:, 0, 0, 0, 0] + 1) * 127.5 / 20).round()
     assert len(firsts.unique()) > 3 and (batch.mean((1, 3, 4)).diff(dim=1) > 0.1).all()
+
+
+def test_pictures_are_trained_on_as_they_are_shown(tmp_path):
+    """Turned as their EXIF says, grey of 16 bits and floats as they look, of an animation the first or all."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    halves = np.zeros((20, 30, 3), np.uint8)
+    halves[:, 15:] = 255
+    Image.fromarray(halves).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    ramp = np.linspace(0, 1, 30)[None].repeat(20, 0)
+    Image.fromarray((ramp * 65535).astype(np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "float.tif")
+    drawn = [Image.fromarray(halves // n) for n in (1, 2, 3)]
+    drawn[0].save(tmp_path / "moving.gif", save_all=True, append_images=drawn[1:], duration=40)
+    turned = read_pixels(tmp_path / "turned.jpg")
+    assert turned.shape == (1, 30, 20, 3) and turned[0, :10].max() < 30 and turned[0, 20:].min() > 220
+    for name in ("deep.png", "float.tif"):
+        assert np.abs(read_pixels(tmp_path / name)[0, 0, :, 0] - 255 * ramp[0]).max() <= 1
+    assert read_pixels(tmp_path / "moving.gif").shape == (1, 20, 30, 3)
+    assert Crops.below(tmp_path, size=8, frames=3).draw(np.random.default_rng(0)).shape == (3, 8, 8, 3)
 
 
 @pytest.mark.parametrize(("name", "said"), [("nothing", "not a folder"), ("empty", "holds no images or videos")])

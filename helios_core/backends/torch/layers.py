@@ -54,13 +54,17 @@ def rotate(x: Tensor, rotations: Tensor) -> Tensor:
     return torch.view_as_real(torch.mul(pairs, rotations, out=spare(pairs))).flatten(-2)
 
 
-class Linear(nn.Linear):
-    """A linear layer as attention and feed-forward call it; quantised layers and LoRAs stand in for it."""
+class Affine(nn.Linear):
+    """A linear layer of the embeddings and of the output."""
 
     @property
     def dtype(self) -> torch.dtype:
         """What it computes in, and takes its input as."""
         return self.weight.dtype
+
+
+class Linear(Affine):
+    """A linear layer as attention and feed-forward call it; quantised layers and LoRAs stand in for it."""
 
     @classmethod
     def join(cls, layers: list[Linear]) -> Linear:
@@ -76,23 +80,43 @@ class Linear(nn.Linear):
         return kernels.linear(x, self.weight, self.bias, gelu)
 
 
+class QKNorm(nn.RMSNorm):
+    """The gains of a norm that attention computes together with its rotation."""
+
+    def gain(self, device: torch.device) -> Tensor:
+        """[d] float32, on the device it computes on."""
+        return self.weight.float()
+
+
+class Layers:
+    """What the network is built from. A program around it may bring others, with its own ways to keep and to move the
+    weights: they take the same arguments and have the same methods. attention: as `kernels.attention`. separate:
+    queries, keys and values are always three products."""
+
+    Linear, Affine, QKNorm = Linear, Affine, QKNorm
+    Conv3d, LayerNorm = nn.Conv3d, nn.LayerNorm
+    attention = staticmethod(kernels.attention)
+    separate = False
+
+
 class Attention(nn.Module):
     """Self-attention with rotary positions, or cross-attention to a prompt; norms over all heads together."""
 
-    def __init__(self, config: TransformerConfig, amplify_history: bool = False):
+    def __init__(self, config: TransformerConfig, amplify_history: bool = False, layers=Layers):
         super().__init__()
         dim = config.dim
         self.heads = config.num_attention_heads
         self.eps = config.eps
-        self.to_q = Linear(dim, dim)
-        self.to_k = Linear(dim, dim)
-        self.to_v = Linear(dim, dim)
-        self.to_out = nn.ModuleList([Linear(dim, dim), nn.Identity()])
-        self.norm_q = nn.RMSNorm(dim, config.eps)
-        self.norm_k = nn.RMSNorm(dim, config.eps)
-        if amplify_history:
-            per_head = config.history_scale_mode == "per_head"
-            self.history_key_scale = nn.Parameter(torch.ones(self.heads if per_head else 1))
+        self.attention, self.separate = layers.attention, layers.separate
+        self.to_q = layers.Linear(dim, dim)
+        self.to_k = layers.Linear(dim, dim)
+        self.to_v = layers.Linear(dim, dim)
+        self.to_out = nn.ModuleList([layers.Linear(dim, dim), nn.Identity()])
+        self.norm_q = layers.QKNorm(dim, config.eps)
+        self.norm_k = layers.QKNorm(dim, config.eps)
+        per_head = config.history_scale_mode == "per_head"
+        scale = nn.Parameter(torch.ones(self.heads if per_head else 1)) if amplify_history else None
+        self.register_parameter("history_key_scale", scale)
 
     def joined(self, name: str) -> Tensor:
         """weight or bias of the query, key and value projections as one."""
@@ -103,18 +127,26 @@ class Attention(nn.Module):
         self.to_qkv = self.to_q.join([self.to_q, self.to_k, self.to_v])
         del self.to_q, self.to_k, self.to_v
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys [b n 2 d], values [b n d] of tokens x [b n d]."""
+    def project(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Queries and keys of tokens x [b n d], as one [b n 2 d] or as two [b n 1 d], and values [b n d]."""
+        if self.separate:
+            return [self.to_q(x)[:, :, None], self.to_k(x)[:, :, None]], self.to_v(x)
         if hasattr(self, "to_qkv"):
             qkv = self.to_qkv(x)
         else:
             qkv = kernels.linear(x, self.joined("weight"), self.joined("bias"))
         qk, v = qkv.split([2 * x.shape[-1], x.shape[-1]], dim=-1)
-        return rearrange(qk, "b n (m d) -> b n m d", m=2), v
+        return [rearrange(qk, "b n (m d) -> b n m d", m=2)], v
+
+    def turn(self, x: Tensor, gain: Tensor, rotations: Tensor) -> list[Tensor]:
+        """Normed and rotated queries or keys x [b n m d], each [b h n d]; gain [m d], rotations [n d/2]."""
+        turns = rotations[:, None, None] * kernels.inverse_rms(x, self.eps)[..., None]
+        turned = rotate(rearrange(x * gain, "b n m (h d) -> b n m h d", h=self.heads), turns).to(x.dtype)
+        return list(rearrange(turned, "b n m h d -> m b h n d"))
 
     def rms_norm(self, x: Tensor, norm: nn.RMSNorm) -> Tensor:
         """In float32 inside, over all heads together; the type of x comes back."""
-        return (x * kernels.inverse_rms(x, self.eps) * norm.weight.float()).to(x.dtype)
+        return (x * kernels.inverse_rms(x, self.eps) * norm.gain(x.device)).to(x.dtype)
 
     def split_heads(self, x: Tensor) -> Tensor:
         """[b n (h d)] -> [b h n d]."""
@@ -122,22 +154,21 @@ class Attention(nn.Module):
 
     def amplify(self, key: Tensor, split: int) -> Tensor:
         """The history's keys [b h n d] times a learned gain of 1 to 10."""
-        if not split or not hasattr(self, "history_key_scale"):
+        if not split or self.history_key_scale is None:
             return key
-        gain = (1 + 9 * torch.sigmoid(self.history_key_scale)).view(-1, 1, 1).to(key.dtype)
+        scale = self.history_key_scale.to(key.device)
+        gain = (1 + 9 * torch.sigmoid(scale)).view(-1, 1, 1).to(key.dtype)
         return torch.cat([key[:, :, :split] * gain, key[:, :, split:]], dim=2)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         """Of queries [b h n d] to keys and values [b h m d], projected back: [b n d]."""
-        return self.to_out[0](rearrange(kernels.attention(q, k, v, bias), "b h n d -> b n (h d)"))
+        return self.to_out[0](rearrange(self.attention(q, k, v, bias), "b h n d -> b n (h d)"))
 
     def forward(self, x: Tensor, rotations: Tensor, split: int, first: int = 0) -> Tensor:
         """Self-attention over history (up to `split`) and current tokens [b n d]; results from token `first` on."""
-        qk, v = self.project(x)
-        turns = rotations[:, None, None] * kernels.inverse_rms(qk, self.eps)[..., None]
-        qk = qk * torch.stack([self.norm_q.weight, self.norm_k.weight]).float()
-        qk = rotate(rearrange(qk, "b n m (h d) -> b n m h d", h=self.heads), turns).to(v.dtype)
-        q, k = rearrange(qk, "b n m h d -> m b h n d")
+        parts, v = self.project(x)
+        gains = torch.stack([norm.gain(x.device) for norm in (self.norm_q, self.norm_k)]).chunk(len(parts))
+        q, k = (turned for part, gain in zip(parts, gains) for turned in self.turn(part, gain, rotations))
         return self.attend(q[:, :, first:], self.amplify(k, split), self.split_heads(v))
 
     def keys_values(self, text: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,9 +185,9 @@ class Attention(nn.Module):
 class GELU(nn.Module):
     """A linear layer, then GELU in its tanh form; named as the checkpoint has it."""
 
-    def __init__(self, dim: int, inner: int):
+    def __init__(self, dim: int, inner: int, layers=Layers):
         super().__init__()
-        self.proj = Linear(dim, inner)
+        self.proj = layers.Linear(dim, inner)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [... i] -> [... o]."""
@@ -166,9 +197,9 @@ class GELU(nn.Module):
 class FeedForward(nn.Module):
     """Linear, GELU, linear, token by token."""
 
-    def __init__(self, dim: int, inner: int):
+    def __init__(self, dim: int, inner: int, layers=Layers):
         super().__init__()
-        self.net = nn.ModuleList([GELU(dim, inner), nn.Identity(), Linear(inner, dim)])
+        self.net = nn.ModuleList([GELU(dim, inner, layers), nn.Identity(), layers.Linear(inner, dim)])
 
     def forward(self, x: Tensor) -> Tensor:
         """x [b n d] -> [b n d]."""
@@ -178,11 +209,11 @@ class FeedForward(nn.Module):
 class Projection(nn.Module):
     """Two linear layers with an activation between them."""
 
-    def __init__(self, in_dim: int, dim: int, activation):
+    def __init__(self, in_dim: int, dim: int, activation, layers=Layers):
         super().__init__()
         self.activation = activation
-        self.linear_1 = nn.Linear(in_dim, dim)
-        self.linear_2 = nn.Linear(dim, dim)
+        self.linear_1 = layers.Affine(in_dim, dim)
+        self.linear_2 = layers.Affine(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [... i] -> [... d]."""
@@ -204,16 +235,16 @@ def sinusoid(t: Tensor, dim: int) -> Tensor:
 class TimeTextEmbedding(nn.Module):
     """The embeddings of timesteps, with what modulates every block, and of text."""
 
-    def __init__(self, config: TransformerConfig):
+    def __init__(self, config: TransformerConfig, layers=Layers):
         super().__init__()
         self.freq_dim = config.freq_dim
-        self.time_embedder = Projection(config.freq_dim, config.dim, F.silu)
-        self.time_proj = nn.Linear(config.dim, 6 * config.dim)
-        self.text_embedder = Projection(config.text_dim, config.dim, gelu_tanh)
+        self.time_embedder = Projection(config.freq_dim, config.dim, F.silu, layers)
+        self.time_proj = layers.Affine(config.dim, 6 * config.dim)
+        self.text_embedder = Projection(config.text_dim, config.dim, gelu_tanh, layers)
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Timesteps [b] -> embedding [b d], modulation [b 6 d]."""
-        embedding = self.time_embedder(sinusoid(t, self.freq_dim)).to(self.time_proj.weight.dtype)
+        embedding = self.time_embedder(sinusoid(t, self.freq_dim)).to(self.time_proj.dtype)
         return embedding, rearrange(self.time_proj(F.silu(embedding)), "b (n d) -> b n d", n=6)
 
 
@@ -227,5 +258,5 @@ class OutputNorm(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor, dtype: torch.dtype) -> Tensor:
         """x [b n d] float32, embedding [b d] of the timestep -> [b n d] in `dtype`."""
-        shift, scale = (self.scale_shift_table + embedding.float()[:, None]).unsqueeze(2).unbind(1)
+        shift, scale = (self.scale_shift_table.to(x.device) + embedding.float()[:, None]).unsqueeze(2).unbind(1)
         return modulated_norm([x], [Modulation(shift, 1 + scale)], self.eps, dtype)

@@ -27,7 +27,7 @@ from ...text import Embedding
 from .. import rope
 from ..recent import Recent, digest
 from .kernels import spare
-from .layers import Attention, FeedForward, Modulation, OutputNorm, TimeTextEmbedding, gated_add, modulated_norm
+from .layers import Attention, FeedForward, Layers, Modulation, OutputNorm, TimeTextEmbedding, gated_add, modulated_norm
 
 PROMPTS = 2  # whose keys and values stay: each is layers * tokens * dim * 2 numbers, 420 MB for 512 tokens at 14B
 TABLES = 6  # of rotations: the three stages of two sizes, 38 MB for one of 1280x768
@@ -53,13 +53,13 @@ class HistoryContext:
 class Block(nn.Module):
     """Self-attention over history and current tokens, cross-attention to the text, feed-forward."""
 
-    def __init__(self, config: TransformerConfig):
+    def __init__(self, config: TransformerConfig, layers=Layers):
         super().__init__()
         self.eps = config.eps
-        self.attn1 = Attention(config, config.is_amplify_history)
-        self.attn2 = Attention(config)
-        self.norm2 = nn.LayerNorm(config.dim, config.eps) if config.cross_attn_norm else nn.Identity()
-        self.ffn = FeedForward(config.dim, config.ffn_dim)
+        self.attn1 = Attention(config, config.is_amplify_history, layers)
+        self.attn2 = Attention(config, layers=layers)
+        self.norm2 = layers.LayerNorm(config.dim, config.eps) if config.cross_attn_norm else nn.Identity()
+        self.ffn = FeedForward(config.dim, config.ffn_dim, layers)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 6, config.dim) / config.dim**0.5)
 
     def forward(self, streams: list[Tensor], mods: list, rotations: Tensor, text, last: bool = False) -> list[Tensor]:
@@ -83,29 +83,29 @@ class HeliosTransformer(nn.Module):
     """Predicts the flow velocity of one chunk. `on_block` is called before every block and may raise to stop.
 
     streamer: an `offload.BlockStream` where the blocks' weights stay in host memory. prompts, tables: what is kept of
-    prompts and sizes; `forget` drops it. A copy that shares the weights shares them too.
+    prompts and sizes; `forget` drops it. A copy that shares the weights shares them too. layers: what it is built from.
+    version: says what its weights are to a program that changes them unseen.
     """
 
-    def __init__(self, config: TransformerConfig):
+    def __init__(self, config: TransformerConfig, layers=Layers):
         super().__init__()
         self.config = config
-        self.on_block = None
-        self.streamer = None
+        self.on_block = self.streamer = self.version = None
         self.prompts, self.tables = Recent(PROMPTS), Recent(TABLES)
         sizes = {name: tuple(f * p for p in config.patch_size) for name, f in (("short", 1), ("mid", 2), ("long", 4))}
-        self.patch_embedding = nn.Conv3d(config.in_channels, config.dim, config.patch_size, config.patch_size)
-        self.patch_short = nn.Conv3d(config.in_channels, config.dim, sizes["short"], sizes["short"])
-        self.patch_mid = nn.Conv3d(config.in_channels, config.dim, sizes["mid"], sizes["mid"])
-        self.patch_long = nn.Conv3d(config.in_channels, config.dim, sizes["long"], sizes["long"])
-        self.condition_embedder = TimeTextEmbedding(config)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.patch_embedding = layers.Conv3d(config.in_channels, config.dim, config.patch_size, config.patch_size)
+        self.patch_short = layers.Conv3d(config.in_channels, config.dim, sizes["short"], sizes["short"])
+        self.patch_mid = layers.Conv3d(config.in_channels, config.dim, sizes["mid"], sizes["mid"])
+        self.patch_long = layers.Conv3d(config.in_channels, config.dim, sizes["long"], sizes["long"])
+        self.condition_embedder = TimeTextEmbedding(config, layers)
+        self.blocks = nn.ModuleList(Block(config, layers) for _ in range(config.num_layers))
         self.norm_out = OutputNorm(config)
-        self.proj_out = nn.Linear(config.dim, config.out_channels * math.prod(config.patch_size))
+        self.proj_out = layers.Affine(config.dim, config.out_channels * math.prod(config.patch_size))
 
     @property
     def dtype(self) -> torch.dtype:
         """That of the matrix products, which the weights have."""
-        return self.proj_out.weight.dtype
+        return self.proj_out.dtype
 
     @property
     def device(self) -> torch.device:
@@ -144,7 +144,7 @@ class HeliosTransformer(nn.Module):
         weights = self.text_weights()
         if not torch.is_inference_mode_enabled() or any(w.requires_grad for w in weights):
             return self.keys_values(kept, padding)
-        key = (digest(kept.cpu().numpy()), padding, kept.device, self.dtype, *map(state, weights))
+        key = (digest(kept.cpu().numpy()), padding, kept.device, self.dtype, self.version, *map(state, weights))
         return self.prompts(key, lambda: self.keys_values(kept, padding), weights)
 
     def text_weights(self) -> list[Tensor]:
@@ -166,7 +166,7 @@ class HeliosTransformer(nn.Module):
     def history_context(self, parts) -> HistoryContext:
         """Tokens of a `history.HistoryParts`, and what goes with them; once per chunk."""
         long, mid, short = (
-            rearrange(embed_patches(embed, self.array(x)), "b d t h w -> b (t h w) d").float()
+            rearrange(embed_patches(embed, self.array(x).to(self.dtype)), "b d t h w -> b (t h w) d").float()
             for embed, x in (
                 (self.patch_long, parts.long),
                 (self.patch_mid, parts.mid),
@@ -179,7 +179,7 @@ class HeliosTransformer(nn.Module):
 
     def modulations(self, vectors: Tensor) -> list[tuple[Modulation, Modulation]]:
         """Of every block: attention's and the feed-forward's, from a timestep's modulation vectors [b 6 d]."""
-        tables = torch.stack([block.scale_shift_table for block in self.blocks])
+        tables = torch.stack([block.scale_shift_table for block in self.blocks]).to(vectors.device)
         parts = rearrange(tables + vectors.float(), "l b (branch part) d -> part l branch b 1 d", part=3)
         parts = (parts[0], 1 + parts[1], parts[2])
         return [tuple(map(Modulation, *branches)) for branches in zip(*parts)]
@@ -226,7 +226,7 @@ def embed_patches(embed: nn.Conv3d, x: Tensor) -> Tensor:
     pads = [p for size, k in zip(x.shape[:1:-1], embed.kernel_size[::-1], strict=True) for p in (0, -size % k)]
     if any(pads):
         x = F.pad(x, pads, mode="replicate")
-    return embed(x.to(embed.weight.dtype))
+    return embed(x)
 
 
 def state(weight: Tensor) -> tuple[int, int]:

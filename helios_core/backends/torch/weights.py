@@ -43,12 +43,12 @@ def _fill_layer(model, layer: str, names: list[str], source: Source, files: File
         tensor = files.read(source.tensors[name], wanted, device, own=any(part in name for part in JOINED))
         setattr(module, name.rpartition(".")[2], nn.Parameter(tensor, requires_grad=False))
     if kind is not None and is_quantised(f"{layer}.weight"):
-        parts = _quantised(f"{layer}.weight", source.tensors[f"{layer}.weight"], files, kind, device)
+        parts = quantised_parts(f"{layer}.weight", source.tensors[f"{layer}.weight"], files, kind, device)
         place(model, layer, QuantLinear(*parts, module.bias.detach()))
 
 
-def _quantised(name: str, stored: Stored, files: Files, kind: str, device) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Codes, scale and zero: as stored, or made from a stored weight."""
+def quantised_parts(name: str, stored: Stored, files: Files, kind: str, device) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Codes, scale and zero of a weight in a quantised form: as stored, or made from a stored weight on `device`."""
     if stored.dtype not in QUANTISED.values():
         parts = quantise(name, files.read(stored, STORED[stored.dtype], device, own=True), kind)
         layer = name.removesuffix("weight")

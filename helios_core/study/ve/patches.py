@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...media import read_picture
 from ...training import TRAINED
 
 SIDE = 12
@@ -15,12 +16,11 @@ SHORT_SIDE = 256  # pixels; larger pictures are reduced, or a patch would be a p
 
 def read_grey(file: Path) -> np.ndarray:
     """float32 [h w], 0 to 1."""
-    with Image.open(file) as picture:
-        picture = picture.convert("L")
-        factor = SHORT_SIDE / min(picture.size)
-        if factor < 1:
-            picture = picture.resize([round(n * factor) for n in picture.size], Image.Resampling.LANCZOS)
-        return np.asarray(picture, dtype=np.float32) / 255
+    picture = Image.fromarray(read_picture(file)).convert("L")
+    factor = SHORT_SIDE / min(picture.size)
+    if factor < 1:
+        picture = picture.resize([round(n * factor) for n in picture.size], Image.Resampling.LANCZOS)
+    return np.asarray(picture, dtype=np.float32) / 255
 
 
 def cut_patches(files: list[Path], count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -239,7 +239,7 @@ def test_the_official_companion_replaces_embeddings_and_switches_amplification_o
     want = make_model(by_hand(wanted, (pairs, 0.5)), **sizes)
     assert error(run(model), run(want)) < SAME
     assert model.config.is_amplify_history is bool(heads) and not base.config.is_amplify_history
-    assert not hasattr(base.blocks[0].attn1, "history_key_scale")
+    assert base.blocks[0].attn1.history_key_scale is None
     if heads:
         assert error(run(model), run(adapted(base, [], companion=companion(tmp_path, 0)[0]))) > 1e-3
 

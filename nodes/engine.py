@@ -1,0 +1,280 @@
+"""The video model on ComfyUI's own engine: a MODEL that its memory management moves and its LoRA loaders patch.
+
+The network is the core's (backends/torch), built from the layers of `comfy.ops`, inside a BaseModel, under ComfyUI's
+ModelPatcher. A chunk is sampled by the core's loop, which is given the patched network (`Running`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from functools import cache
+
+from ..helios_core.checkpoint.headers import SAID
+from ..helios_core.devices import Parts
+from ..helios_core.pipeline import Helios
+from . import core, host, sockets
+
+LOG = logging.getLogger(__name__)
+UNUSED = ("model_function_wrapper", "sampler_cfg_function", "sampler_post_cfg_function", "sampler_pre_cfg_function")
+UNUSED += ("sampler_calc_cond_batch_function", "denoise_mask_function")
+UNUSED_PATCHES = ("patches", "patches_replace", "rope_options", "context_handler")
+
+
+def open_model(helios: Helios, vae, disable_dynamic: bool = False):
+    """The ModelPatcher of a pipeline's video model, its weights read from the files; on torch, in ComfyUI.
+
+    vae: what goes along with it, for those who wire none. disable_dynamic: as ComfyUI asks for it, where a node cannot
+    have weights that come and go.
+    """
+    management, patching = host.comfy("comfy.model_management"), host.comfy("comfy.model_patcher")
+    from . import engine_layers
+
+    device, away = management.get_torch_device(), management.unet_offload_device()
+    network = engine_layers.load_network(helios, device)
+    kind = patching.ModelPatcher if disable_dynamic else getattr(patching, "CoreModelPatcher", patching.ModelPatcher)
+    patcher = kind(model_class()(helios, vae, network, away), load_device=device, offload_device=away)
+    patcher.cached_patcher_init = (open_model, (helios, vae))
+    patching_keys()
+    return patcher
+
+
+@cache
+def model_class():
+    """ComfyUI's BaseModel, with our network. A class made when it is first needed: its base is ComfyUI's."""
+    base, executor = host.comfy("comfy.model_base"), host.comfy("comfy.patcher_extension").WrapperExecutor
+
+    class HeliosModel(base.BaseModel):
+        """helios: the pipeline that it belongs to, with VAE and text encoder."""
+
+        def __init__(self, helios: Helios, vae, network, device):
+            super().__init__(model_config(network.dtype), base.ModelType.FLOW, device=device)
+            self.helios, self.vae, self.diffusion_model = helios, vae, network
+
+        def velocity(self, wrappers, options, *args):
+            """The network's, through what nodes have wrapped around it, such as a compiled form of it."""
+            run = executor.new_class_executor(self._velocity, self, wrappers)
+            x, t, text, history = args
+            return run.execute(x, t, None, text, None, options, history=history)
+
+        def _velocity(self, x, t, _, text, __, options, history):
+            return self.diffusion_model(x, t, text, history)
+
+        def state_dict_for_saving(self, *args, **kwargs):
+            """ComfyUI's, and what the checkpoint's JSON files say, so that the file can be loaded by itself."""
+            state = super().state_dict_for_saving(*args, **kwargs)
+            return state | {f"model.diffusion_model.{SAID}": documents(self.helios.checkpoint)}
+
+        def memory_required(self, input_shape, **_) -> int:
+            """Bytes that a chunk computes in; input_shape: of its latents [b c t h w]."""
+            scale = self.helios.config.vae.scale_factor_spatial
+            width, height = (n * scale for n in (input_shape[-1], input_shape[-2]))
+            return self.helios.parts.estimate(width, height, input_shape[0]).work["transformer"]
+
+    return HeliosModel
+
+
+def documents(checkpoint):
+    """The JSON files of a checkpoint, as a tensor of the text that `headers.read_metadata` reads."""
+    import torch
+
+    texts = {name: json.dumps(value) for name, value in core.checkpoint.read_documents(checkpoint.path).items()}
+    texts["transformer/config.json"] = json.dumps(checkpoint.sources["transformer"].config)
+    text = json.dumps({core.checkpoint.DOCUMENTS: json.dumps(texts)}).encode()
+    return torch.tensor(list(text), dtype=torch.uint8)
+
+
+def model_config(dtype):
+    """What a BaseModel wants to know of its architecture."""
+    bases, formats = host.comfy("comfy.supported_models_base"), host.comfy("comfy.latent_formats")
+
+    class Config(bases.BASE):
+        """Of no architecture that ComfyUI builds by itself."""
+
+        unet_config: dict = {}
+        unet_extra_config: dict = {}
+        latent_format = formats.Wan21
+        supported_inference_dtypes = [dtype]
+
+    made = Config({"disable_unet_model_creation": True})
+    made.set_inference_dtype(dtype, None)
+    return made
+
+
+class HostParts(Parts):
+    """A pipeline's parts of which ComfyUI keeps the video model. patcher: with what nodes have changed in it."""
+
+    def __init__(self, patcher):
+        own = patcher.model.helios.parts
+        super().__init__(own.checkpoint, own.library, own.choices, own.host, None, own.loaded)
+        self.patcher = patcher
+
+    @property
+    def identity(self) -> tuple | None:
+        """As Parts has it, and what patches it; None where a node has wrapped it in what only the node knows."""
+        wrapped = [key for kind in self.patcher.wrappers.values() for key, found in kind.items() if found]
+        if any(key != "torch.compile" for key in wrapped):
+            return None
+        attention = self.patcher.model_options["transformer_options"].get("optimized_attention_override")
+        return *super().identity, patches_digest(self.patcher), attention and named(attention)
+
+    def ready(self, name: str, width: int = 0, height: int = 0, batch: int = 1):
+        """As Parts has it."""
+        if name != "transformer":
+            return super().ready(name, width, height, batch)
+        management = host.comfy("comfy.model_management")
+        work = self.estimate(width, height, batch).work["transformer"]
+        models = [self.patcher, *getattr(self.patcher, "get_nested_additional_models", list)()]
+        management.load_models_gpu(models, memory_required=work)
+        return Running(self.patcher, self.host.stop)
+
+
+class Running:
+    """A loaded MODEL as the core's sampling takes a transformer (backends/interface.py)."""
+
+    def __init__(self, patcher, stop):
+        extension = host.comfy("comfy.patcher_extension")
+        self.patcher, self.model = patcher, patcher.model
+        self.network = self.model.diffusion_model
+        self.config, self.on_block = self.network.config, stop
+        self.options = patcher.model_options["transformer_options"]
+        self.wrappers = patcher.get_all_wrappers(extension.WrappersMP.APPLY_MODEL)
+        self.network.begin(patcher, stop)
+        tell_unused(patcher)
+
+    @property
+    def dtype(self):
+        """The type of its matrix products."""
+        return self.network.dtype
+
+    def array(self, values):
+        """Numbers of any library as float32, where the model computes."""
+        return self.network.array(values)
+
+    def text_context(self, embedding):
+        """As the network has it."""
+        return self.network.text_context(embedding)
+
+    def history_context(self, parts):
+        """As the network has it."""
+        return self.network.history_context(parts)
+
+    def velocity(self, x, t: float, text, history=None):
+        """As the network has it, through ComfyUI's wrappers."""
+        import torch
+
+        t = torch.full((1,), t, device=self.network.device)
+        return self.model.velocity(self.wrappers, self.options, x, t, text, history)
+
+    def forget(self) -> None:
+        """Drops what is kept of prompts and sizes."""
+        self.network.forget()
+
+
+def pipeline(model, name: str = "model") -> Helios:
+    """The pipeline of a MODEL: HeliosLoader's, with what other nodes have done to it. ValueError for other models."""
+    if hasattr(model, "parts"):
+        return model
+    inner = getattr(model, "model", None)
+    if hasattr(inner, "helios"):
+        return inner.helios.with_parts(HostParts(model))
+    found = type(inner if inner is not None else model).__name__
+    raise ValueError(f"{name}: this MODEL is {found}, not Helios; wire in that of HeliosLoader")
+
+
+def sockets_of(helios: Helios) -> tuple:
+    """What the outputs MODEL and VAE give of a pipeline: in ComfyUI, on torch, objects of ComfyUI's own engine where it
+    has them; else the pipeline itself, and its VAE behind ComfyUI's interface."""
+    if not helios.parts.host.manages:
+        return helios, sockets.VAESocket(helios)
+    from . import engine_vae
+
+    vae = engine_vae.open_vae(helios) if engine_vae.known(helios.config.vae) else sockets.VAESocket(helios)
+    return open_model(helios, vae), vae
+
+
+def vae_of(model):
+    """The VAE that came with a MODEL from HeliosLoader; None where the pipeline has its own."""
+    return getattr(getattr(model, "model", None), "vae", None)
+
+
+def with_loras(model, files, *, mode: str, companion=None) -> tuple:
+    """(The model with LoRAs, what they change as text); the one given stays as it is. files: with strengths."""
+    helios = pipeline(model)
+    if helios is not model:
+        from .engine_lora import with_loras as patched
+
+        return patched(model, files, companion)
+    from ..helios_core.with_loras import with_loras as applied
+
+    changed = applied(helios, files, mode=mode, companion=companion)
+    return changed, changed.parts.loras.report
+
+
+def tell_unused(patcher) -> None:
+    """Says once per model which of its patches Helios takes no notice of."""
+    options = patcher.model_options
+    found = [name for name in UNUSED if options.get(name)]
+    found += [name for name in UNUSED_PATCHES if options["transformer_options"].get(name)]
+    if found and getattr(patcher, "helios_told", None) != found:
+        patcher.helios_told = found
+        LOG.warning("this MODEL carries %s, which Helios does not use", ", ".join(found))
+
+
+_DIGESTS: dict = {}  # a patcher's patches_uuid -> digest; the last few
+
+
+def patches_digest(patcher) -> str | None:
+    """The same for the same patches, in another session too; None where there are none.
+
+    Objects in the place of others count by their numbers: LoRAs bring gains of norms so (engine_lora.py). What is no
+    array counts as itself, which no other session has.
+    """
+    objects = [(name, plain(value)) for name, value in sorted(patcher.object_patches.items())]
+    found = [_weights_digest(patcher), *([core.store.digest(objects)] if objects else [])]
+    return " ".join(filter(None, found)) or None
+
+
+def _weights_digest(patcher) -> str | None:
+    if not patcher.patches and not patcher.weight_wrapper_patches:
+        return None
+    if patcher.patches_uuid not in _DIGESTS:
+        while len(_DIGESTS) >= 8:
+            del _DIGESTS[next(iter(_DIGESTS))]
+        wrapped = [str(patcher.patches_uuid)] if patcher.weight_wrapper_patches else []  # functions: of this session
+        _DIGESTS[patcher.patches_uuid] = core.store.digest(wrapped, *map(plain, sorted(patcher.patches.items())))
+    return _DIGESTS[patcher.patches_uuid]
+
+
+def named(function) -> tuple:
+    """A function by its name and by what it holds: functions by theirs, all else by its text."""
+    held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    name = getattr(function, "__module__", ""), getattr(function, "__qualname__", repr(function))
+    return *name, *(named(value) if callable(value) else repr(value) for value in held)
+
+
+def plain(value):
+    """A patch as nested tuples of arrays and numbers: the weights of an adapter beside the name of its class."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(plain, value))
+    if hasattr(value, "weights") and hasattr(value, "loaded_keys"):
+        return type(value).__name__, plain(value.weights)
+    return value
+
+
+@cache
+def patching_keys() -> None:
+    """Teaches ComfyUI's LoRA loaders the names that Helios' and Wan's layers have in LoRA files. Once."""
+    lora = host.comfy("comfy.lora")
+    known = lora.model_lora_keys_unet
+
+    def keys(model, key_map=None):
+        found = known(model, {} if key_map is None else key_map)
+        if isinstance(model, model_class()):
+            from ..helios_core.lora import key_forms
+
+            for form, name in key_forms(model.diffusion_model.state_dict()).items():
+                found.setdefault(form, f"diffusion_model.{name}")
+        return found
+
+    lora.model_lora_keys_unet = keys

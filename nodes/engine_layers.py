@@ -1,0 +1,206 @@
+"""The core's transformer built from ComfyUI's layers, and its weights read into them. Imported in ComfyUI, on torch."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from copy import copy
+
+import comfy.lora
+import comfy.ops
+import torch
+from comfy.ldm.modules.attention import optimized_attention
+from torch import nn
+
+from ..helios_core.backends.torch.files import STORED, Files
+from ..helios_core.backends.torch.layers import Layers
+from ..helios_core.backends.torch.load import CPU, choose_dtype
+from ..helios_core.backends.torch.quant import SCALE, WEIGHT, ZERO, dequantise, place
+from ..helios_core.backends.torch.transformer import HeliosTransformer
+from ..helios_core.backends.torch.weights import quantised_parts
+from ..helios_core.checkpoint import find_kind, is_float32, is_quantised
+
+HAS_FP8 = hasattr(comfy.ops, "mixed_precision_ops") and hasattr(comfy.ops, "_load_quantized_module")
+GELU = {"approximate": "tanh"}
+
+
+class Context:
+    """What the running MODEL says: the type of its products, and transformer_options for the attention."""
+
+    def __init__(self, dtype: torch.dtype):
+        self.dtype, self.options = dtype, {}
+
+
+def host_layers(context: Context):
+    """The `layers.Layers` of ComfyUI: weights are cast to the context's type, moved and patched as they are used."""
+    plain = comfy.ops.manual_cast
+    mixed = comfy.ops.mixed_precision_ops({}, context.dtype) if HAS_FP8 else plain
+
+    class HostAffine(plain.Linear):
+        """A linear layer of the embeddings and of the output."""
+
+        dtype = property(lambda _: context.dtype)
+
+    class HostLinear(mixed.Linear):
+        """A linear layer of attention and feed-forward; its weight may be in ComfyUI's quantised forms."""
+
+        dtype = property(lambda _: context.dtype)
+
+        def forward(self, x, gelu: bool = False):
+            """x [... i] -> [... o]; gelu: then GELU."""
+            y = super().forward(x)
+            return nn.functional.gelu(y, **GELU) if gelu else y
+
+    class HostQKNorm(plain.RMSNorm):
+        """The gains of a norm that attention computes together with its rotation."""
+
+        def gain(self, device):
+            """[d] float32, on that device, patched."""
+            return comfy.ops.cast_bias_weight(self, dtype=torch.float32, device=device, bias_dtype=torch.float32)[0]
+
+    def attention(q, k, v, bias=None):
+        """Of q [b h n d] to k, v [b h m d], by the way that ComfyUI or a node has chosen."""
+        kept = {"skip_reshape": True, "skip_output_reshape": True, "transformer_options": context.options}
+        return optimized_attention(q, k, v, q.shape[1], mask=bias, **kept)
+
+    chosen = {"Linear": HostLinear, "Affine": HostAffine, "QKNorm": HostQKNorm, "Conv3d": plain.Conv3d}
+    chosen |= {"LayerNorm": plain.LayerNorm, "attention": staticmethod(attention), "separate": True}
+    return type("HostLayers", (Layers,), chosen)
+
+
+class HostTransformer(HeliosTransformer):
+    """The transformer whose weights ComfyUI keeps: where they are says nothing of where it computes."""
+
+    def __init__(self, config, compute: torch.dtype, device):
+        self.context, self.own_dtype = Context(compute), compute
+        super().__init__(config, host_layers(self.context))
+        self.computes_on = device
+
+    @property
+    def device(self):
+        """Where it computes."""
+        return self.computes_on
+
+    def begin(self, patcher, stop) -> None:
+        """Before a chunk. What was kept of prompts under other patches is not known any more."""
+        self.computes_on, self.on_block = patcher.load_device, stop
+        self.context.options = patcher.model_options["transformer_options"]
+        self.context.dtype = patcher.get_model_object("manual_cast_dtype") or self.own_dtype
+        if self.version == (patcher.patches_uuid, self.device):
+            return
+        self.version = patcher.patches_uuid, self.device
+        for name, layer in self.named_modules():
+            if isinstance(layer, HostQuantLinear):
+                layer.key = f"diffusion_model.{name}.{WEIGHT}"
+                layer.patches = moved(patcher.patches.get(layer.key, []), self.device)
+
+    def text_weights(self) -> list:
+        """None: they come and go. `version` says what they are."""
+        return []
+
+
+class HostQuantLinear(nn.Module, comfy.ops.CastWeightBiasOp):
+    """A linear layer in a quantised form of ours (backends/torch/quant.py), kept and moved by ComfyUI.
+
+    patches: ComfyUI's for its weight, which are added to the widened weight as it is used: never to the codes.
+    """
+
+    comfy_cast_weights = True
+
+    def __init__(self, codes, scale, zero, bias):
+        super().__init__()
+        self.in_features, self.out_features = codes.shape[1] * (1 + (zero is not None)), len(codes)
+        self.key, self.patches = "", []
+        for name, value in ((WEIGHT, codes), (SCALE, scale), (ZERO, zero), ("bias", bias)):
+            setattr(self, name, None if value is None else nn.Parameter(value, requires_grad=False))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return self.bias.dtype
+
+    def forward(self, x, gelu: bool = False):
+        """x [... i] -> [... o], as `Linear`."""
+        with without_functions(self):
+            codes, bias = comfy.ops.cast_bias_weight(
+                self, dtype=self.weight.dtype, device=x.device, bias_dtype=x.dtype
+            )[:2]
+        scale, zero = (t if t is None else t.to(x.device) for t in (getattr(self, name) for name in (SCALE, ZERO)))
+        weight = dequantise(codes, scale, zero, x.dtype)
+        if self.patches:
+            weight = comfy.lora.calculate_weight(self.patches, weight, self.key, intermediate_dtype=weight.dtype)
+        y = nn.functional.linear(x, weight, bias)
+        return nn.functional.gelu(y, **GELU) if gelu else y
+
+    def convert_weight(self, weight, inplace=False, **_):
+        """What ComfyUI patches as it loads, to no effect: something of the weight's shape."""
+        return torch.zeros(self.out_features, self.in_features, device=weight.device)
+
+    def set_weight(self, weight, inplace_update=False, seed=None, return_weight=False, **_):
+        """What ComfyUI patched is dropped. ValueError where it is to be saved."""
+        if return_weight:
+            raise ValueError(f"{self.key}: a LoRA cannot be saved into quantised weights; load them as bf16 for that")
+
+
+@contextmanager
+def without_functions(layer):
+    """Meanwhile ComfyUI has nothing to add to the layer's weight."""
+    hidden = {"weight_function": [], "weight_lowvram_function": None}
+    before = {name: layer.__dict__.pop(name) for name in hidden if name in layer.__dict__}
+    layer.__dict__.update(hidden)
+    try:
+        yield
+    finally:
+        for name in hidden:
+            layer.__dict__.pop(name, None)
+        layer.__dict__.update(before)
+
+
+def moved(patch, device):
+    """A patch whose tensors are on a device."""
+    if isinstance(patch, torch.Tensor):
+        return patch.to(device)
+    if isinstance(patch, (list, tuple)):
+        return type(patch)(moved(part, device) for part in patch)
+    if hasattr(patch, "weights") and hasattr(patch, "loaded_keys"):
+        twin = copy(patch)
+        twin.weights = moved(patch.weights, device)
+        return twin
+    return patch
+
+
+def load_network(helios, device) -> HostTransformer:
+    """A pipeline's transformer, its weights in host memory or, where they are used as stored, mapped from the files.
+
+    Quantising is done on `device`, layer by layer.
+    """
+    source, choice = helios.checkpoint.sources["transformer"], helios.parts.choices.weight_dtype
+    kind = find_kind(source, choice)
+    dtype = choose_dtype(source, "auto" if choice == kind else choice, device)
+    with torch.device("meta"):
+        network = HostTransformer(helios.config.transformer, dtype, device)
+    files, state = Files(), {}
+    for name in sorted(helios.backend.shapes(helios.config.transformer), key=lambda n: source.tensors[n][:2]):
+        if kind is not None and is_quantised(name):
+            state |= quantised(network, name, source, files, kind, device)
+        else:
+            state[name] = files.read(source.tensors[name], torch.float32 if is_float32(name) else dtype, CPU)
+    network.load_state_dict(state, strict=True, assign=True)
+    return network.requires_grad_(False).eval()
+
+
+def quantised(network, name: str, source, files: Files, kind: str, device) -> dict[str, torch.Tensor]:
+    """What the state of the network holds of a quantised weight: in ComfyUI's form where the file is in fp8 with one
+    factor or none, else in ours, and then a HostQuantLinear stands in the layer's place."""
+    stored, layer = source.tensors[name], name.removesuffix(WEIGHT)
+    one = stored.scale is None or stored.scale.shape in ((), (1,))
+    if HAS_FP8 and one and STORED[stored.dtype] == torch.float8_e4m3fn:
+        scale = torch.tensor(1.0) if stored.scale is None else files.read(stored.scale, torch.float32, CPU).reshape(())
+        codes = files.read(stored.codes, torch.float8_e4m3fn, CPU)
+        said = json.dumps({"format": "float8_e4m3fn", "full_precision_matrix_mult": True}).encode()
+        marks = {"weight_scale": scale, "comfy_quant": torch.tensor(list(said), dtype=torch.uint8)}
+        return {name: codes, **{layer + mark: value for mark, value in marks.items()}}
+    parts = [part if part is None else part.to(CPU) for part in quantised_parts(name, stored, files, kind, device)]
+    bias = files.read(source.tensors[f"{layer}bias"], network.dtype, CPU)
+    place(network, layer.removesuffix("."), HostQuantLinear(*parts, bias))
+    return {layer + part: value for part, value in zip((WEIGHT, SCALE, ZERO), parts) if value is not None}
