@@ -16,6 +16,7 @@ from . import recognise
 
 BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}
+FORMATS = "floats of 16 to 64 bits, float8 (e4m3, e5m2) and whole numbers; take the model in one of these"
 MAX_HEADER = 100_000_000
 SAID = "helios_documents"  # the name of a tensor that stands in for metadata
 INDICES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
@@ -103,7 +104,7 @@ def _check_offsets(path: Path, header: dict, data_size: int) -> None:
         raise ValueError(f"{path}: the safetensors header is malformed ({error}); download the file again") from None
     for start, stop, name, dtype, count in entries:
         if dtype not in BYTES:
-            raise ValueError(f"{path}: tensor {plain(name)} has the unknown dtype {plain(dtype)}")
+            raise ValueError(f"{path}: tensor {plain(name)} has the unknown dtype {plain(dtype)}; read are {FORMATS}")
         if start != end or stop - start != count * BYTES[dtype]:
             raise ValueError(
                 f"{path}: tensor {plain(name)} overlaps another or has a wrong length; download the file again"

@@ -127,7 +127,10 @@ def _tensors(path: Path, names: list[str]) -> dict[str, np.ndarray]:
     from safetensors import safe_open
 
     with reading(path, "saved run"), safe_open(path, framework="np") as file:
-        return {name: file.get_tensor(name) for name in names}
+        tensors = {name: file.get_tensor(name) for name in names}
+    if broken := [name for name, values in tensors.items() if not np.isfinite(values).all()]:
+        raise ValueError(f"{path} is a damaged saved run: its {broken[0]} holds NaN or infinity; save it again")
+    return tensors
 
 
 def _parse(path: Path, metadata: dict[str, str]) -> tuple[dict, dict, int]:

@@ -116,7 +116,7 @@ def _fit(path: Path, layers: dict, found: dict, shapes: dict, facts: dict) -> Lo
     names, seen = aliases(shapes), {}
     pairs, changed, unknown, misshapen = {}, {"add": {}, "set": {}}, [], []
     for written, roles in layers.items():
-        layer = names.get(written)
+        layer = names.get(written) or names.get(written.replace(".", "_"))  # some trainers write both in one name
         if layer is None:
             unknown.append(written)
             continue

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import media
 from ..file_names import inside
-from ..join import video
+from ..join import check_encoder, video
 from ..safe_files import check_folder, replacing
 from .context import current
 from .files import VideoFile, to_image
@@ -196,6 +196,8 @@ def refusal(prefix: str, suffix: str = ".mp4") -> str:
     """Why no file of a prefix can be written into the run's output folder; nothing where one can."""
     run = current()
     try:
+        if suffix == ".mp4":
+            check_encoder()
         check_folder(inside(run.output_dir if run else Path.cwd(), prefix, ending=COUNT + suffix).parent)
     except ValueError as error:
         return f"filename_prefix: {error}"

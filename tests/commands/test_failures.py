@@ -224,6 +224,7 @@ def test_convert_shows_no_bar_for_what_is_refused(tmp_path, capsys):
 
 def test_one_broken_folder_does_not_stop_the_doctor(tmp_path, capsys):
     folder = make_published(tmp_path / "a")
+    good, vae = ((folder / part / "config.json").read_text() for part in ("transformer", "vae"))
     for text in (
         "[" * 5000,
         '{"num_layers": 1000000000000000000}',
@@ -235,6 +236,19 @@ def test_one_broken_folder_does_not_stop_the_doctor(tmp_path, capsys):
         (folder / "transformer" / "config.json").write_text(text, encoding="utf-8")
         assert doctor.print_checkpoint("a", folder) is False
         assert "a: cannot be used: " in capsys.readouterr().out
+    (folder / "transformer" / "config.json").write_text(good)
+    mean, std = '"latents_mean": [NaN' + ", 0" * 15 + "]}", '"latents_std": [0' + ", 1" * 15 + "]}"
+    for file, text in (
+        ("vae/config.json", vae.replace("}", f", {mean}")),
+        ("vae/config.json", vae.replace("}", f", {std}")),
+        ("generation_config.json", '{"cfg": 1e30}'),
+        ("generation_config.json", '{"width": 1}'),
+    ):
+        (folder / "vae" / "config.json").write_text(vae)
+        (folder / file).write_text(text)
+        assert doctor.print_checkpoint("a", folder) is False
+        said = capsys.readouterr().out
+        assert "a: cannot be used: " in said and failures.DEBUG not in said and " says: " not in said
     for file in ("model_index.json", "vae/config.json", "scheduler/scheduler_config.json", "text_encoder/config.json"):
         make_published(tmp_path / file.replace("/", "_"))
         (tmp_path / file.replace("/", "_") / file).write_text("[1]")
@@ -274,3 +288,12 @@ real = cli._run
 cli._run = lambda argv: (real(argv), time.sleep(60))
 cli.entry()
 """
+
+
+def test_what_lacks_its_encoder_is_said_before_the_work(tmp_path, monkeypatch, capsys):
+    import av
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(av, "codecs_available", {"h264"})
+    assert main(["generate", "--prompt", "a"]) == 2
+    assert "has no libx264; pip install --force-reinstall av" in capsys.readouterr().err and os.listdir() == []
