@@ -110,10 +110,11 @@ def _decode_chunk(raw, decoder, bar, done, first):
     else:
         decode = decoder.decode_tiled if getattr(decoder, "tiled", False) else decoder.decode
         blocks = sockets.image_blocks(decode(raw).flatten(0, 1))
-    frames, shown = 0, live.pictures()
+    frames = 0
     for block in blocks:
         frames += len(block)
-        bar.update(done + min(raw.shape[2], 1 + (frames - 1) // 4), live.frame(block[-1]) if shown else None)
+        # Without a picture: the frontend would go on showing it in place of the chunk that is played.
+        bar.update(done + min(raw.shape[2], 1 + (frames - 1) // 4))
         yield block
 
 

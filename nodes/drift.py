@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import core, sockets, watch
+from . import core, seeds, sockets, watch
 
 
-class AntiDrift:
+class AntiDrift(seeds.SeededNode):
     """A drift policy on the newest chunk of a history."""
 
     CATEGORY = "Helios"
@@ -44,7 +44,7 @@ class AntiDrift:
                 "mean_threshold": ("FLOAT", {**threshold, "tooltip": THRESHOLD_TIP.format("means")}),
                 "variance_threshold": ("FLOAT", {**threshold, "tooltip": THRESHOLD_TIP.format("variances")}),
                 "momentum": ("FLOAT", {**momentum, "tooltip": MOMENTUM_TIP}),
-                "seed": ("INT", {"default": 0, "min": 0, "max": sockets.MAX_SEED, "tooltip": SEED_TIP}),
+                "seed": seeds.widget(SEED_TIP),
             },
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from copy import copy
+from importlib.util import find_spec
 
 import comfy.lora
 import comfy.ops
@@ -22,6 +23,7 @@ from ..helios_core.checkpoint import find_kind, is_float32, is_quantised
 
 HAS_FP8 = hasattr(comfy.ops, "mixed_precision_ops") and hasattr(comfy.ops, "_load_quantized_module")
 GELU = {"approximate": "tanh"}
+PREFETCH = "prefetch_dynamic_vbars"  # the key in transformer_options by which ComfyUI lets a network ask ahead
 
 
 class Context:
@@ -56,7 +58,8 @@ def host_layers(context: Context):
 
         def gain(self, device):
             """[d] float32, on that device, patched."""
-            return comfy.ops.cast_bias_weight(self, dtype=torch.float32, device=device, bias_dtype=torch.float32)[0]
+            with brought(self, torch.float32, device, torch.float32) as (weight, _):
+                return weight.clone() if weight.device != self.weight.device else weight
 
     def attention(q, k, v, bias=None):
         """Of q [b h n d] to k, v [b h m d], by the way that ComfyUI or a node has chosen."""
@@ -84,7 +87,7 @@ class HostTransformer(HeliosTransformer):
     def begin(self, patcher, stop) -> None:
         """Before a chunk. What was kept of prompts under other patches is not known any more."""
         self.computes_on, self.on_block = patcher.load_device, stop
-        self.context.options = patcher.model_options["transformer_options"]
+        self.context.options = {**patcher.model_options["transformer_options"], PREFETCH: prefetches(patcher)}
         self.context.dtype = patcher.get_model_object("manual_cast_dtype") or self.own_dtype
         if self.version == (patcher.patches_uuid, self.device):
             return
@@ -94,9 +97,29 @@ class HostTransformer(HeliosTransformer):
                 layer.key = f"diffusion_model.{name}.{WEIGHT}"
                 layer.patches = moved(patcher.patches.get(layer.key, []), self.device)
 
+    def each_block(self, *parts: str):
+        """The blocks in order; where ComfyUI streams their weights, the next one's are on their way meanwhile."""
+        if parts or not self.context.options.get(PREFETCH):
+            return self.blocks
+        return self._prefetched()
+
+    def _prefetched(self):
+        from comfy import model_prefetch
+
+        queue = model_prefetch.make_prefetch_queue(list(self.blocks), self.device, self.context.options)
+        for block in self.blocks:
+            model_prefetch.prefetch_queue_pop(queue, self.device, block)
+            yield block
+        model_prefetch.prefetch_queue_pop(queue, self.device, None)
+
     def text_weights(self) -> list:
         """None: they come and go. `version` says what they are."""
         return []
+
+
+def prefetches(patcher) -> bool:
+    """Whether its weights come and go by ComfyUI's dynamic VRAM, which can be asked ahead for them."""
+    return getattr(patcher, "is_dynamic", bool)() and find_spec("comfy.model_prefetch") is not None
 
 
 class HostQuantLinear(nn.Module, comfy.ops.CastWeightBiasOp):
@@ -121,15 +144,12 @@ class HostQuantLinear(nn.Module, comfy.ops.CastWeightBiasOp):
 
     def forward(self, x, gelu: bool = False):
         """x [... i] -> [... o], as `Linear`."""
-        with without_functions(self):
-            codes, bias = comfy.ops.cast_bias_weight(
-                self, dtype=self.weight.dtype, device=x.device, bias_dtype=x.dtype
-            )[:2]
-        scale, zero = (t if t is None else t.to(x.device) for t in (getattr(self, name) for name in (SCALE, ZERO)))
-        weight = dequantise(codes, scale, zero, x.dtype)
-        if self.patches:
-            weight = comfy.lora.calculate_weight(self.patches, weight, self.key, intermediate_dtype=weight.dtype)
-        y = nn.functional.linear(x, weight, bias)
+        with without_functions(self), brought(self, self.weight.dtype, x.device, x.dtype) as (codes, bias):
+            scale, zero = (t if t is None else t.to(x.device) for t in (getattr(self, name) for name in (SCALE, ZERO)))
+            weight = dequantise(codes, scale, zero, x.dtype)
+            if self.patches:
+                weight = comfy.lora.calculate_weight(self.patches, weight, self.key, intermediate_dtype=weight.dtype)
+            y = nn.functional.linear(x, weight, bias)
         return nn.functional.gelu(y, **GELU) if gelu else y
 
     def convert_weight(self, weight, inplace=False, **_):
@@ -140,6 +160,19 @@ class HostQuantLinear(nn.Module, comfy.ops.CastWeightBiasOp):
         """What ComfyUI patched is dropped. ValueError where it is to be saved."""
         if return_weight:
             raise ValueError(f"{self.key}: a LoRA cannot be saved into quantised weights; load them as bf16 for that")
+
+
+@contextmanager
+def brought(layer, dtype: torch.dtype, device, bias_dtype: torch.dtype):
+    """Weight and bias of a layer of ComfyUI's on a device, patched, until it ends; then their memory may be reused."""
+    options = {"dtype": dtype, "device": device, "bias_dtype": bias_dtype}
+    release = getattr(comfy.ops, "uncast_bias_weight", None)  # not in 0.3.64, which waits for every copy
+    found = comfy.ops.cast_bias_weight(layer, **options, **({} if release is None else {"offloadable": True}))
+    try:
+        yield found[:2]
+    finally:
+        if release is not None:
+            release(layer, *found)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ def expand(graph, end: str, count: int):
         return (blocked(),) * len(core.workflow.loops.RESULTS)
     grown, results = core.workflow.unroll.unroll(nodes, end, count, classes())
     blame_shown(graph)
-    return {"result": results, "expand": grown}
+    return {"result": tuple(blocked() if value is None else value for value in results), "expand": grown}
 
 
 def check_start(graph, start: str) -> None:

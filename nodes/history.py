@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from . import core, engine, host, sockets
+from ..helios_core.workflow import dates
+from . import core, engine, host, marks, seeds, sockets
 
 
-class HistoryMemory:
+class HistoryMemory(seeds.SeededNode):
     """The history before a video's first chunk."""
 
     CATEGORY = "Helios"
@@ -39,7 +40,7 @@ class HistoryMemory:
                 "keep_first_frame": ("BOOLEAN", {"default": True, "advanced": True, "tooltip": KEEP_TIP}),
                 "noise_sigma_min": ("FLOAT", {**sigma, "default": 0.111, "tooltip": "Least " + SIGMA_TIP}),
                 "noise_sigma_max": ("FLOAT", {**sigma, "default": 0.135, "tooltip": "Most " + SIGMA_TIP}),
-                "seed": ("INT", {"default": 0, "min": 0, "max": sockets.MAX_SEED, "tooltip": SEED_TIP}),
+                "seed": seeds.widget(SEED_TIP),
                 "posterior": (
                     list(core.history.POSTERIORS),
                     {"default": core.history.POSTERIORS[0], "advanced": True, "tooltip": POSTERIOR_TIP},
@@ -60,6 +61,7 @@ class HistoryMemory:
         defaults = model.config.defaults
         own = (defaults.width, defaults.height)
         if latent is not None:
+            marks.check_latent(latent, "latent")
             raw, scale = sockets.samples(latent, "latent", channels=model.config.vae.z_dim), sockets.scale(model)
             latent, own = model.normalise(model.backend.array(raw)), (raw.shape[4] * scale, raw.shape[3] * scale)
         history = model.history(
@@ -105,17 +107,19 @@ class HeliosSaveHistory:
                 "filename_prefix": ("STRING", {"default": "helios/run", "tooltip": PREFIX_TIP}),
             },
             "optional": {
-                "seed": ("INT", {"default": 0, "min": 0, "max": sockets.MAX_SEED, "tooltip": KEPT_SEED_TIP}),
+                "seed": seeds.widget(KEPT_SEED_TIP),
             },
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, filename_prefix="helios/run"):
-        """True, or why no file can have that name."""
-        return _refusal(filename_prefix) or True
+    def VALIDATE_INPUTS(cls, filename_prefix="helios/run", seed=0):
+        """True, or why no file can have that name, or the seed is refused."""
+        named = filename_prefix is not None  # else it comes over a wire
+        return (named and _refusal(dates.fill(filename_prefix))) or seeds.refusal(seed) or True
 
     def save(self, model, history, filename_prefix, seed=0):
         """(The file's name,), written. ValueError for a name that no file can have."""
+        filename_prefix = dates.fill(filename_prefix)
         if refusal := _refusal(filename_prefix):
             raise ValueError(refusal)
         model = engine.pipeline(model)

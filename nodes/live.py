@@ -6,7 +6,6 @@ import math
 import time
 from weakref import WeakKeyDictionary
 
-import numpy as np
 from einops import rearrange
 
 from . import host, sockets
@@ -31,7 +30,7 @@ class NodeProgress:
         self._run, self._stop, self._then = RunPlace.current(), host.stop_check(), time.monotonic()
 
     def update(self, value: int, picture=None) -> None:
-        """`value` units are done. picture: what `previewer` or `frame` gave."""
+        """`value` units are done. picture: what `previewer` gave."""
         from ..helios_core.workflow import current
 
         if self._stop:
@@ -49,6 +48,9 @@ class NodeProgress:
         done, total, text = self._run.advance(self._costs, self._done, value, self._later, spent)
         self._done = value
         self._bar.update_absolute(done, total, picture)
+        if record := host.optional("comfy_execution.progress", "get_progress_state"):
+            for parent in self._run.parents:  # or the end of a loop stands at 0 % all the while
+                record().update_progress(parent, done, total)
         server = host.optional("server", "PromptServer")
         if hasattr(server and server.instance, "send_progress_text"):
             server.instance.send_progress_text(text, self._run.shown, server.instance.client_id)
@@ -62,9 +64,12 @@ def previewer(helios):
     """
     from ..helios_core.decode import preview
 
-    if not pictures():
+    previews = host.comfy("latent_preview")
+    if previews is None:
         return None
-    previews, found = host.comfy("latent_preview"), host.comfy("comfy.latent_formats").Wan21()
+    found = host.comfy("comfy.latent_formats").Wan21()
+    if previews.get_previewer(_device(), found) is None:
+        return None
     published = tuple(round(v, 4) for v in found.latents_mean.flatten().tolist())
     if tuple(helios.config.vae.latents_mean) != published:
         table = _TABLES.get(helios)
@@ -82,13 +87,6 @@ def previewer(helios):
     return show
 
 
-def pictures() -> bool:
-    """Whether ComfyUI shows previews."""
-    previews = host.comfy("latent_preview")
-    formats = host.comfy("comfy.latent_formats")
-    return previews is not None and previews.get_previewer(_device(), formats.Wan21()) is not None
-
-
 def _device():
     return host.comfy("comfy.model_management").get_torch_device()
 
@@ -100,13 +98,6 @@ def sheet(z):
     grid = z.new_zeros(1, z.shape[1], rows * columns, *z.shape[3:])
     grid[:, :, : z.shape[2]] = z[:1]
     return rearrange(grid, "b c (r q) h w -> b c 1 (r h) (q w)", q=columns)
-
-
-def frame(picture: np.ndarray):
-    """A decoded frame uint8 [h w 3] as ComfyUI's preview."""
-    from PIL import Image
-
-    return "JPEG", Image.fromarray(picture), host.comfy("latent_preview").MAX_PREVIEW_RESOLUTION
 
 
 def with_chunk(clip, result: tuple):

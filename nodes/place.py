@@ -40,7 +40,8 @@ _PROMPTS: WeakKeyDictionary = WeakKeyDictionary()  # ComfyUI's record of a promp
 
 @dataclass
 class RunPlace:
-    """The running node's place in its prompt. index: its chunk, from 0; shown: the node that the user sees of it."""
+    """The running node's place in its prompt. index: its chunk, from 0; shown: the node that the user sees of it;
+    parents: see parents_of."""
 
     prompt: Prompt
     kind: str
@@ -48,6 +49,7 @@ class RunPlace:
     index: int
     chunks: int
     decoded: bool
+    parents: tuple[str, ...] = ()
 
     @classmethod
     def current(cls) -> RunPlace | None:
@@ -64,7 +66,8 @@ class RunPlace:
             return None
         index, chunks = chunk_of(node, kinds, {i: sources(graph.get_node(i)) for i in kinds})
         decoded = DECODER in kinds.values()
-        return cls(prompt, kinds[node], graph.get_display_node_id(node), index, chunks, decoded)
+        shown = graph.get_display_node_id(node)
+        return cls(prompt, kinds[node], shown, index, chunks, decoded, parents_of(node, graph))
 
     def advance(self, costs, before: int, value: int, later: float, seconds: float) -> tuple[int, int, str]:
         """The whole bar's value and total, and words: units `before` to `value` of the node's took so many seconds."""
@@ -109,6 +112,14 @@ def chunk_of(node: str, kinds: dict[str, str], wires: dict[str, set[str]]) -> tu
     last = node if kinds[node] == SAMPLER else max(before[node], key=lambda i: len(before[i]), default=node)
     index = len(before[last])
     return index, index + 1 + len(samplers(last, users))
+
+
+def parents_of(node: str, graph) -> tuple[str, ...]:
+    """The nodes that became the ones a node is among, nearest first: ends of loops, which have bars of their own."""
+    found = []
+    while (node := graph.get_parent_node_id(node)) is not None:
+        found.append(node)
+    return tuple(found)
 
 
 def reach(start: str, graph: dict[str, set[str]]) -> set[str]:

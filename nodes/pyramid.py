@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import core, sockets
+from . import core, seeds, sockets
 
 
-class HeliosNoise:
+class HeliosNoise(seeds.SeededNode):
     """The noise of a history's next chunk."""
 
     CATEGORY = "Helios"
@@ -25,7 +25,7 @@ class HeliosNoise:
         return {
             "required": {
                 "history": (sockets.HISTORY, {"tooltip": "Says how large the chunk is, and which one comes next."}),
-                "seed": ("INT", {"default": 0, "min": 0, "max": sockets.MAX_SEED, "tooltip": SEED_TIP}),
+                "seed": seeds.widget(SEED_TIP),
             },
         }
 

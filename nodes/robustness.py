@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from . import live
+from . import live, seeds
 
 MAPS = ("video", "separate pictures")
 
 
-class HeliosLatentRobustness:
+class HeliosLatentRobustness(seeds.SeededNode):
     """How much noise a VAE's latents bear."""
 
     CATEGORY = "Helios"
@@ -34,7 +34,6 @@ class HeliosLatentRobustness:
         """The inputs, as ComfyUI asks for them."""
         probes = {"default": 8, "min": 2, "max": 200, "tooltip": PROBES_TIP}
         weight = {"default": 0.1, "min": 1e-6, "max": 1e6, "step": 1e-6, "round": False, "tooltip": WEIGHT_TIP}
-        seed = {"default": 0, "min": 0, "max": 2**64 - 1, "tooltip": "The same seed draws the same noise."}
         return {
             "required": {"vae": ("VAE", {"tooltip": VAE_TIP}), "images": ("IMAGE", {"tooltip": IMAGES_TIP})},
             "optional": {
@@ -43,7 +42,7 @@ class HeliosLatentRobustness:
                 "weight": ("FLOAT", weight),
                 "pieces": ("INT", {"default": 4, "min": 1, "max": 1000, "tooltip": PIECES_TIP}),
                 "tile": ("INT", {"default": 16, "min": 4, "max": 1024, "tooltip": TILE_TIP}),
-                "seed": ("INT", seed),
+                "seed": seeds.widget("The same seed draws the same noise."),
             },
         }
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import core, engine, kept, live, sockets
+from . import core, engine, kept, live, marks, seeds, sockets
 
 
-class DMDPyramidSample:
+class DMDPyramidSample(seeds.SeededNode):
     """A history's next chunk."""
 
     CATEGORY = "Helios"
@@ -31,7 +31,7 @@ class DMDPyramidSample:
                 "model": (sockets.MODEL, {"tooltip": "The model of HeliosLoader."}),
                 "positive": ("CONDITIONING", {"tooltip": "What the chunk shows: T5Encode or HeliosPromptSchedule."}),
                 "history": (sockets.HISTORY, {"tooltip": "HistoryMemory's, or that of the chunk before."}),
-                "seed": ("INT", {"default": 0, "min": 0, "max": sockets.MAX_SEED, "tooltip": SEED_TIP}),
+                "seed": seeds.widget(SEED_TIP),
                 "steps": ("STRING", {"default": "auto", "tooltip": STEPS_TIP}),
             },
             "optional": {
@@ -65,6 +65,9 @@ class DMDPyramidSample:
         config = model.config
         width, stages = config.transformer.text_dim, config.schedule.stages
         index = history.history.chunk
+        marks.check_conditioning(positive, "positive")
+        marks.check_conditioning(negative, "negative")
+        marks.check_latent(latent, "latent")
         text = sockets.embedding(positive, "positive", width=width, chunk=index)
         core.text.check_prompt(positive[0][1].get("helios_prompt", "unknown"), "positive")
         plan = dict(

@@ -26,7 +26,7 @@ class T5Encode:
         return {
             "required": {
                 "text_encoder": (sockets.TEXT_ENCODER, {"tooltip": ENCODER_TIP}),
-                "text": ("STRING", {"multiline": True, "default": "", "tooltip": TEXT_TIP}),
+                "text": ("STRING", {"multiline": True, "dynamicPrompts": True, "default": "", "tooltip": TEXT_TIP}),
             },
             "optional": {
                 "one_per_line": ("BOOLEAN", {"default": False, "advanced": True, "tooltip": LINES_TIP}),
@@ -61,7 +61,10 @@ class HeliosPromptSchedule:
         return {
             "required": {
                 "text_encoder": (sockets.TEXT_ENCODER, {"tooltip": ENCODER_TIP}),
-                "text": ("STRING", {"multiline": True, "default": EXAMPLE, "tooltip": SCHEDULE_TIP}),
+                "text": (
+                    "STRING",
+                    {"multiline": True, "dynamicPrompts": True, "default": EXAMPLE, "tooltip": SCHEDULE_TIP},
+                ),
             },
         }
 

@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 
-from . import core, host, live, managed, sockets
+from . import core, host, live, managed, seeds, sockets
 
 DECODER = "UL_DECODER"
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class HeliosULEncode:
         return ({"samples": sockets.tensor(decoder.model.encode(part)), "ul_space": config.space},)
 
 
-class ULDecoder:
+class ULDecoder(seeds.SeededNode):
     """Latents as frames, by diffusion."""
 
     CATEGORY = "Helios"
@@ -162,7 +162,7 @@ class ULDecoder:
             "required": {
                 "latent": ("LATENT", {"tooltip": "Of the latent space that the decoder was trained for, in raw form."}),
                 "decoder": (DECODER, {"tooltip": "From Helios UL Loader."}),
-                "seed": ("INT", {"default": 0, "min": 0, "max": sockets.MAX_SEED, "tooltip": SEED_TIP}),
+                "seed": seeds.widget(SEED_TIP),
                 "steps": ("INT", {"default": 1, "min": 1, "max": MAX_STEPS, "tooltip": STEPS_TIP}),
             },
             "optional": {

@@ -13,7 +13,7 @@ WIDTH = 160  # pixels of a picture of the filmstrip, along the longer side
 def show_drift(chunk: int, policy, found) -> None:
     """The distances of chunk number `chunk`, drift.Drift, and the thresholds of drift.DriftPolicy."""
     thresholds = {"mean_threshold": policy.mean_threshold, "variance_threshold": policy.variance_threshold}
-    _send("helios.drift", {"chunk": chunk, **found._asdict(), **thresholds})
+    _send("helios-video.drift", {"chunk": chunk, **found._asdict(), **thresholds})
 
 
 def show_chunk(clip) -> None:
@@ -26,7 +26,7 @@ def show_chunk(clip) -> None:
     inside = _changes(frames)
     _save(clip.tail.frame, last.path.with_suffix(".jpg"))
     _send(
-        "helios.chunk",
+        "helios-video.chunk",
         {
             "folder": "/".join(clip.folder.parts[-2:]),  # as host.clip_folder makes it, below ComfyUI's temp folder
             "names": [segment.path.stem for segment in clip.segments],
@@ -49,7 +49,8 @@ def _server():
 
 def _send(event: str, values: dict) -> None:
     if server := _server():
-        server.send_sync(event, {"node": server.last_node_id, **values}, server.client_id)
+        place = {"node": server.last_node_id, "prompt": server.last_prompt_id}
+        server.send_sync(event, {**place, **values}, server.client_id)
 
 
 def _small_frames(path) -> list:

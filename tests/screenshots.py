@@ -29,7 +29,7 @@ MARGIN, TITLE, LARGEST = 40, 30, 2400  # pixels of the canvas, of a node's title
 # What a real ComfyUI says of its own nodes, so far as it shows: their names, and files that are there to choose.
 TITLES = {"SaveVideo": "Save Video", "SaveImage": "Save Image", "LoadImage": "Load Image", "LoadVideo": "Load Video"}
 TITLES |= {"VAEDecode": "VAE Decode", "GetVideoComponents": "Get Video Components", "PreviewAny": "Preview Any"}
-CHOICES = {"LoadImage": ("image", "example.png"), "LoadVideo": ("file", "example.mp4")}
+CHOICES = {"LoadImage": ("image", "example.png"), "LoadVideo": ("file", "helios_example.mp4")}
 FRAME = """([x, y, scale]) => {
   const canvas = window.app.canvas
   canvas.ds.scale = scale

@@ -24,7 +24,7 @@ FOLDERS = {
     "nodes": {".py"},
     "helios_core": {".py", ".json", ".safetensors"},
     "locales": {".json"},
-    "web": {".md", ".png", ".webp", ".js", ".css"},
+    "web": {".md", ".png", ".webp", ".js", ".css", ".mp4"},
     "workflows": {".json", ".jpg"},
 }
 # What ComfyUI 0.3.64 asks for in its requirements.txt: name -> lower bound, if any.

@@ -2,6 +2,8 @@
 
     python tests/thumbnails.py [NAME ...]
 
+With --example in place of names: the clip that ships with the pack, drawn anew.
+
 Pictures and videos to start from are drawn. A long video is cut to eight chunks.
 """
 
@@ -25,13 +27,21 @@ CHANGES = {
     **{name: [f"T5Encode.text={START.caption()}"] for name in STARTED},
 }
 SIDE = 256
+EXAMPLE = FOLDER.parent / "web" / "examples" / "helios_example.mp4"
 
 
 def draw_inputs(folder: Path) -> None:
     """What Load Image and Load Video of the workflows name."""
     frames = scenes.draw(START, 40)
     Image.fromarray(frames[0]).save(folder / "example.png")
-    video.write_video(folder / "example.mp4", frames, fps=24)
+    video.write_video(folder / "helios_example.mp4", frames, fps=24)
+
+
+def draw_example() -> None:
+    """The clip that video_to_video begins with, until the user chooses another one."""
+    EXAMPLE.parent.mkdir(exist_ok=True)
+    frames = scenes.draw(scenes.scene("red", "circle", "left", "plain"), 40)
+    video.write_video(EXAMPLE, frames, fps=24)
 
 
 def render(name: str, folder: Path) -> np.ndarray:
@@ -57,7 +67,9 @@ def sheet(frames: np.ndarray) -> Image.Image:
     return page
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and "--example" in sys.argv:
+    draw_example()
+elif __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
         draw_inputs(Path(place))
         for chosen in sys.argv[1:] or VIDEOS:

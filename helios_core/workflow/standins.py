@@ -12,16 +12,19 @@ from .. import media
 from ..file_names import inside
 from ..join import check_encoder, video
 from ..safe_files import check_folder, replacing
+from . import dates
 from .context import current
 from .files import VideoFile, to_image
 
 COUNT = "_00001_"  # what is put behind a prefix
+EXAMPLES = Path(__file__).parents[2] / "web" / "examples"  # what the pack's workflows begin with
 
 
 def find_input(name: str) -> Path:
-    """A file of the input folder, or any file by its path. Outside a run, of this folder."""
+    """A file of the input folder, or any file by its path, or an example of the pack. Outside a run, of this folder."""
     run = current()
-    return (run.input_dir if run else Path.cwd()) / name
+    file, example = (run.input_dir if run else Path.cwd()) / name, EXAMPLES / Path(name).name
+    return example if name == example.name and example.is_file() and not file.exists() else file
 
 
 class LoadImage:
@@ -155,7 +158,7 @@ class SaveVideo:
     def save(self, video, filename_prefix, format="auto", codec="auto", prompt=None, extra_pnginfo=None):
         """Writes the file, with the workflow inside; the run tells its name."""
         run = current()
-        path = free_name(run.output_dir, filename_prefix)
+        path = free_name(run.output_dir, dates.fill(filename_prefix))
         video.save_to(str(path), format=format, codec=codec, metadata={**(extra_pnginfo or {}), "prompt": prompt})
         run.files.append(path)
         return ()
@@ -185,7 +188,7 @@ class SaveImage:
 
         run = current()
         for frame in video.to_uint8(images[..., :3]):
-            path = free_name(run.output_dir, filename_prefix, ".png")
+            path = free_name(run.output_dir, dates.fill(filename_prefix), ".png")
             with replacing(path) as part:
                 Image.fromarray(frame).save(part, format="PNG")
             run.files.append(path)
@@ -198,7 +201,7 @@ def refusal(prefix: str, suffix: str = ".mp4") -> str:
     try:
         if suffix == ".mp4":
             check_encoder()
-        check_folder(inside(run.output_dir if run else Path.cwd(), prefix, ending=COUNT + suffix).parent)
+        check_folder(inside(run.output_dir if run else Path.cwd(), dates.fill(prefix), ending=COUNT + suffix).parent)
     except ValueError as error:
         return f"filename_prefix: {error}"
     return ""

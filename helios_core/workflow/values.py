@@ -50,7 +50,8 @@ def override(prompt: dict, classes: dict, overrides: dict) -> None:
                 )
             if not fmt.has_widget(*inputs[name]):
                 raise ValueError(f"--set {key}: {name!r} takes a wire of type {inputs[name][0]}, not a value")
-            prompt[node]["inputs"][name] = convert(value, *inputs[name], where=f"--set {key}")
+            ranged = name not in own_checks(kind)
+            prompt[node]["inputs"][name] = convert(value, *inputs[name], where=f"--set {key}", ranged=ranged)
 
 
 def find(prompt: dict, target: str, key: str) -> list[str]:
@@ -63,8 +64,17 @@ def find(prompt: dict, target: str, key: str) -> list[str]:
     raise ValueError(f"--set {key}: no node {target!r}{near(target, known)}; there are {', '.join(known)}")
 
 
-def convert(value, what: str, options: dict, *, where: str):
-    """`value`, possibly text, as the type of an input, within its range. ValueError says what was wanted."""
+def own_checks(kind) -> set[str]:
+    """The inputs whose range a class checks itself: as in ComfyUI, what its VALIDATE_INPUTS takes by name."""
+    verify = getattr(kind, "VALIDATE_INPUTS", None)
+    return set(verify.__code__.co_varnames[: verify.__code__.co_argcount]) if verify else set()
+
+
+def convert(value, what: str, options: dict, *, where: str, ranged: bool = True):
+    """`value`, possibly text, as the type of an input, within its range. ValueError says what was wanted.
+
+    ranged: whether min and max of the input hold.
+    """
     if what == "COMBO":
         return _choice(value, options.get("options"), where)
     try:
@@ -72,7 +82,7 @@ def convert(value, what: str, options: dict, *, where: str):
     except (OverflowError, TypeError, ValueError):
         raise ValueError(f"{where}: wanted {what}, got {said(value)}") from None
     for bound, outside in (("min", lambda v, b: v < b), ("max", lambda v, b: v > b)):
-        if bound in options and outside(value, options[bound]):
+        if ranged and bound in options and outside(value, options[bound]):
             raise ValueError(f"{where}: {plain(str(value))} is out of range, {bound} is {options[bound]}")
     return value
 
@@ -135,6 +145,7 @@ def check(prompt: dict, classes: dict, order: list[str]) -> None:
         missing = [n for n in kind.INPUT_TYPES().get("required", {}) if n not in entry["inputs"]]
         if missing:
             raise ValueError(f"{label(node, prompt)} needs {', '.join(missing)}: wire it up, or give it a value")
+        own = own_checks(kind)
         for name, value in list(entry["inputs"].items()):
             where = f"{label(node, prompt)}.{name}"
             if name not in inputs:
@@ -142,7 +153,7 @@ def check(prompt: dict, classes: dict, order: list[str]) -> None:
             elif fmt.is_link(value):
                 _check_link(value, inputs[name][0], prompt, classes, where)
             elif fmt.has_widget(*inputs[name]):
-                entry["inputs"][name] = convert(value, *inputs[name], where=where)
+                entry["inputs"][name] = convert(value, *inputs[name], where=where, ranged=name not in own)
             else:
                 raise ValueError(f"{where}: wanted a wire of type {inputs[name][0]}, got the value {value!r}")
         if verify := getattr(kind, "VALIDATE_INPUTS", None):
@@ -165,7 +176,7 @@ def fits(given: str, wanted: str) -> bool:
 
 
 def _verify(verify, inputs: dict, where: str) -> None:
-    names = verify.__code__.co_varnames[: verify.__code__.co_argcount]
+    names = own_checks(verify.__self__)
     answer = verify(**{n: v for n, v in inputs.items() if n in names and not fmt.is_link(v)})
     if answer is not True:
         raise ValueError(f"{where}: {answer}")

@@ -1,8 +1,9 @@
-"""ComfyUI's real model management over a fake GPU: python simulated_gpu.py COMFYUI PARENT GIB DTYPE [novram|highvram].
+"""ComfyUI's real model management over a fake GPU: python simulated_gpu.py COMFYUI PARENT GIB DTYPE [novram|highvram|dynamic].
 
 PARENT: the folder that holds the pack as helios_video. Two chunks of a published-size model, sampled and decoded at
 640x384; prints as JSON what was moved between host and device per chunk, the peak, and what was loaded at the end. A
-process of its own, in ComfyUI's Python: it changes torch for good. Dynamic VRAM is not simulated: it needs a driver.
+process of its own, in ComfyUI's Python: it changes torch for good. dynamic: ComfyUI's ModelPatcherDynamic over a
+stand-in for its driver (`Vbar`), of which half the device may be used.
 """
 
 from __future__ import annotations
@@ -79,6 +80,70 @@ def simulate(live: Moves) -> None:
     engine_layers.optimized_attention = attention.attention_pytorch  # as on a GPU; not the CPU's own
 
 
+class Vbar:
+    """What of comfy_aimdo's ModelVBAR is called: pages stay while there is room. pins: of faults not yet released."""
+
+    all: list = []
+
+    def __init__(self, size, index):
+        self.end, self.resident, self.memory, self.pins = 0, 0, {}, Counter()
+        Vbar.all.append(self)
+
+    def alloc(self, size):
+        self.end += size
+        return self, self.end - size, size
+
+    def prioritize(self):
+        pass
+
+    def loaded_size(self):
+        return self.resident
+
+    def free_memory(self, size):
+        self.memory.clear()
+        freed, self.resident = self.resident, 0
+        return freed
+
+    @staticmethod
+    def fault(place):
+        self, start, size = place
+        if start not in self.memory:
+            if self.resident + size > float(gib) * GIB / 2:
+                return None
+            self.memory[start] = torch.empty(size, dtype=torch.uint8, device=GPU)
+            self.resident += size
+        self.pins[start] += 1
+        return start
+
+    @staticmethod
+    def unpin(place):
+        place[0].pins[place[1]] -= 1
+
+
+def simulate_dynamic() -> None:
+    """ComfyUI's dynamic VRAM, over `Vbar`."""
+    import comfy.memory_management
+    import comfy.model_patcher
+    import comfy.pinned_memory
+    import comfy_aimdo.host_buffer
+    import comfy_aimdo.model_vbar as driver
+    import comfy_aimdo.torch
+
+    comfy.memory_management.aimdo_enabled = True
+    comfy.model_patcher.CoreModelPatcher = comfy.model_patcher.ModelPatcherDynamic
+    driver.ModelVBAR, driver.vbar_fault, driver.vbar_unpin = Vbar, Vbar.fault, Vbar.unpin
+    driver.vbar_signature_compare = lambda one, other: one is not None and one == other
+    driver.vbars_analyze = lambda *args: 0
+    comfy_aimdo.torch.aimdo_to_tensor = lambda place, device: place[0].memory[place[1]]
+    comfy_aimdo.host_buffer.HostBuffer = type("Pinned", (fake_cuda.Stub,), {"size": 0})
+    comfy.pinned_memory.get_pin = lambda *args, **kwargs: None
+    comfy.pinned_memory.pin_memory = lambda *args, **kwargs: False
+    management.ensure_pin_registerable = management.pinned_hostbuf_size = lambda *args: 0
+    management.device_supports_non_blocking = lambda device: True
+    management.mark_mmap_dirty = lambda storage: None
+    management.NUM_STREAMS = 2
+
+
 def apply(module, function, recurse=True):
     """Module._apply for fake tensors, which cannot be swapped in place."""
     for child in module.children():
@@ -103,6 +168,8 @@ def main() -> dict:
     live = Moves()
     with tempfile.TemporaryDirectory() as folder, fake_cuda.Fake(allow_non_fake_inputs=True), live, torch.no_grad():
         simulate(live)
+        if state == ["dynamic"]:
+            simulate_dynamic()
         made = fake_cuda.checkpoint(Path(folder) / "published", 40)
         loader.host.model_path = lambda name: made
         model, _, vae = loader.HeliosLoader().load("published", backend="torch", weight_dtype=dtype)
@@ -117,7 +184,8 @@ def main() -> dict:
             moved = {way: size / GIB for way, size in live.moved.items()}
             chunks.append({"moved": moved, "peak": live.peak["cuda"] / GIB, "loaded": loaded})
         forwards, size = 3, model.model_size() / GIB
-    return {"chunks": chunks, "size": size, "forwards": forwards}
+    pins = sum(count for vbar in Vbar.all for count in vbar.pins.values())
+    return {"chunks": chunks, "size": size, "forwards": forwards, "pins": pins}
 
 
 logging.disable(logging.INFO)

@@ -183,7 +183,7 @@ def test_a_workflow_that_starts_from_something_runs(server, name, chunks):
 
     frames = np.concatenate([scenes.draw(scenes.scene("red", "circle", "left", "plain"), 40)] * 2, axis=2)
     av.VideoFrame.from_ndarray(frames[0], format="rgb24").save(str(server.base / "input" / "example.png"))
-    video.write_video(server.base / "input" / "example.mp4", frames)
+    video.write_video(server.base / "input" / "helios_example.mp4", frames)
     entry = server.run(twin(name))
     assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
     assert video.probe(saved(server, entry)).frames == 33 * chunks

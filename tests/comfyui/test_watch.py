@@ -11,7 +11,7 @@ def run(server, prompt):
     """(drift, chunks): what came of each."""
     events, entry = listen(server, prompt)
     assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
-    return events.of("helios.drift"), events.of("helios.chunk")
+    return events.of("helios-video.drift"), events.of("helios-video.chunk")
 
 
 def test_in_a_chain_every_node_is_sent_its_chunk_and_the_pictures_can_be_fetched(server):

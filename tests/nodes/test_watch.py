@@ -21,7 +21,7 @@ DRIFTS = pack.NODE_CLASS_MAPPINGS["AntiDrift"]
 @pytest.fixture
 def server(monkeypatch):
     """ComfyUI's server: the browser that queued, the node that runs, and what was sent."""
-    server = SimpleNamespace(client_id="browser", last_node_id="7", sent=[])
+    server = SimpleNamespace(client_id="browser", last_node_id="7", last_prompt_id="one", sent=[])
     server.send_sync = lambda event, values, client: server.sent.append((event, values, client))
     monkeypatch.setitem(sys.modules, "folder_paths", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "server", SimpleNamespace(PromptServer=SimpleNamespace(instance=server)))
@@ -39,7 +39,7 @@ def test_a_chunk_is_sent_with_its_picture_and_its_joint(server, tmp_path):
         clip = clip.append(frames(level))
         watch.show_chunk(clip)
     (event, first, client), (_, second, _) = server.sent
-    assert (event, client, first["node"], first["jump"]) == ("helios.chunk", "browser", "7", None)
+    assert (event, client, first["node"], first["jump"]) == ("helios-video.chunk", "browser", "7", None)
     assert second["folder"] == "helios/run" and second["names"] == ["chunk_0000", "chunk_0001"]
     assert second["jump"] == pytest.approx(100 * 20 / 255, rel=0.1)  # from level 104 to 124
     assert second["inside"] == pytest.approx(100 * 1 / 255, rel=0.3)
@@ -63,6 +63,6 @@ def test_anti_drift_sends_its_distances(server):
         memory = sockets.HistorySocket(history, 9, VAE, lambda values, like=None: torch.as_tensor(values))
         history = DRIFTS().correct(memory, "off", momentum=0.5, variance_threshold=0.0)[0].history
         event, values, _ = server.sent[-1]
-        assert (event, values["chunk"], values["found"]) == ("helios.drift", chunk, bool(chunk))
+        assert (event, values["chunk"], values["found"]) == ("helios-video.drift", chunk, bool(chunk))
     assert values["first_mean"] == pytest.approx(12, rel=0.05)  # 3 in each of 16 channels
     assert values["mean"] == pytest.approx(6, rel=0.05) and values["mean_threshold"] == 0.15

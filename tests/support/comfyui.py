@@ -1,7 +1,8 @@
 """A real ComfyUI of a test's own, on the CPU: started, asked, listened to, stopped.
 
 Set COMFYUI_PATH to ComfyUI's folder, and COMFYUI_PYTHON to the Python that has its requirements (default: this one).
-Nothing is written there: base directory and database are temporary.
+Nothing is written there: base directory and database are temporary. COMFYUI_FRONTEND: the folder of
+another frontend than the one that comes with it (what holds index.html).
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class Server:
             self.port = free.getsockname()[1]
         command = [PYTHON, "main.py", "--cpu", "--port", str(self.port), "--base-directory", str(base), *self.flags]
         command += ["--database-url", f"sqlite:///{base}/comfyui.db", "--preview-method", "auto"]
+        if frontend := os.environ.get("COMFYUI_FRONTEND"):
+            command += ["--front-end-root", frontend]
         own = {name: value for name, value in os.environ.items() if name != "HELIOS_CACHE"}  # a user's server has none
         with open(base / "log.txt", "a") as log:
             self.process = subprocess.Popen(command, cwd=COMFYUI, stdout=log, stderr=subprocess.STDOUT, env=own)

@@ -100,6 +100,22 @@ class Stub(SimpleHTTPRequestHandler):
 
 
 @contextmanager
+def visited(address: str):
+    """A page with the frontend that a real server at an address brings, once it has started."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium: install Debian's chromium, or name one in HELIOS_CHROMIUM")
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright to drive chromium with")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1920, "height": 1080})
+        page.goto(address, wait_until="domcontentloaded", timeout=90_000)
+        page.wait_for_function(READY, timeout=240_000)
+        page.wait_for_timeout(4000)  # extensions register after the graph is there
+        yield page
+        browser.close()
+
+
+@contextmanager
 def opened(static: Path | None, *, extensions=(), prepare=lambda page: None, **settings):
     """A page with the started frontend of a folder. extensions: addresses of JavaScript that the server offers.
 

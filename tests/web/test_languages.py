@@ -1,13 +1,17 @@
-"""The nodes in the real frontend speak the language that it is set to."""
+"""The nodes and the panels in the real frontend speak the language that it is set to."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import helios_video as pack
 import pytest
 import translations
 from helios_video.helios_core.workflow.format import has_widget, inputs_of
-from support.frontend import opened, static_folders
+from support.frontend import EXTENSIONS, MOUNT, opened, static_folders
 
+FLOWS = Path(pack.__file__).parent / "workflows"
 WORDS = """async (types) => Object.fromEntries(types.map(type => {
   const node = window.LiteGraph.createNode(type)
   const label = s => s.label ?? s.localized_name ?? s.name
@@ -38,3 +42,20 @@ def test_the_nodes_speak_the_language_of_the_frontend(static, language):
         for field, spec in inputs_of(kind).items():
             place = "widgets" if has_widget(*spec) else "inputs"
             assert shown[name][place][field] == wanted["inputs"][field]["name"], f"{name}.{field}"
+
+
+@pytest.mark.parametrize("language", ["zh", "ja"])
+@pytest.mark.parametrize("static", static_folders() or [None], ids=lambda p: p and p.parent.name)
+def test_the_panels_speak_the_language_of_the_frontend(static, language):
+    source = json.loads((FLOWS / "prompt_schedule.json").read_text(encoding="utf-8"))
+    schedule = next(node for node in source["nodes"] if node["type"] == "HeliosPromptSchedule")
+    schedule["widgets_values"] = ["no chunk here"]
+    error, empty = "The text does not begin with a chunk, as in {example}.", "The chunks are shown here."
+    with opened(static, extensions=EXTENSIONS, Comfy_Locale=language) as page:
+        page.evaluate("async workflow => { await app.loadGraphData(workflow) }", source)
+        page.wait_for_selector(".helios-empty", state="attached")
+        words = page.evaluate("async url => (await import(url)).WORDS", f"{MOUNT}/js/words.js")[language]
+        said = page.evaluate(
+            "() => [...document.querySelectorAll('.helios-empty, .helios-note')].map(e => e.textContent)"
+        )
+    assert words[empty] in said and any(text.startswith(words[error].split("{")[0]) for text in said), said

@@ -34,6 +34,9 @@ SPANS = """() => [...document.querySelectorAll(".helios-span")].map(s => {
   const [track, span] = [s.parentElement.getBoundingClientRect(), s.getBoundingClientRect()]
   return [(span.left - track.left) / track.width, (span.right - track.left) / track.width, s.textContent]
 })"""
+AGAIN = """async () => { // as undo and a change of tabs do
+  await app.loadGraphData(app.graph.serialize(), false, false, app.extensionManager.workflow.activeWorkflow)
+}"""
 QUEUED = "async () => { const p = (await app.graphToPrompt()).output; return p[5].inputs }"
 
 
@@ -210,7 +213,9 @@ def test_filmstrip_and_joints_grow_with_the_run(browser):
     sizes = page.evaluate("ids => ids.map(id => app.graph.getNodeById(id).serialize().widgets_values)", list(JOINS))
     for i, node in enumerate(JOINS):
         names.append(f"chunk_{i:04d}")
-        browser.send("helios.chunk", node=node, folder="helios/r", names=names, jump=2.5 + i if i else None, inside=1.2)
+        browser.send(
+            "helios-video.chunk", node=node, folder="helios/r", names=names, jump=2.5 + i if i else None, inside=1.2
+        )
         drawn = i + 1 + sum(range(1, i + 1))
         page.wait_for_function(
             "n => [...document.querySelectorAll('.helios-shot img')].filter(p => p.complete).length == n", arg=drawn
@@ -220,7 +225,7 @@ def test_filmstrip_and_joints_grow_with_the_run(browser):
     assert address.endswith("/view?filename=chunk_0003.jpg&subfolder=helios%2Fr&type=temp")
     after = page.evaluate("ids => ids.map(id => app.graph.getNodeById(id).serialize().widgets_values)", list(JOINS))
     assert after == sizes
-    page.evaluate("async () => await app.loadGraphData(app.graph.serialize())")  # as undo and a change of tabs do
+    page.evaluate(AGAIN)
     page.wait_for_function("() => document.querySelectorAll('.helios-shot img').length == 10")
 
 
@@ -237,13 +242,13 @@ def test_the_drift_plot_grows_and_a_new_run_starts_anew(browser):
     limits = dict(mean_threshold=0.15, variance_threshold=0.15)
     for node, chunk in [(ids[0], 0), (ids[1], 1), (ids[1], 2), (ids[1], 3)]:
         far = dict(mean=0.1 * chunk, variance=0.1 * chunk, first_mean=0.2, first_variance=0.2, found=chunk == 3)
-        browser.send("helios.drift", node=node, chunk=chunk, **far, **limits)
+        browser.send("helios-video.drift", node=node, chunk=chunk, **far, **limits)
     count = "n => document.querySelectorAll('.helios-plot circle').length == n"
     page.wait_for_function(count, arg=2 * 1 + 2 * 4)  # the second node shows the first one's chunk too
     assert page.locator(".helios-plot circle.helios-found").count() == 2
-    browser.send("helios.drift", node=ids[1], chunk=1, **{**far, "found": False}, **limits)
+    browser.send("helios-video.drift", node=ids[1], chunk=1, **{**far, "found": False}, **limits)
     page.wait_for_function(count, arg=2 * 1 + 2 * 2)
-    browser.send("helios.drift", node="999", chunk=1, **far, **limits)  # of a graph that is not on screen
-    browser.send("helios.drift", node=JOINS[0], chunk=1, **far, **limits)
+    browser.send("helios-video.drift", node="999", chunk=1, **far, **limits)  # of a graph that is not on screen
+    browser.send("helios-video.drift", node=JOINS[0], chunk=1, **far, **limits)
     page.wait_for_timeout(300)
     assert page.evaluate(count, 2 * 1 + 2 * 2)

@@ -117,6 +117,16 @@ def test_a_loop_in_a_loop(go):
     assert Add.made.count("begin") == 2 and len(Add.made) == 2 * 9, "nothing runs twice"
 
 
+def test_what_hangs_on_a_node_that_is_muted_alone_does_not_run(go):
+    """As where AntiDrift is bypassed, whose report a text box shows: value_1 brings nothing, the rest comes."""
+    nodes = graph(n6=("Show", {"value": ["4", 3]}))
+    nodes["6"]["_meta"] = {"title": "report"}
+    assert go(nodes) == {"Show": "ha0a1a2"}
+    nodes["5"]["inputs"]["value"] = ["4", 2]
+    with pytest.raises(ValueError, match="but nothing is wired into that"):
+        go(nodes)
+
+
 def test_loops_beside_and_after_each_other(go):
     nodes = graph(
         n20=("HeliosLoopStart", {"chunks": 2, "history": ["1", 0]}),

@@ -25,10 +25,10 @@ def no_cache(monkeypatch):
 def inputs(tmp_path_factory):
     """A picture and a video of other sizes than helios-tiny's, under the workflows' names, and a second of each."""
     folder = tmp_path_factory.mktemp("inputs")
-    for name, scene in (("example", SCENE), ("other", OTHER)):
+    for name, clip, scene in (("example", "helios_example", SCENE), ("other", "other", OTHER)):
         frames = np.concatenate([scenes.draw(scene, 40)] * 2, axis=2)[:, :, 10:110]
         av.VideoFrame.from_ndarray(np.ascontiguousarray(frames[0]), format="rgb24").save(str(folder / f"{name}.png"))
-        video.write_video(folder / f"{name}.mp4", frames, fps=12)
+        video.write_video(folder / f"{clip}.mp4", frames, fps=12)
     return folder
 
 
@@ -62,6 +62,11 @@ def test_video_to_video(inputs, tmp_path):
     assert abs(frames.astype(int) - other).mean() > 1
 
 
+def test_video_to_video_brings_its_own_clip(tmp_path):
+    frames, made = run("video_to_video.json", tmp_path / "empty", tmp_path / "a")
+    assert frames.shape == (66, 64, 64, 3) and video.probe(made).fps == 24
+
+
 def test_continue_video_equals_the_uninterrupted_run(inputs, tmp_path):
     """Saved after chunk 2 and loaded again in one run: the frames are text_to_video's, all 132."""
     frames, _ = run("continue_video.json", inputs, tmp_path / "a", "Seed.value=5")
@@ -81,14 +86,15 @@ def test_a_run_is_continued_by_its_name(inputs, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "name,words",
+    "name,change,words",
     [
-        ("image_to_video.json", "no picture at"),
-        ("video_to_video.json", "no video at"),
+        ("image_to_video.json", "LoadImage.image=gone.png", "no picture at"),
+        ("video_to_video.json", "LoadVideo.file=gone.mp4", "no video at"),
     ],
 )
-def test_a_missing_file_is_named_before_anything_runs(tmp_path, capsys, name, words):
-    assert main(["run", str(FOLDER / name), "--input-dir", str(tmp_path), "--output-dir", str(tmp_path)]) == 2
+def test_a_missing_file_is_named_before_anything_runs(tmp_path, capsys, name, change, words):
+    places = ["--input-dir", str(tmp_path), "--output-dir", str(tmp_path)]
+    assert main(["run", str(FOLDER / name), *places, "--set", change]) == 2
     assert words in capsys.readouterr().err
 
 

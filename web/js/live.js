@@ -1,66 +1,65 @@
 // What shows while a run goes on: AntiDrift's plot of the drift, ChunkConcat's filmstrip and plot of the joints. Both
-// grow by the events of nodes/live.py. Before the first one a node has neither, and stays as small as it was saved.
+// grow by the events of nodes/live.py. Their places are there from the start, so that a run makes no node larger.
 
 import { api } from "../../../scripts/api.js"
 import { app } from "../../../scripts/app.js"
 import { addPanel, el, fit } from "./panel.js"
+import { afterLoading, find, kept, tab, tabOf, watchQueue } from "./run.js"
+import { say } from "./words.js"
 
-// What has arrived, by node. Not kept on the nodes: undo and a change of tabs make those anew.
-const DRIFT = new Map() // the points of this node, in the order of their chunks
-const CLIPS = new Map() // {folder, names}: the chunks of the video so far
+const PANELS = {
+  AntiDrift: { name: "drift", height: 96, draw: drawDrift, empty: "The drift is drawn here." },
+  ChunkConcat: { name: "filmstrip", height: 128, draw: drawClip, empty: "The chunks are shown here." },
+}
+const ROOM = { DMDPyramidSample: 240, ChunkConcat: 330 } // for what the frontend itself shows: a preview, a video
+const LEAST_WIDTH = 300
+
+const SHOWN = new WeakMap() // a node on screen -> what it shows: the points of a drift, or {folder, names} of a clip
 const JOINTS = new Map() // {jump, inside} by a chunk's address
 
-const keyOf = (node) => `${node.graph?.id}/${node.id}`
-const PANELS = {
-  AntiDrift: { name: "drift", height: 96, known: DRIFT, draw: drawDrift },
-  ChunkConcat: { name: "filmstrip", height: 128, known: CLIPS, draw: drawClip },
-}
-
-// A node of the graph on screen by the id that the server knows, "4" or, inside subgraphs, "7:4".
-function find(id, type) {
-  let graph = app.rootGraph ?? app.graph
-  let node = null
-  for (const part of String(id).split(":")) {
-    node = graph?.getNodeById(part) ?? graph?.getNodeById(Number(part))
-    graph = node?.subgraph
-  }
-  return node?.comfyClass === type ? node : null
-}
-
-function show(node) {
+function reserve(node) {
   const panel = PANELS[node.comfyClass]
-  if (!panel?.known.has(keyOf(node))) return
-  if (!node.heliosPanel) {
-    node.heliosPanel = el("div", { class: "helios-panel" })
+  if (panel) {
+    node.heliosPanel = el("div", { class: "helios-panel" }, el("div", { class: "helios-empty" }, say(panel.empty)))
     addPanel(node, panel.name, node.heliosPanel, panel.height)
+    new ResizeObserver(() => node.graph && SHOWN.has(node) && panel.draw(node)).observe(node.heliosPanel)
     fit(node)
-    new ResizeObserver(() => show(node)).observe(node.heliosPanel)
   }
-  panel.draw(node)
+  const room = ROOM[node.comfyClass]
+  if (room) node.setSize([Math.max(node.size[0], LEAST_WIDTH), node.size[1] + room])
 }
 
-function drift({ node: id, ...point }) {
-  const node = find(id, "AntiDrift")
-  if (!node) return
+// Everything that came for the nodes of the tab on screen.
+function showAll() {
+  for (const type of Object.keys(PANELS)) {
+    const found = [...kept(type)].map(([id, what]) => [find(id, type), what]).filter(([node]) => node?.heliosPanel)
+    for (const [node, what] of found) SHOWN.set(node, what)
+    for (const [node] of found) PANELS[type].draw(node)
+  }
+}
+
+function came(type, { node: id, prompt }, change) {
+  const from = tabOf(prompt)
+  const here = kept(type, from)
+  here.set(String(id), change(here.get(String(id))))
+  if (from === tab()) showAll()
+}
+
+function drift({ node, prompt, ...point }) {
   // A chunk that comes again begins a new run from there on; those before it came from ComfyUI's cache.
-  const before = (DRIFT.get(keyOf(node)) ?? []).filter((p) => p.chunk < point.chunk)
-  DRIFT.set(keyOf(node), [...before, point])
-  show(node)
+  came("AntiDrift", { node, prompt }, (before = []) => [...before.filter((p) => p.chunk < point.chunk), point])
 }
 
-function chunk({ node: id, folder, names, jump, inside }) {
+function chunk({ node, prompt, folder, names, jump, inside }) {
   JOINTS.set(`${folder}/${names.at(-1)}`, { jump, inside })
-  const node = find(id, "ChunkConcat")
-  if (!node) return
-  CLIPS.set(keyOf(node), { folder, names })
-  show(node)
+  came("ChunkConcat", { node, prompt }, () => ({ folder, names }))
 }
 
 // The points of this node, after those of the nodes that its history went through before.
 function points(node, seen = new Set()) {
   if (!node || seen.has(node)) return []
   seen.add(node)
-  const own = DRIFT.get(keyOf(node)) ?? []
+  const own = SHOWN.get(node) ?? []
   const slot = node.inputs?.findIndex((input) => input.type === "HELIOS_HISTORY") ?? -1
   const before = slot < 0 ? [] : points(node.getInputNode(slot), seen)
   return [...before.filter((p) => !own.length || p.chunk < own[0].chunk), ...own]
@@ -76,17 +75,18 @@ function drawDrift(node) {
     line("mean", "helios-a"), line("variance", "helios-b"),
   ]
   const limits = [[last.mean_threshold, "helios-a"], [last.variance_threshold, "helios-b"]]
-  const where = found.length > 3 ? `${found.length} chunks` : `chunk ${found.join(", ")}`
-  const said = found.length ? `drift in ${where}` : "no drift"
-  const note = legend([["means", last.mean, "helios-a"], ["variances", last.variance, "helios-b"]], said)
-  note.title =
+  const said = !found.length ? say("no drift")
+    : found.length > 3 ? say("drift in {n} chunks", { n: found.length })
+      : say("drift in chunk {chunks}", { chunks: found.join(", ") })
+  const note = legend([[say("means"), last.mean, "helios-a"], [say("variances"), last.variance, "helios-b"]], said)
+  note.title = say(
     "How far a chunk's means and variances are from the running ones (solid) and from the first chunk's (dashed); " +
-    "dotted: the thresholds. Chunks are counted from 0."
+    "dotted: the thresholds. Chunks are counted from 0.")
   node.heliosPanel.replaceChildren(plot(node.heliosPanel, lines, limits), note)
 }
 
 function drawClip(node) {
-  const { folder, names } = CLIPS.get(keyOf(node))
+  const { folder, names } = SHOWN.get(node)
   const strip = el("div", { class: "helios-strip" }, ...names.map((name, i) => shot(folder, name, i)))
   const all = names.map((name, i) => [i, JOINTS.get(`${folder}/${name}`)])
   const joints = all.filter(([, joint]) => joint?.jump != null)
@@ -94,9 +94,10 @@ function drawClip(node) {
   const lines = [line("inside", "helios-b helios-faint"), line("jump", "helios-a")]
   const last = joints.at(-1)?.[1]
   const note = last
-    ? legend([["joint", last.jump, "helios-a", " %"], ["inside", last.inside, "helios-b", " %"]])
-    : legend([], "no joint yet")
-  note.title = "How much a pixel changes on average: over the joint before a chunk, and between the chunk's own frames."
+    ? legend([[say("joint"), last.jump, "helios-a", " %"], [say("inside"), last.inside, "helios-b", " %"]])
+    : legend([], say("no joint yet"))
+  note.title =
+    say("How much a pixel changes on average: over the joint before a chunk, and between the chunk's own frames.")
   node.heliosPanel.replaceChildren(strip, plot(node.heliosPanel, lines), note)
   strip.scrollLeft = strip.scrollWidth
 }
@@ -105,9 +106,9 @@ function drawClip(node) {
 function shot(folder, name, i) {
   const query = new URLSearchParams({ filename: `${name}.jpg`, subfolder: folder, type: "temp" })
   const picture = el("img", {
-    src: api.apiURL(`/view?${query}`), alt: `end of chunk ${i}`, draggable: "false", error: (e) => e.target.remove(),
+    src: api.apiURL(`/view?${query}`), alt: say("end of chunk {i}", { i }), draggable: "false", error: (e) => e.target.remove(),
   })
-  return el("div", { class: "helios-shot", title: `chunk ${i}` }, picture, el("span", {}, String(i)))
+  return el("div", { class: "helios-shot", title: say("chunk {i}", { i }) }, picture, el("span", {}, String(i)))
 }
 
 function legend(entries, said = "") {
@@ -134,8 +135,9 @@ function plot(panel, lines, limits = []) {
     path(look, values.map(([c, v], i) => `${i ? "L" : "M"}${x(c)} ${y(v)}`).join(""))
     if (look.includes("faint")) continue
     for (const [c, v] of values) {
+      const words = `${say("chunk {i}", { i: c })}: ${v.toPrecision(3)}`
       const mark = { class: marked.includes(c) ? `${look} helios-found` : look, cx: x(c), cy: y(v), r: 2.5 }
-      svg.append(el("svg:circle", mark, el("svg:title", {}, `chunk ${c}: ${v.toPrecision(3)}`)))
+      svg.append(el("svg:circle", mark, el("svg:title", {}, words)))
     }
   }
   return el("div", { class: "helios-plot" }, svg)
@@ -144,10 +146,12 @@ function plot(panel, lines, limits = []) {
 const label = (x, y, text) => el("svg:text", { x, y }, String(text))
 
 app.registerExtension({
-  name: "helios.live",
+  name: "helios-video.live",
   setup() {
-    api.addEventListener("helios.drift", ({ detail }) => drift(detail))
-    api.addEventListener("helios.chunk", ({ detail }) => chunk(detail))
+    api.addEventListener("helios-video.drift", ({ detail }) => drift(detail))
+    api.addEventListener("helios-video.chunk", ({ detail }) => chunk(detail))
+    watchQueue()
+    afterLoading(showAll)
   },
-  loadedGraphNode: show,
+  nodeCreated: reserve,
 })

@@ -1,6 +1,8 @@
 // The text of HeliosPromptSchedule, read as helios_core/text/prompts.py reads it (tests hold the two together). An edit
 // replaces only the characters it is about: what a user typed by hand stays as it is.
 
+import { say } from "./words.js"
+
 const ENTRY = /(?:^|(?<!\\);|\n)\s*([-+]?\d[\d.,]*)[ \t]*(?:\(([^)\n]*)\))?[ \t]*:(?!\d)/dg
 const EXAMPLE = '"0: a red circle"'
 
@@ -8,7 +10,7 @@ const EXAMPLE = '"0: a red circle"'
 export function parse(text) {
   const heads = [...text.matchAll(ENTRY)]
   if (!heads.length || text.slice(0, heads[0].index).trim()) {
-    return { cues: [], error: `The text does not begin with a chunk, as in ${EXAMPLE}.` }
+    return { cues: [], error: say("The text does not begin with a chunk, as in {example}.", { example: EXAMPLE }) }
   }
   const cues = heads.map((head, i) => cue(text, head, heads[i + 1]?.index ?? text.length))
   return { cues: cues.filter((c) => Number.isInteger(c.chunk)), error: problem(cues) }
@@ -34,16 +36,17 @@ function cue(text, head, end) {
 
 function problem(cues) {
   for (const c of cues) {
-    if (Number.isNaN(c.chunk)) return `Chunk ${c.named}: wanted a whole number from 0 on.`
-    if (!(c.blend >= 1)) return `Chunk ${c.chunk}: the brackets take a whole number of chunks from 1 on.`
-    if (!c.prompt) return `The prompt of chunk ${c.chunk} is empty.`
+    if (Number.isNaN(c.chunk)) return say("Chunk {named}: wanted a whole number from 0 on.", c)
+    if (!(c.blend >= 1)) return say("Chunk {chunk}: the brackets take a whole number of chunks from 1 on.", c)
+    if (!c.prompt) return say("The prompt of chunk {chunk} is empty.", c)
   }
-  if (cues[0].chunk !== 0) return `The first prompt begins at chunk ${cues[0].chunk}, not 0.`
-  if (cues[0].blend !== 1) return "Nothing comes before chunk 0 to blend from: leave its brackets out."
+  if (cues[0].chunk !== 0) return say("The first prompt begins at chunk {chunk}, not 0.", cues[0])
+  if (cues[0].blend !== 1) return say("Nothing comes before chunk 0 to blend from: leave its brackets out.")
   for (const [i, after] of cues.slice(1).entries()) {
-    if (after.chunk <= cues[i].chunk) return `Chunk ${after.chunk} comes after chunk ${cues[i].chunk}.`
+    const both = { before: cues[i].chunk, blend: cues[i].blend, after: after.chunk }
+    if (after.chunk <= cues[i].chunk) return say("Chunk {after} comes after chunk {before}.", both)
     if (cues[i].chunk + cues[i].blend > after.chunk) {
-      return `Chunk ${cues[i].chunk} blends over ${cues[i].blend} chunks, but the next prompt begins at ${after.chunk}.`
+      return say("Chunk {before} blends over {blend} chunks, but the next prompt begins at {after}.", both)
     }
   }
   return null

@@ -4,6 +4,7 @@
 import { app } from "../../../scripts/app.js"
 import { addPanel, after, el } from "./panel.js"
 import { addCue, limits, parse, removeCue, setBlend, setChunks, setPrompt } from "./schedule.js"
+import { say } from "./words.js"
 
 const HEIGHT = 136
 const LEAST_CELLS = 6
@@ -11,24 +12,24 @@ const TWICE = 400 // milliseconds between the presses of a double click
 const HELP =
   "Drag a span, its left edge or its diamond, the first chunk that shows it alone. Double-click: a new prompt. " +
   "Keys: Left and Right where it begins, with Shift how long it blends; Insert, Delete, Enter, Tab."
-const WIRED = { cues: [], error: "The text comes over a wire: edit it where it comes from." }
+const WIRED = "The text comes over a wire: edit it where it comes from."
 const clamp = (value, [least, most]) => Math.max(least, Math.min(most, value))
 
 class Timeline {
   constructor(node, widget) {
     Object.assign(this, { node, widget, chosen: 0, drag: null, pressed: -TWICE })
     this.track = el("div", {
-      class: "helios-track", role: "listbox", "aria-label": "Prompts over chunks", title: HELP,
+      class: "helios-track", role: "listbox", "aria-label": say("Prompts over chunks"), title: say(HELP),
       keydown: (e) => this.key(e), pointerdown: (e) => this.grab(e), pointermove: (e) => this.pull(e),
       mousedown: (e) => e.preventDefault(), // else the browser takes the focus from the span, which is drawn anew
       lostpointercapture: () => this.drop(), focusin: (e) => this.choose(e.target.dataset.cue),
     })
     this.prompt = el("textarea", {
-      "aria-label": "Prompt of the chosen span", input: () => this.type(), change: commit,
+      "aria-label": say("Prompt of the chosen span"), input: () => this.type(), change: commit,
       blur: () => this.fill(), // to draw everything anew would take the focus from the span that gets it
     })
-    this.plus = el("button", { type: "button", title: "Add a prompt (Insert)", click: () => this.add() }, "+")
-    const remove = { type: "button", title: "Remove this prompt (Delete)", click: () => this.remove() }
+    this.plus = el("button", { type: "button", title: say("Add a prompt (Insert)"), click: () => this.add() }, "+")
+    const remove = { type: "button", title: say("Remove this prompt (Delete)"), click: () => this.remove() }
     this.minus = el("button", remove, "−")
     this.note = el("div", { class: "helios-note", role: "status" })
     this.row = el("div", { class: "helios-row" }, this.prompt, this.plus, this.minus)
@@ -55,7 +56,7 @@ class Timeline {
 
   draw() {
     const wired = this.node.inputs?.some((input) => input.widget?.name === this.widget.name && input.link != null)
-    const { cues, error } = wired ? WIRED : parse(this.text)
+    const { cues, error } = wired ? { cues: [], error: say(WIRED) } : parse(this.text)
     Object.assign(this, { cues, error, read: this.text, chosen: clamp(this.chosen, [0, Math.max(0, cues.length - 1)]) })
     if (!this.drag) this.cells = Math.max(LEAST_CELLS, ...cues.map((cue) => cue.chunk + (cue.blend || 1) + 2))
     const focused = this.track.contains(document.activeElement)
@@ -67,7 +68,7 @@ class Timeline {
     this.minus.disabled = !editable || cues.length < 2
     if (document.activeElement !== this.prompt) this.fill()
     this.note.textContent = error ?? this.said(cue)
-    this.note.title = error ?? HELP
+    this.note.title = error ?? say(HELP)
     this.note.classList.toggle("helios-bad", Boolean(error))
   }
 
@@ -76,8 +77,9 @@ class Timeline {
   }
 
   said(cue) {
-    const blend = cue.blend > 1 ? `blended in over ${cue.blend} chunks` : "a cut"
-    return cue.chunk ? `From chunk ${cue.chunk} on, ${blend}.` : "From the start."
+    if (!cue.chunk) return say("From the start.")
+    return cue.blend > 1 ? say("From chunk {chunk} on, blended in over {blend} chunks.", cue)
+      : say("From chunk {chunk} on, a cut.", cue)
   }
 
   ruler() {
@@ -100,15 +102,15 @@ class Timeline {
       parts.unshift(el("div", { class: "helios-old", style }))
     }
     if (i && !this.error) {
-      parts.push(el("div", { class: "helios-edge", title: "Where this prompt begins" }))
+      parts.push(el("div", { class: "helios-edge", title: say("Where this prompt begins") }))
       const style = `left: ${percent(cue.blend - 1)}`
-      parts.push(el("div", { class: "helios-blend", title: "The first chunk that shows it alone", style }))
+      parts.push(el("div", { class: "helios-blend", title: say("The first chunk that shows it alone"), style }))
     }
     const [left, width] = [cue.chunk, length].map((chunks) => `${(chunks / this.cells) * 100}%`)
     return el("div", {
       class: this.error ? "helios-span helios-dim" : "helios-span", "data-cue": i, tabindex: "0", role: "option",
-      "aria-selected": String(i === this.chosen), "aria-label": `Chunk ${cue.chunk}: ${cue.prompt}`,
-      title: `${cue.prompt}\n\n${HELP}`, style: `left: ${left}; width: ${width}; ${hue(this.cues, i)}`,
+      "aria-selected": String(i === this.chosen), "aria-label": `${say("chunk {i}", { i: cue.chunk })}: ${cue.prompt}`,
+      title: `${cue.prompt}\n\n${say(HELP)}`, style: `left: ${left}; width: ${width}; ${hue(this.cues, i)}`,
     }, ...parts)
   }
 
@@ -263,7 +265,7 @@ function commit() {
 }
 
 app.registerExtension({
-  name: "helios.timeline",
+  name: "helios-video.timeline",
   nodeCreated(node) {
     const widget = node.comfyClass === "HeliosPromptSchedule" && node.widgets?.find((w) => w.name === "text")
     if (widget) new Timeline(node, widget)
