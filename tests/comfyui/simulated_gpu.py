@@ -1,9 +1,9 @@
-"""ComfyUI's real model management over a fake GPU: python simulated_gpu.py COMFYUI PARENT GIB DTYPE [novram|highvram|dynamic].
+"""ComfyUI's real model management over a fake GPU: python simulated_gpu.py COMFYUI PARENT GIB DTYPE [STATE].
 
-PARENT: the folder that holds the pack as helios_video. Two chunks of a published-size model, sampled and decoded at
-640x384; prints as JSON what was moved between host and device per chunk, the peak, and what was loaded at the end. A
-process of its own, in ComfyUI's Python: it changes torch for good. dynamic: ComfyUI's ModelPatcherDynamic over a
-stand-in for its driver (`Vbar`), of which half the device may be used.
+STATE: novram, highvram or dynamic. PARENT: the folder that holds the pack as helios_video. Two chunks of a
+published-size model, sampled and decoded at 640x384; prints as JSON what was moved between host and device per chunk,
+the peak, and what was loaded at the end. A process of its own, in ComfyUI's Python: it changes torch for good.
+dynamic: ComfyUI's ModelPatcherDynamic over a stand-in for its driver (`Vbar`), of which half the device may be used.
 """
 
 from __future__ import annotations
