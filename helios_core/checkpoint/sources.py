@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config import read_json
+from ..json_text import parse, parse_object
 from . import headers, inferred, precision, recognise
 from .names import DROPPED, FORMATS, LAYER_FORMAT, MARKER, SCALES, SPIECE, ZERO, published, split_parts, strip_prefix
 
@@ -177,23 +178,19 @@ def _is_aside(name: str) -> bool:
 def _check_formats(path: Path, layers: Mapping[str, bytes]) -> None:
     """Refuses number formats of ComfyUI that are more than a factor. layers: name -> JSON text."""
     for name, text in layers.items():
-        try:
-            said = json.loads(text)
-            known = said["format"] in LAYER_FORMATS and not said.get("convrot")
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: {name} does not say a layer's format ({error}); the file is broken") from error
-        if not known:
+        said = parse_object(text, f"{path}: {name}, a layer's format,")
+        if "format" not in said:
+            raise ValueError(f"{path}: {name} does not say a layer's format; the file is broken")
+        if said["format"] not in LAYER_FORMATS or said.get("convrot"):
             raise ValueError(f"{path}: {name} says {said}; read are {', '.join(LAYER_FORMATS)} without rotation")
 
 
 def _check_layers(metadata: Mapping, path: Path) -> None:
     """The same for files that say it in their metadata."""
-    try:
-        layers = json.loads(metadata.get(FORMATS, "{}")).get("layers", {})
-        said = {name: json.dumps(layer).encode() for name, layer in layers.items()}
-    except (AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: {FORMATS} in its metadata is broken ({error})") from error
-    _check_formats(path, said)
+    layers = parse_object(metadata.get(FORMATS, "{}"), f"{path}: {FORMATS} in its metadata").get("layers", {})
+    if not isinstance(layers, dict):
+        raise ValueError(f"{path}: {FORMATS} in its metadata is broken: 'layers' is no object")
+    _check_formats(path, {name: json.dumps(layer).encode() for name, layer in layers.items()})
 
 
 def _tokenizer(found: Mapping) -> Stored | None:
@@ -211,15 +208,15 @@ def documents(metadata: Mapping, path: Path) -> dict[str, str]:
 
     ValueError where they are broken.
     """
-    try:
-        return dict(json.loads(metadata.get(DOCUMENTS, "{}")))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: its metadata is broken ({error}); convert the checkpoint again") from error
+    said = parse(metadata.get(DOCUMENTS, "{}"), f"{path}: {DOCUMENTS} in its metadata")
+    if not isinstance(said, dict) or not all(isinstance(text, str) for text in said.values()):
+        raise ValueError(f"{path}: its metadata is broken (not texts by path); convert the checkpoint again")
+    return said
 
 
 def _metadata_config(metadata: Mapping, part: str, path: Path) -> dict | None:
     text = documents(metadata, path).get(f"{part}/config.json")
-    return None if text is None else json.loads(text)
+    return None if text is None else parse_object(text, f"{path}: {part}/config.json in its metadata")
 
 
 def check_network(source: Source, wanted: Mapping[str, tuple[int, ...]]) -> None:

@@ -109,9 +109,16 @@ class Schedule:
 
 
 def check_prompt(prompt: str, what: str = "prompt") -> None:
-    """ValueError for a prompt that says nothing. what: where it stands, for the message."""
+    """ValueError for a prompt that says nothing, or is no text. what: where it stands, for the message."""
     if not prompt.strip():
         raise ValueError(f"{what}: the prompt is empty; say what the video should show")
+    check_text(prompt, what)
+
+
+def check_text(text: str, what: str) -> None:
+    """ValueError for text that is none: bytes of another encoding, as a terminal may hand them on."""
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError(f"{what}: {text[:40]!r} is no text in UTF-8; set the terminal or the file to UTF-8")
 
 
 def as_schedule(prompt: str | PromptSchedule) -> PromptSchedule:

@@ -11,6 +11,7 @@ CONTROLS = ("fixed", "increment", "decrement", "randomize")
 SEEDS = ("seed", "noise_seed")
 NOTES = ("Note", "MarkdownNote")
 MUTED, BYPASSED = 2, 4
+LINK = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
 
 
 def is_ui(source) -> bool:
@@ -22,7 +23,10 @@ def is_api(source) -> bool:
     """Whether a file's content is in the API format, {id: {class_type, inputs}}."""
     if not isinstance(source, dict) or not source:
         return False
-    return all(isinstance(n, dict) and "class_type" in n and isinstance(n.get("inputs"), dict) for n in source.values())
+    return all(
+        isinstance(n, dict) and isinstance(n.get("class_type"), str) and isinstance(n.get("inputs"), dict)
+        for n in source.values()
+    )
 
 
 def is_link(value) -> bool:
@@ -81,48 +85,104 @@ def widget_values(node: dict, kind) -> dict:
     return found
 
 
+def listed(source: dict, key: str) -> list:
+    """The list under a key; null and nothing are an empty one. ValueError for anything else."""
+    found = source.get(key)
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise ValueError(f"the workflow's {key} are no list; save it in ComfyUI again")
+    return found
+
+
+def read_node(node, place: int) -> dict:
+    """A UI node with its lists in place. ValueError for what is none; place: where it stands, from 0."""
+    if not isinstance(node, dict) or not isinstance(node.get("type"), str):
+        raise ValueError(f"the workflow's node number {place + 1} is none: it has no type; save it in ComfyUI again")
+    if type(node.get("id")) not in (int, str):
+        raise ValueError(f"the workflow's node number {place + 1} ({node['type']}) has no id; save it in ComfyUI again")
+    sockets = {key: listed(node, key) for key in ("inputs", "outputs")}
+    if strange := [key for key, entries in sockets.items() if not all(isinstance(e, dict) for e in entries)]:
+        raise ValueError(f"node {node['id']} ({node['type']}): its {strange[0]} are none; save the workflow again")
+    values = node.get("widgets_values")
+    return {**node, **sockets, "widgets_values": values if isinstance(values, (list, dict)) else []}
+
+
+def read_link(link) -> list:
+    """A link as [id, from, slot, to, slot, type]; newer files write objects. ValueError for what is none."""
+    if isinstance(link, dict):
+        link = [link.get(key) for key in LINK]
+    if not isinstance(link, list) or len(link) < 5 or not all(type(v) in (int, str) for v in link[:2]):
+        raise ValueError(f"the workflow's link {str(link)[:60]} is none; save it in ComfyUI again")
+    if type(link[2]) is not int or link[2] < 0:
+        raise ValueError(f"the workflow's link {link[0]} comes from no output; save it in ComfyUI again")
+    return link
+
+
+def subgraph_names(source: dict) -> dict[str, str]:
+    """Type of the nodes that stand for a subgraph -> its name."""
+    held = source.get("definitions")
+    found = held.get("subgraphs") if isinstance(held, dict) else None
+    found = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    return {str(one.get("id")): str(one.get("name") or one.get("id")) for one in found}
+
+
 class UIGraph:
     """A UI workflow, indexed: nodes by id, links by id as [id, from, slot, to, slot, type].
 
-    ValueError for subgraphs.
+    ValueError for subgraphs, and for what is no node or link.
     """
 
     def __init__(self, source: dict):
-        if source.get("definitions", {}).get("subgraphs"):
-            raise ValueError("the workflow holds subgraphs: unpack them, or export it from ComfyUI in the API format")
-        self.nodes = {str(node["id"]): node for node in source["nodes"]}
-        self.links = {link[0]: link for link in source.get("links", [])}
+        nodes = [read_node(node, place) for place, node in enumerate(source["nodes"]) if node is not None]
+        self.nodes = {str(node["id"]): node for node in nodes}
+        subgraphs = subgraph_names(source)
+        if used := [subgraphs[node["type"]] for node in nodes if node["type"] in subgraphs]:
+            raise ValueError(
+                f"the workflow holds subgraphs: unpack {used[0]!r}, or export it from ComfyUI (API format)"
+            )
+        links = (read_link(link) for link in listed(source, "links") if link is not None)
+        self.links = {link[0]: link for link in links}
 
-    def origin(self, link_id, kinds: dict, seen: tuple = ()):
+    def origin(self, link_id):
         """What a link brings: ["id", slot], ("value", v) of a PrimitiveNode, or None where nothing arrives.
 
         ValueError for a circle.
         """
-        if link_id is None or link_id not in self.links:
-            return None
-        if link_id in seen:
-            raise ValueError(f"the workflow runs in a circle through link {link_id}")
-        _, source, slot, *_ = self.links[link_id]
-        node = self.nodes.get(str(source))
-        if node is None or node.get("mode", 0) == MUTED:
-            return None
-        seen = (*seen, link_id)
-        if node["type"] == "Reroute":
-            return self.origin(node["inputs"][0].get("link"), kinds, seen)
-        if node["type"] == "PrimitiveNode":
-            return ("value", node["widgets_values"][0])
-        if node.get("mode", 0) == BYPASSED:
-            through = bypass(node, slot)
-            return through and self.origin(through.get("link"), kinds, seen)
-        return [str(source), slot]
+        seen = set()
+        while isinstance(link_id, (int, str)) and link_id in self.links:
+            if link_id in seen:
+                raise ValueError(f"the workflow runs in a circle through link {link_id}")
+            seen.add(link_id)
+            source, slot = self.links[link_id][1:3]
+            node = self.nodes.get(str(source))
+            if node is None or node.get("mode", 0) == MUTED:
+                return None
+            if node["type"] == "PrimitiveNode":
+                values = node["widgets_values"]
+                return ("value", values[0]) if isinstance(values, list) and values else None
+            if node["type"] == "Reroute":
+                through = next(iter(node["inputs"]), None)
+            elif node.get("mode", 0) == BYPASSED:
+                through = bypass(node, slot)
+            else:
+                return [str(source), slot]
+            link_id = through and through.get("link")
+        return None
 
 
 def bypass(node: dict, slot: int) -> dict | None:
-    """The input that a bypassed node's output passes on: the same place if its type fits, else the first that does."""
-    inputs, what = node.get("inputs", []), node["outputs"][slot]["type"]
-    if slot < len(inputs) and inputs[slot]["type"] in (what, "*"):
+    """The input that a bypassed node's output passes on: the same place if its type fits, else the first that does.
+
+    ValueError for an output that is not there.
+    """
+    inputs, outputs = node["inputs"], node["outputs"]
+    if slot >= len(outputs):
+        raise ValueError(f"node {node['id']} ({node['type']}) has no output numbered {slot}, which a wire comes from")
+    what = outputs[slot].get("type")
+    if slot < len(inputs) and inputs[slot].get("type") in (what, "*"):
         return inputs[slot]
-    return next((i for i in inputs if i["type"] == what), None)
+    return next((i for i in inputs if i.get("type") == what), None)
 
 
 def to_api(source: dict, classes: dict) -> dict:
@@ -135,12 +195,12 @@ def to_api(source: dict, classes: dict) -> dict:
         if node["type"] in (*NOTES, "Reroute", "PrimitiveNode") or node.get("mode", 0) in (MUTED, BYPASSED):
             continue
         inputs = widget_values(node, kind) if kind else {}
-        for entry in node.get("inputs", []):
-            brought = graph.origin(entry.get("link"), classes)
+        for entry in node["inputs"]:
+            brought = graph.origin(entry.get("link"))
             if isinstance(brought, tuple):
-                inputs[entry["name"]] = brought[1]
+                inputs[entry.get("name")] = brought[1]
             elif brought is not None:
-                inputs[entry["name"]] = brought
+                inputs[entry.get("name")] = brought
         meta = {"title": node.get("title") or node["type"]}
         prompt[name] = {"class_type": node["type"], "inputs": inputs, "_meta": meta}
     return prompt

@@ -6,14 +6,14 @@ do not fit, cycles, an output folder that cannot be written. Only what an output
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import safe_files
+from .. import json_text, safe_files
 from . import format as fmt
 from . import values
 from .context import Run, running
@@ -54,7 +54,9 @@ def run(path, node_classes: dict, overrides=None, *, output_dir, input_dir=None,
     finally:
         if state.finished:
             shutil.rmtree(state.folder, ignore_errors=True)
-        elif state.folder.is_dir():
+        elif not any(path for path in state.folder.rglob("*.mp4") if not path.name.endswith(".part.mp4")):
+            shutil.rmtree(state.folder, ignore_errors=True)
+        else:
             LOG.warning("finished chunks are in %s, a playable file each", state.folder)
     return Result(state.files, state.texts)
 
@@ -64,10 +66,7 @@ def read(path) -> dict:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no workflow file at {path}")
-    try:
-        source = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    source = json_text.read(path)
     if not fmt.is_ui(source) and not fmt.is_api(source):
         raise ValueError(f"{path} is no workflow: wanted 'nodes' and 'links', or numbered nodes with class_type")
     return source
@@ -81,10 +80,11 @@ def plan(prompt: dict, classes: dict) -> list[str]:
         raise ValueError(f"nodes this pack does not know: {', '.join(hints)}. Such a workflow needs ComfyUI itself.")
     if not (found := outputs(prompt, classes)):
         raise ValueError("the workflow saves nothing: add a Save Video node")
-    order: list[str] = []
+    order: dict[str, None] = {}
     for node in found:
-        _visit(node, prompt, order, ())
-    return order
+        if node not in order:
+            _visit(node, prompt, order)
+    return list(order)
 
 
 def outputs(prompt: dict, classes: dict) -> list[str]:
@@ -92,14 +92,25 @@ def outputs(prompt: dict, classes: dict) -> list[str]:
     return [i for i, n in prompt.items() if getattr(classes[n["class_type"]], "OUTPUT_NODE", False)]
 
 
-def _visit(node: str, prompt: dict, order: list[str], path: tuple[str, ...]) -> None:
-    if node in path:
-        raise ValueError(f"the workflow runs in a circle: {' -> '.join((*path[path.index(node) :], node))}")
-    if node in order:
-        return
+def _visit(node: str, prompt: dict, order: dict[str, None]) -> None:
+    """Adds the node to the order, after all that it needs, however long the way there is."""
+    path = {node: _wired(node, prompt)}  # node -> what of its inputs is still to be looked at
+    while path:
+        last = next(reversed(path))
+        found = next(path[last], None)
+        if found is None:
+            del path[last]
+            order[last] = None
+        elif found in path:
+            circle = [*path][[*path].index(found) :]
+            raise ValueError(f"the workflow runs in a circle: {' -> '.join([*circle[:20], found])}")
+        elif found not in order:
+            path[found] = _wired(found, prompt)
+
+
+def _wired(node: str, prompt: dict) -> Iterator[str]:
     for name, value in prompt[node]["inputs"].items():
         if fmt.is_link(value):
             if value[0] not in prompt:
                 raise ValueError(f"{values.label(node, prompt)}.{name} is wired to node {value[0]}, which is not there")
-            _visit(value[0], prompt, order, (*path, node))
-    order.append(node)
+            yield value[0]

@@ -9,11 +9,14 @@ import re
 from pathlib import Path
 
 from .. import media
-from ..join import video
-from ..safe_files import replacing
+from ..file_names import inside
+from ..join import check_encoder, video
+from ..safe_files import check_folder, replacing
+from . import dates
 from .context import current
 from .files import VideoFile, to_image
 
+COUNT = "_00001_"  # what is put behind a prefix
 EXAMPLES = Path(__file__).parents[2] / "web" / "examples"  # what the pack's workflows begin with
 
 
@@ -149,13 +152,13 @@ class SaveVideo:
 
     @classmethod
     def VALIDATE_INPUTS(cls, filename_prefix):
-        """True, or that the name leads out of the output folder."""
-        return safe_prefix(filename_prefix) or f"filename_prefix {filename_prefix!r} leads out of the output folder"
+        """True, or why no file of that name can be written."""
+        return refusal(filename_prefix) or True
 
     def save(self, video, filename_prefix, format="auto", codec="auto", prompt=None, extra_pnginfo=None):
         """Writes the file, with the workflow inside; the run tells its name."""
         run = current()
-        path = free_name(run.output_dir, filename_prefix)
+        path = free_name(run.output_dir, dates.fill(filename_prefix))
         video.save_to(str(path), format=format, codec=codec, metadata={**(extra_pnginfo or {}), "prompt": prompt})
         run.files.append(path)
         return ()
@@ -176,8 +179,8 @@ class SaveImage:
 
     @classmethod
     def VALIDATE_INPUTS(cls, filename_prefix):
-        """True, or that the name leads out of the output folder."""
-        return SaveVideo.VALIDATE_INPUTS(filename_prefix)
+        """True, or why no file of that name can be written."""
+        return refusal(filename_prefix, ".png") or True
 
     def save(self, images, filename_prefix):
         """Writes a file per picture; the run tells their names."""
@@ -185,22 +188,28 @@ class SaveImage:
 
         run = current()
         for frame in video.to_uint8(images[..., :3]):
-            path = free_name(run.output_dir, filename_prefix, ".png")
+            path = free_name(run.output_dir, dates.fill(filename_prefix), ".png")
             with replacing(path) as part:
                 Image.fromarray(frame).save(part, format="PNG")
             run.files.append(path)
         return ()
 
 
-def safe_prefix(prefix: str) -> bool:
-    """Whether a name stays in the folder that it is meant for."""
-    path = Path(prefix)
-    return bool(path.name) and not path.is_absolute() and ".." not in path.parts
+def refusal(prefix: str, suffix: str = ".mp4") -> str:
+    """Why no file of a prefix can be written into the run's output folder; nothing where one can."""
+    run = current()
+    try:
+        if suffix == ".mp4":
+            check_encoder()
+        check_folder(inside(run.output_dir if run else Path.cwd(), dates.fill(prefix), ending=COUNT + suffix).parent)
+    except ValueError as error:
+        return f"filename_prefix: {error}"
+    return ""
 
 
 def free_name(folder: Path, prefix: str, suffix: str = ".mp4") -> Path:
-    """folder/prefix_00001_.mp4, counted as ComfyUI counts; makes the folder."""
-    base = folder / prefix
+    """folder/prefix_00001_.mp4, counted as ComfyUI counts; makes the folder. ValueError for a name that cannot be."""
+    base = inside(folder, prefix, ending=COUNT + suffix)
     base.parent.mkdir(parents=True, exist_ok=True)
     pattern = re.compile(re.escape(base.name) + r"_(\d+)_?\.\w+")
     used = [int(m[1]) for p in base.parent.iterdir() if (m := pattern.fullmatch(p.name))]

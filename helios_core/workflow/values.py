@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 
+from ..file_names import plain
 from . import format as fmt
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -11,7 +13,9 @@ TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 def title(entry: dict) -> str:
     """What the user calls a node; its class where it has no title."""
-    return entry.get("_meta", {}).get("title") or entry["class_type"]
+    meta = entry.get("_meta")
+    named = meta.get("title") if isinstance(meta, dict) else None
+    return named if isinstance(named, str) and named else entry["class_type"]
 
 
 def label(node: str, prompt: dict) -> str:
@@ -74,23 +78,47 @@ def convert(value, what: str, options: dict, *, where: str, ranged: bool = True)
     if what == "COMBO":
         return _choice(value, options.get("options"), where)
     try:
-        value = {"INT": _integer, "FLOAT": float, "BOOLEAN": _boolean, "STRING": str}[what](value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{where}: wanted {what}, got {value!r}") from None
+        value = {"INT": _integer, "FLOAT": _number, "BOOLEAN": _boolean, "STRING": _text}[what](value)
+    except (OverflowError, TypeError, ValueError):
+        raise ValueError(f"{where}: wanted {what}, got {said(value)}") from None
     for bound, outside in (("min", lambda v, b: v < b), ("max", lambda v, b: v > b)):
         if ranged and bound in options and outside(value, options[bound]):
-            raise ValueError(f"{where}: {value!r} is out of range, {bound} is {options[bound]}")
+            raise ValueError(f"{where}: {plain(str(value))} is out of range, {bound} is {options[bound]}")
     return value
 
 
 def _choice(value, choices, where: str):
-    if choices is None or value in choices:
+    if choices is None:
+        if isinstance(value, str) and value:
+            return value
+        raise ValueError(f"{where}: wanted the name of a file, got {said(value)}")
+    if value in choices:
         return value
     same = [c for c in choices if str(c) == str(value)]
     if not same:
         names = [str(c) for c in choices]
-        raise ValueError(f"{where}: {value!r} is not one of {', '.join(names)}{near(str(value), names)}")
+        raise ValueError(f"{where}: {said(value)} is not one of {', '.join(names)}{near(str(value)[:99], names)}")
     return same[0]
+
+
+def said(value) -> str:
+    """A value in a message."""
+    text = "null, which is nothing" if value is None else repr(value)
+    return text if len(text) <= 80 else f"{text[:70]} ..."
+
+
+def _text(value) -> str:
+    """Of a text or a number; null is no text, nor is a list."""
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    raise ValueError
+
+
+def _number(value) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
 
 
 def _integer(value) -> int:

@@ -139,4 +139,5 @@ def test_a_circle_of_reroutes_and_subgraphs_are_refused(go):
     with pytest.raises(ValueError, match="in a circle through link"):
         go(source)
     with pytest.raises(ValueError, match="holds subgraphs"):
-        go({**ui(), "definitions": {"subgraphs": [{}]}})
+        go({**ui(), "definitions": {"subgraphs": [{"id": ui()["nodes"][0]["type"], "name": "mine"}]}})
+    go({**ui(), "definitions": {"subgraphs": [{"id": "never used"}, None]}})

@@ -104,7 +104,8 @@ def ran_out(vae: WanVAE, error: RuntimeError) -> bool:
 
 
 def to_pixels(frames: mx.array) -> np.ndarray:
-    """Frames [b c t h w] in [-1, 1] -> uint8 [t h w c] of the first batch element."""
+    """Frames [b c t h w] in [-1, 1] -> uint8 [t h w c] of the first batch element. ValueError for NaN."""
+    decoding.check_frames(mx.isfinite(frames[0].astype(mx.float32).sum()).item())
     pixels = mx.clip(mx.round((frames[0].astype(mx.float32) + 1) * 127.5), 0, 255).astype(mx.uint8)
     return np.array(rearrange(pixels, "c t h w -> t h w c"))
 

@@ -169,8 +169,8 @@ def load_text_encoder(
     dtype: of the weights; None is the file's (`find_dtype`). ValueError names missing files, and missing, unexpected
     or misshapen keys.
     """
-    tokenize = load_tokenizer(source.tokenizer, max_length)
     check_text_encoder(source)
+    tokenize = load_tokenizer(source.tokenizer, max_length, source.config["vocab_size"])
     model = UMT5EncoderModel(source.config)
     model.load_weights(list(_read(source, dtype or find_dtype(source)).items()), strict=True)
     return UMT5TextEncoder(model.eval(), tokenize, max_length=max_length)
