@@ -52,6 +52,12 @@ def read_node(node, place: int) -> dict:
     return {**node, **sockets, "widgets_values": values if isinstance(values, (list, dict)) else []}
 
 
+def first_value(node: dict):
+    """What a PrimitiveNode gives, the name of a SetNode or GetNode: its first value; None without values."""
+    values = node["widgets_values"]
+    return values[0] if isinstance(values, list) and values else None
+
+
 def read_link(link) -> list:
     """A link as [id, from, slot, to, slot, type]; subgraphs and newer files write objects. ValueError for no link."""
     if isinstance(link, dict):
@@ -74,6 +80,7 @@ class Level:
         links = (read_link(link) for link in listed(source, "links") if link is not None)
         self.links = {link[0]: link for link in links}
         self.inner: dict[str, Level] = {}
+        self.sets = {str(first_value(entry)): entry for entry in nodes if entry["type"] == "SetNode"}
 
     def names(self) -> str:
         """The levels that lead here, for messages."""
@@ -152,8 +159,7 @@ class Trace:
         if node is None:
             return Brought()
         if node["type"] == "PrimitiveNode":
-            values = node["widgets_values"]
-            return Brought(value=values[0]) if isinstance(values, list) and values else Brought()
+            return Brought(value=first_value(node))
         if node.get("mode", 0) == MUTED:
             return Brought(why=f"{level.called(node)} is muted")
         if node.get("mode", 0) == BYPASSED:
@@ -182,7 +188,7 @@ class Trace:
             return Brought()
         name = given[slot].get("name")
         entry = next((e for e in node["inputs"] if e.get("name") == name), {})
-        if entry.get("link") not in outer.links:
+        if not isinstance(entry.get("link"), (int, str)) or entry["link"] not in outer.links:
             return Brought(value=shown_values(level).get(slot))
         self.level = outer
         return self._enter(entry, keep=False)
@@ -205,13 +211,12 @@ class Trace:
         if node["type"] == "SetNode":
             return self._enter(next(iter(node["inputs"]), None))
         level: Level | None = self.level
-        while level is not None:
-            for other in level.nodes.values():
-                if other["type"] == "SetNode" and other["widgets_values"][:1] == node["widgets_values"][:1]:
-                    self.level = level
-                    return self._enter(next(iter(other["inputs"]), None))
+        while level is not None and str(first_value(node)) not in level.sets:
             level = level.outer
-        return Brought()
+        if level is None:
+            return Brought()
+        self.level = level
+        return self._enter(next(iter(level.sets[str(first_value(node))]["inputs"]), None))
 
 
 def bypass(level: Level, node: dict, slot: int, what: str) -> dict | None:

@@ -78,10 +78,23 @@ def widget_values(node: dict, kind) -> dict:
         place += 1
         if what == CHOICE_WITH_INPUTS:
             todo = [*_inputs_of_choice(name, options, found[name]), *todo]
-        elif place < len(saved) and has_control(name, what, options) and saved[place] in CONTROLS:
+        elif place < len(saved) and _is_control(saved[place], (name, what, options), todo):
             place += 1
     later = zip(getattr(kind, "LATER", {}), saved[place:], strict=False)
     return {**found, **dict(later)}
+
+
+def _is_control(word, before: tuple, behind: list[tuple]) -> bool:
+    """Whether a saved value is the control of the widget before it, and not the value of the one behind it."""
+    if not isinstance(word, str) or word not in CONTROLS:
+        return False
+    if has_control(*before):
+        return True
+    name, what, _ = before  # older tools wrote one behind all seeds; it counts where nothing else can be meant
+    if what != "INT" or "seed" not in name.lower():
+        return False
+    _, what, options = behind[0] if behind else ("", "INT", {})
+    return what in ("INT", "FLOAT", "BOOLEAN") or (what == "COMBO" and word not in options.get("options", ()))
 
 
 def _known(saved: dict, kind) -> dict:
