@@ -17,7 +17,7 @@ UNSEEN = (*NOTES, "Reroute", "PrimitiveNode", "SetNode", "GetNode")  # nodes of 
 MUTED, BYPASSED = 2, 4
 GIVEN, RETURNED = -10, -20  # the nodes inside a subgraph that stand for its inputs and outputs
 LINK = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
-MOST = 100_000  # nodes, of all levels
+MOST = 20_000  # nodes, of all levels
 SAVE = "save it in ComfyUI again"
 
 
