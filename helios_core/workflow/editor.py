@@ -1,24 +1,19 @@
-"""Workflows as ComfyUI's editor saves them, and their way to the API format: what the frontend's graphToPrompt does.
+"""From the editor's format to the API's: what the frontend's graphToPrompt does, without a browser.
 
-A workflow is levels of nodes and links: its own, and one for each node that stands for a subgraph. Ids of inner nodes
-are "outer:inner". Muted nodes and what is in them are left out, bypassed ones wired through, Reroute, PrimitiveNode
-and the Set and Get nodes of KJNodes resolved, and a value that a subgraph shows outside is the one set there.
+Muted nodes are left out, bypassed ones wired through, Reroute, PrimitiveNode and the Set and Get nodes of KJNodes
+resolved, wires followed into and out of subgraphs; a value that a subgraph shows outside is the one set there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
+from .levels import BYPASSED, MUTED, SAVE, Level, first_value, listed, open_levels
 from .widgets import widget_values
 
 NOTES = ("Note", "MarkdownNote")
 UNSEEN = (*NOTES, "Reroute", "PrimitiveNode", "SetNode", "GetNode")  # nodes of the editor alone
-MUTED, BYPASSED = 2, 4
 GIVEN, RETURNED = -10, -20  # the nodes inside a subgraph that stand for its inputs and outputs
-LINK = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
-MOST = 20_000  # nodes, of all levels
-SAVE = "save it in ComfyUI again"
 
 
 class Brought(NamedTuple):
@@ -29,114 +24,13 @@ class Brought(NamedTuple):
     why: str = ""
 
 
-def listed(source: dict, key: str) -> list:
-    """The list under a key; null and nothing are an empty one. ValueError for anything else."""
-    found = source.get(key)
-    if found is None:
-        return []
-    if not isinstance(found, list):
-        raise ValueError(f"the workflow's {key} are no list; {SAVE}")
-    return found
-
-
-def read_node(node, place: int) -> dict:
-    """A UI node with its lists in place. ValueError for what is none; place: where it stands, from 0."""
-    if not isinstance(node, dict) or not isinstance(node.get("type"), str):
-        raise ValueError(f"the workflow's node number {place + 1} is none: it has no type; {SAVE}")
-    if type(node.get("id")) not in (int, str):
-        raise ValueError(f"the workflow's node number {place + 1} ({node['type']}) has no id; {SAVE}")
-    sockets = {key: listed(node, key) for key in ("inputs", "outputs")}
-    if strange := [key for key, entries in sockets.items() if not all(isinstance(e, dict) for e in entries)]:
-        raise ValueError(f"node {node['id']} ({node['type']}): its {strange[0]} are none; {SAVE}")
-    values = node.get("widgets_values")
-    return {**node, **sockets, "widgets_values": values if isinstance(values, (list, dict)) else []}
-
-
-def first_value(node: dict):
-    """What a PrimitiveNode gives, the name of a SetNode or GetNode: its first value; None without values."""
-    values = node["widgets_values"]
-    return values[0] if isinstance(values, list) and values else None
-
-
-def read_link(link) -> list:
-    """A link as [id, from, slot, to, slot, type]; subgraphs and newer files write objects. ValueError for no link."""
-    if isinstance(link, dict):
-        link = [link.get(key) for key in LINK]
-    if not isinstance(link, list) or len(link) < 5 or not all(type(v) in (int, str) for v in link[:2]):
-        raise ValueError(f"the workflow's link {str(link)[:60]} is none; {SAVE}")
-    if type(link[2]) is not int or link[2] < 0:
-        raise ValueError(f"the workflow's link {link[0]} comes from no output; {SAVE}")
-    return link
-
-
-class Level:
-    """One level: nodes by id, links by id, the subgraphs in it by the id of the node that stands for them."""
-
-    def __init__(self, source: dict, node: dict | None = None, outer: Level | None = None):
-        nodes = [read_node(entry, place) for place, entry in enumerate(listed(source, "nodes")) if entry is not None]
-        self.source, self.node, self.outer = source, node, outer
-        self.prefix: str = f"{outer.prefix}{node['id']}:" if outer and node else ""
-        self.nodes = {str(entry["id"]): entry for entry in nodes}
-        links = (read_link(link) for link in listed(source, "links") if link is not None)
-        self.links = {link[0]: link for link in links}
-        self.inner: dict[str, Level] = {}
-        self.sets = {str(first_value(entry)): entry for entry in nodes if entry["type"] == "SetNode"}
-
-    def names(self) -> str:
-        """The levels that lead here, for messages."""
-        return f" in the subgraph {self.source.get('name') or self.source.get('id')!r}" if self.outer else ""
-
-    def within(self, definition: dict) -> bool:
-        """Whether this level, or one around it, is of that subgraph."""
-        level: Level | None = self
-        while level is not None and level.source is not definition:
-            level = level.outer
-        return level is not None
-
-    def called(self, node: dict) -> str:
-        """A node as messages name it."""
-        title = node.get("title")
-        kinds = [title if isinstance(title, str) else "", node["type"]]
-        return f"node {self.prefix}{node['id']} ({', '.join(dict.fromkeys(filter(None, kinds)))})"
-
-
-def open_levels(source: dict) -> Iterator[tuple[Level, dict]]:
-    """All nodes of a workflow that may run, those inside subgraphs too, each with its level.
-
-    ValueError for what is no node or link, a subgraph in itself, and more nodes than any workflow has.
-    """
-    definitions = _definitions(source)
-    top = Level(source)
-    todo, count = [(top, node) for node in reversed(top.nodes.values())], 0
-    while todo:
-        level, node = todo.pop()
-        if node.get("mode", 0) in (MUTED, BYPASSED):
-            continue
-        if (count := count + 1) > MOST:
-            raise ValueError(f"the workflow's subgraphs come to more than {MOST} nodes; {SAVE}")
-        definition = definitions.get(node["type"])
-        if definition is None:
-            yield level, node
-        elif level.within(definition):
-            raise ValueError(f"{level.called(node)}: the subgraph {definition.get('name')!r} holds itself")
-        else:
-            inner = level.inner[str(node["id"])] = Level(definition, node, level)
-            todo.extend((inner, entry) for entry in reversed(inner.nodes.values()))
-
-
-def _definitions(source: dict) -> dict[str, dict]:
-    """The subgraphs that a file defines, by id."""
-    held = source.get("definitions")
-    found = held.get("subgraphs") if isinstance(held, dict) else None
-    found = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-    return {one["id"]: one for one in found if isinstance(one.get("id"), str)}
-
-
 class Trace:
     """Follows a wire against its direction, through all that is no node to the executor, up and down the levels."""
 
-    def __init__(self, level: Level, entry: dict):
+    def __init__(self, level: Level, entry: dict, classes: dict):
         self.level, self.link, self.what = level, entry.get("link"), str(entry.get("type", "*"))
+        self.classes = classes
+        self.near = True  # nothing but Reroutes on the way: a PrimitiveNode reaches no further
 
     def end(self) -> Brought:
         """Where it comes from. ValueError for a circle."""
@@ -159,15 +53,16 @@ class Trace:
         if node is None:
             return Brought()
         if node["type"] == "PrimitiveNode":
-            return Brought(value=first_value(node))
+            return Brought(value=first_value(node) if self.near else None)
         if node.get("mode", 0) == MUTED:
             return Brought(why=f"{level.called(node)} is muted")
+        if node["type"] == "Reroute" and node.get("mode", 0) != BYPASSED:
+            return self._enter(next(iter(node["inputs"]), None))
+        self.near = False
         if node.get("mode", 0) == BYPASSED:
             return self._enter(bypass(level, node, slot, self.what), keep=False)
         if str(source) in level.inner:
             return self._inwards(level.inner[str(source)], slot)
-        if node["type"] == "Reroute":
-            return self._enter(next(iter(node["inputs"]), None))
         if node["type"] in ("GetNode", "SetNode"):
             return self._named(node)
         return Brought(wire=[level.prefix + str(source), slot])
@@ -189,8 +84,8 @@ class Trace:
         name = given[slot].get("name")
         entry = next((e for e in node["inputs"] if e.get("name") == name), {})
         if not isinstance(entry.get("link"), (int, str)) or entry["link"] not in outer.links:
-            return Brought(value=shown_values(level).get(slot))
-        self.level = outer
+            return Brought(value=shown_value(level, slot, self.classes))
+        self.level, self.near = outer, False
         return self._enter(entry, keep=False)
 
     def _inwards(self, inner: Level, slot: int) -> Brought | None:
@@ -244,36 +139,41 @@ def fits(one: str, other: str) -> bool:
     return bool({t.strip() for t in one.lower().split(",")} & {t.strip() for t in other.lower().split(",")})
 
 
-def shown_values(level: Level) -> dict[int, object]:
-    """Input slot of a subgraph -> the value set on the node that stands for it.
+def shown_value(level: Level, slot: int, classes: dict):
+    """What is set for an input of a subgraph on the node that stands for it; None where no widget is behind it.
 
-    They lie in widgets_values in the order of those inputs that lead to a widget. None of an older editor's files,
-    which kept all values inside.
+    Such values lie in its widgets_values, in the order of those inputs that lead to a widget. An older editor's files
+    have none there and keep all values inside: then it is the widget's own.
     """
-    node = level.node or {}
-    saved = node.get("widgets_values")
-    values = list(saved) if isinstance(saved, list) else []
-    slots = [slot for slot in range(len(listed(level.source, "inputs"))) if _leads_to_widget(level, slot)]
-    return dict(zip(slots, values, strict=False))
+    behind = {i: found for i in range(len(listed(level.source, "inputs"))) if (found := _widget_behind(level, i))}
+    if slot not in behind:
+        return None
+    saved, place = (level.node or {}).get("widgets_values"), [*behind].index(slot)
+    if isinstance(saved, list) and place < len(saved):
+        return saved[place]
+    node, name = behind[slot]
+    return widget_values(node, classes[node["type"]]).get(name) if node["type"] in classes else None
 
 
-def _leads_to_widget(level: Level, slot: int) -> bool:
+def _widget_behind(level: Level, slot: int) -> tuple[dict, str] | None:
+    """The first node and widget that an input of a subgraph is wired to, however many levels below."""
     todo = [(level, slot)]
     while todo:
         level, slot = todo.pop()
         for _, source, start, target, place, *_ in level.links.values():
             if source != GIVEN or start != slot or str(target) not in level.nodes:
                 continue
-            inputs = level.nodes[str(target)]["inputs"]
-            if not isinstance(place, int) or not 0 <= place < len(inputs):
+            node = level.nodes[str(target)]
+            if not isinstance(place, int) or not 0 <= place < len(node["inputs"]):
                 continue
-            inner = level.inner.get(str(target))
-            if inner is None and inputs[place].get("widget"):
-                return True
+            entry, inner = node["inputs"][place], level.inner.get(str(target))
+            if inner is None and entry.get("widget"):
+                marked = entry["widget"].get("name") if isinstance(entry["widget"], dict) else None
+                return node, str(marked or entry.get("name"))
             names = [i.get("name") for i in listed(inner.source, "inputs") if isinstance(i, dict)] if inner else []
-            if inner and inputs[place].get("name") in names:
-                todo.append((inner, names.index(inputs[place].get("name"))))
-    return False
+            if inner and entry.get("name") in names:
+                todo.append((inner, names.index(entry.get("name"))))
+    return None
 
 
 def convert(source: dict, classes: dict) -> tuple[dict, dict[str, dict[str, str]]]:
@@ -286,7 +186,7 @@ def convert(source: dict, classes: dict) -> tuple[dict, dict[str, dict[str, str]
         kind, name = classes.get(node["type"]), level.prefix + str(node["id"])
         inputs = {n: _wrapped(v) for n, v in widget_values(node, kind).items()} if kind else {}
         for entry in node["inputs"]:
-            brought = Trace(level, entry).end()
+            brought = Trace(level, entry, classes).end()
             if brought.wire is not None:
                 inputs[entry.get("name")] = brought.wire
             elif brought.value is not None:

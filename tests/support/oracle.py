@@ -6,7 +6,7 @@ import json
 from typing import NamedTuple
 
 from helios_video.helios_core.workflow import format as fmt
-from helios_video.helios_core.workflow.editor import open_levels
+from helios_video.helios_core.workflow.levels import open_levels
 
 NOTHING = "nothing"
 
@@ -37,33 +37,39 @@ def _is_wire(value) -> bool:
     return isinstance(value, list)
 
 
-# What is decided otherwise, and why. Where nothing else is said, ours is what ComfyUI's own editor queues.
+# What is decided otherwise, the first that holds. Where no reason is given, ours is what ComfyUI's own editor queues.
 DECIDED = {
-    "a class that is not known: comfy-cli guesses names of its values; `helios run` refuses the node": lambda d: (
+    "a class that is not known: comfy-cli guesses names for its values; `helios run` refuses the node": lambda d: (
         d.kind is None
     ),
-    "a choice with inputs of its own that the file lacks: its default": lambda d: d.theirs is NOTHING and d.of_choice,
-    "objects among a node's values: comfy-cli takes their own words for names": lambda d: any(
+    "3D viewers, which `helios run` does not know": lambda d: d.saved.get("type", "").startswith("Load3D"),
+    "objects among a node's values: comfy-cli takes words inside them for names": lambda d: any(
         isinstance(v, dict) for v in d.saved.get("widgets_values") or ()
     ),
-    "an input without a widget, not wired: nothing, where comfy-cli gives a default": lambda d: (
-        d.ours is NOTHING and not fmt.has_widget(*d.spec)
+    "a choice with inputs of its own that the file lacks: its default, where comfy-cli gives nothing": lambda d: (
+        d.theirs is NOTHING and d.of_choice
     ),
-    "a bypassed node none of whose inputs fits: nothing, where comfy-cli wires the first": lambda d: (
+    "{a|b} in a prompt: as written, so that runs repeat; comfy-cli and the editor draw one": lambda d: (
+        bool(d.spec[1].get("dynamicPrompts")) and isinstance(d.theirs, str)
+    ),
+    "a bypassed node none of whose inputs fits, a muted Reroute: nothing, where comfy-cli wires on": lambda d: (
         d.ours is NOTHING and _is_wire(d.theirs)
     ),
-    "a muted Reroute, or node: the widget's own value, where comfy-cli wires through or gives nothing": lambda d: (
+    "a socket that is not wired: nothing, where comfy-cli gives a default": lambda d: (
+        d.ours is NOTHING and not fmt.has_widget(*d.spec)
+    ),
+    "a socket that shares a subgraph's input with a widget: its value, where comfy-cli gives nothing": lambda d: (
+        d.theirs is NOTHING and not _is_wire(d.ours) and not fmt.has_widget(*d.spec)
+    ),
+    "a widget wired to a muted node: its own value, where comfy-cli gives nothing": lambda d: (
         (d.theirs is NOTHING or _is_wire(d.theirs)) and fmt.has_widget(*d.spec)
     ),
-    "a PrimitiveNode's value, where comfy-cli keeps what was saved in the node": lambda d: any(
-        i.get("name") == d.name and i.get("link") is not None for i in d.saved.get("inputs") or ()
-    ),
-    "{a|b} in a prompt: as written; the editor and comfy-cli draw one, and no run would be like the last": lambda d: (
-        bool(d.spec[1].get("dynamicPrompts"))
-    ),
-    "3D viewers, which `helios run` does not know": lambda d: d.saved.get("type", "").startswith("Load3D"),
     "a choice in other letters: as written, and refused with the near one named": lambda d: (
         isinstance(d.ours, str) and isinstance(d.theirs, str) and d.ours.lower() == d.theirs.lower()
+    ),
+    "a PrimitiveNode's value, where comfy-cli keeps what was saved in the node that it is wired to": lambda d: (
+        fmt.has_widget(*d.spec)
+        and any(i.get("name") == d.name and i.get("link") is not None for i in d.saved.get("inputs") or ())
     ),
 }
 

@@ -9,7 +9,7 @@ import helios_video as pack
 import pytest
 from helios_video.helios_core.workflow import format as fmt
 from helios_video.helios_core.workflow.standins import NODES
-from support.nested import flat, nested
+from support.nested import flat, link, nested
 from support.oracle import NOTHING, compare, reason
 from support.sums import CLASSES as SUMS
 from support.sums import node, ui
@@ -35,7 +35,16 @@ def test_the_packs_workflows(path):
 
 @pytest.mark.parametrize(
     "source",
-    [flat(), flat([3]), flat([3, "words"]), flat([3], mode=2), flat([3], mode=4), nested(), nested([4], mode=4)],
+    [
+        flat(),
+        flat([3]),
+        flat([3, "words"]),
+        flat([3], seeded=True),
+        flat([3], mode=2),
+        flat([3], mode=4),
+        nested(),
+        nested([4], mode=4),
+    ],
 )
 def test_subgraphs(source):
     assert compare(source, INFO, CLASSES) == []
@@ -77,14 +86,34 @@ def test_chains_of_two_thousand(kind, mode):
     assert compare(source, INFO, CLASSES) == []
 
 
+def with_source():
+    """The adder's seed goes to a socket too, inside; nothing is set outside."""
+    source = flat()
+    inner = source["definitions"]["subgraphs"][0]
+    inner["nodes"].append(node(9, "PreviewAny", [{"name": "source", "type": "*", "link": 8}], [], []))
+    inner["links"].append(link(8, -10, 1, 9, 0, "INT"))
+    inner["inputs"][1]["linkIds"].append(8)
+    return source
+
+
+def muted_seed():
+    source = flat()
+    inner = source["definitions"]["subgraphs"][0]
+    inner["nodes"].append(node(9, "PrimitiveInt", [], [{"name": "INT", "type": "INT"}], [8, "fixed"], mode=2))
+    inner["links"][1] = link(2, 9, 0, 1, 1, "INT")
+    inner["inputs"][1]["linkIds"].clear()
+    return source
+
+
 @pytest.mark.parametrize(
     ("source", "name", "theirs", "ours"),
     [
         (chain("Reroute", 1, 2), "value", ["0", 0], NOTHING),
         (ui(), "seed", 1, 4),
-        (flat([3], seeded=True), "seed", 5, 8),
+        (with_source(), "source", NOTHING, 5),
+        (muted_seed(), "seed", NOTHING, 5),
     ],
-    ids=["a muted Reroute", "a PrimitiveNode", "a PrimitiveNode into a subgraph"],
+    ids=["a muted Reroute", "a PrimitiveNode", "a socket beside a widget", "a widget wired to a muted node"],
 )
 def test_what_is_decided_otherwise(source, name, theirs, ours):
     (difference,) = compare(source, INFO, CLASSES)

@@ -33,7 +33,7 @@ def shown(tmp_path):
         (flat([]), 2 + 5),
         (flat([3]), 2 + 3),
         (flat([3, "words"]), 2 + 3),
-        (flat([3], seeded=True), 2 + 8),
+        (flat([3], seeded=True), 2 + 5),  # as in the editor: a PrimitiveNode reaches into no subgraph
         (flat([3], mode=4), 2),
         (nested(), 2 + 5 + 1),
         (nested([4]), 2 + 4 + 1),
