@@ -63,13 +63,14 @@ def test_comfy_clis_conversion(templates, info):
 
 
 def test_the_editors_own_conversion(templates, info, monkeypatch):
-    """The real frontend queues the same, but for nodes that it changes while it loads."""
+    """The real frontend queues the same of every fifth template, but for nodes that it changes while it loads."""
     if not frontend.static_folders():
         pytest.skip("no comfyui-frontend-package")
     monkeypatch.setitem(frontend.ANSWERS, "/api/object_info", info)
     classes, counts = classes_of(info), Counter()
+    some = list(templates.values())[::5]
     with frontend.opened(frontend.static_folders()[0]) as page:
-        for source in templates.values():
+        for source in some:
             queued = page.evaluate(READ, source)
             ours = fmt.to_api(source, classes)
             if queued is None or set(queued) != set(ours):
@@ -79,4 +80,4 @@ def test_the_editors_own_conversion(templates, info, monkeypatch):
             counts["equal"] += not unlike - APART
             counts.update(unlike - APART)
     print(*(f"{count} {what}" for what, count in counts.most_common()), sep="\n")
-    assert counts["equal"] > 0.8 * len(templates)
+    assert counts["equal"] > 0.8 * len(some)

@@ -47,20 +47,14 @@ def definition(name, nodes, links, inputs, outputs):
 def adder():
     """a + (a Number inside, whose seed and text are shown outside)."""
     sockets = [widget("text", "STRING", 4), widget("seed", "INT", 2)]
+    values = ["inside", 5, "fixed", 1.0, "plain", False]
     nodes = [
-        node(
-            1, "Number", sockets, [output("NUMBER", 3), output("STRING")], ["inside", 5, "fixed", 1.0, "plain", False]
-        ),
-        node(2, "Add", [socket("a", wire=1), socket("b", "NUMBER,IMAGE", 3)], [output("NUMBER", 5)]),
+        node(21, "Number", sockets, [output("NUMBER", 3), output("STRING")], values),
+        node(22, "Add", [socket("a", wire=1), socket("b", "NUMBER,IMAGE", 3)], [output("NUMBER", 5)]),
     ]
-    links = [link(1, -10, 0, 2, 0), link(2, -10, 1, 1, 1, "INT"), link(3, 1, 0, 2, 1), link(4, -10, 2, 1, 0, "STRING")]
-    return definition(
-        INNER,
-        nodes,
-        [*links, link(5, 2, 0, -20, 0)],
-        {"a": "NUMBER", "seed": "INT", "text": "STRING"},
-        {"sum": "NUMBER"},
-    )
+    wires = [link(1, -10, 0, 22, 0), link(2, -10, 1, 21, 1, "INT"), link(3, 21, 0, 22, 1)]
+    wires += [link(4, -10, 2, 21, 0, "STRING"), link(5, 22, 0, -20, 0)]
+    return definition(INNER, nodes, wires, {"a": "NUMBER", "seed": "INT", "text": "STRING"}, {"sum": "NUMBER"})
 
 
 def instance(number, name, wire, values=None, mode=0, seed=None, links=(), **more):
@@ -93,4 +87,4 @@ def nested(values=None, *, inner=None, mode=0):
     twice = definition(OUTER, nodes, links, {"a": "NUMBER", "seed": "INT"}, {"sum": "NUMBER"})
     source = flat()
     source["nodes"][1] = instance(7, OUTER, 1, values, 0, None, [2])
-    return {**source, "definitions": {"subgraphs": [twice, adder()]}}
+    return {**source, "definitions": {"subgraphs": [adder(), twice]}}

@@ -100,7 +100,7 @@ def muted_seed():
     source = flat()
     inner = source["definitions"]["subgraphs"][0]
     inner["nodes"].append(node(9, "PrimitiveInt", [], [{"name": "INT", "type": "INT"}], [8, "fixed"], mode=2))
-    inner["links"][1] = link(2, 9, 0, 1, 1, "INT")
+    inner["links"][1] = link(2, 9, 0, 21, 1, "INT")
     inner["inputs"][1]["linkIds"].clear()
     return source
 

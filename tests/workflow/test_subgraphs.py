@@ -46,16 +46,16 @@ def test_a_subgraph_runs_with_the_values_set_outside(shown, source, result):
 
 
 def test_inner_nodes_are_called_by_all_their_levels():
-    assert set(fmt.to_api(flat(), CLASSES)) == {"1", "3", "7:1", "7:2"}
+    assert set(fmt.to_api(flat(), CLASSES)) == {"1", "3", "7:21", "7:22"}
     prompt = fmt.to_api(nested([4]), CLASSES)
-    assert set(prompt) == {"1", "3", "7:10:1", "7:10:2", "7:11:1", "7:11:2"}
-    assert prompt["7:10:2"]["inputs"] == {"a": ["1", 0], "b": ["7:10:1", 0]}
-    assert prompt["3"]["inputs"] == {"value": ["7:11:2", 0]}
-    assert fmt.to_api(flat([3, "words"]), CLASSES)["7:1"]["inputs"]["text"] == "words"
+    assert set(prompt) == {"1", "3", "7:10:21", "7:10:22", "7:11:21", "7:11:22"}
+    assert prompt["7:10:22"]["inputs"] == {"a": ["1", 0], "b": ["7:10:21", 0]}
+    assert prompt["3"]["inputs"] == {"value": ["7:11:22", 0]}
+    assert fmt.to_api(flat([3, "words"]), CLASSES)["7:21"]["inputs"]["text"] == "words"
 
 
 def test_set_reaches_into_a_subgraph(shown):
-    assert shown(flat([3]), {"7:1.seed": "6"}) == 8
+    assert shown(flat([3]), {"7:21.seed": "6"}) == 8
 
 
 def test_a_muted_subgraph_gives_nothing_and_says_so(shown):
@@ -73,8 +73,8 @@ def test_subgraphs_that_cannot_be(shown):
     with pytest.raises(ValueError, match=r"node 7:5 \(1111.*\): the subgraph 'sum 1' holds itself"):
         shown(source)
     inner["nodes"].pop()
-    inner["links"][0] = link(1, 2, 0, 2, 0)
-    with pytest.raises(ValueError, match="in a circle: 7:2 -> 7:2"):
+    inner["links"][0] = link(1, 22, 0, 22, 0)
+    with pytest.raises(ValueError, match="in a circle: 7:22 -> 7:22"):
         shown(source)
     with pytest.raises(ValueError, match=r"does not know: a subgraph that the file does not hold.*\(node 7\)"):
         shown({**flat(), "definitions": None})
@@ -109,6 +109,6 @@ def test_a_hundred_levels(shown):
 def test_one_output_with_two_wires_gives_the_one_that_it_lists_first(shown):
     source = flat()
     inner = source["definitions"]["subgraphs"][0]
-    inner["links"].append(link(6, 1, 0, -20, 0))
+    inner["links"].append(link(6, 21, 0, -20, 0))
     inner["outputs"][0]["linkIds"] = [6, 5]
     assert shown(source) == 5
