@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .levels import BYPASSED, MUTED, SAVE, Level, first_value, listed, open_levels
+from .levels import BYPASSED, MUTED, SAVE, Canvas, first_value, listed, open_levels
 from .widgets import widget_values
 
 NOTES = ("Note", "MarkdownNote")
@@ -27,7 +27,7 @@ class Brought(NamedTuple):
 class Trace:
     """Follows a wire against its direction, through all that is no node to the executor, up and down the levels."""
 
-    def __init__(self, level: Level, entry: dict, classes: dict):
+    def __init__(self, level: Canvas, entry: dict, classes: dict):
         self.level, self.link, self.what = level, entry.get("link"), str(entry.get("type", "*"))
         self.classes = classes
         self.near = True  # nothing but Reroutes on the way: a PrimitiveNode reaches no further
@@ -88,7 +88,7 @@ class Trace:
         self.level, self.near = outer, False
         return self._enter(entry, keep=False)
 
-    def _inwards(self, inner: Level, slot: int) -> Brought | None:
+    def _inwards(self, inner: Canvas, slot: int) -> Brought | None:
         """Into a subgraph, by what is wired to one of its outputs: of several wires the first that it lists."""
         given = listed(inner.source, "outputs")
         names = given[slot].get("linkIds") if slot < len(given) and isinstance(given[slot], dict) else None
@@ -105,7 +105,7 @@ class Trace:
         """From a GetNode to the SetNode of its name, on its level or around it."""
         if node["type"] == "SetNode":
             return self._enter(next(iter(node["inputs"]), None))
-        level: Level | None = self.level
+        level: Canvas | None = self.level
         while level is not None and str(first_value(node)) not in level.sets:
             level = level.outer
         if level is None:
@@ -114,7 +114,7 @@ class Trace:
         return self._enter(next(iter(level.sets[str(first_value(node))]["inputs"]), None))
 
 
-def bypass(level: Level, node: dict, slot: int, what: str) -> dict | None:
+def bypass(level: Canvas, node: dict, slot: int, what: str) -> dict | None:
     """The input that a bypassed node's output passes on to an input of type `what`.
 
     The one at the same place where types allow, else the first of the same type, else the first that fits.
@@ -139,7 +139,7 @@ def fits(one: str, other: str) -> bool:
     return bool({t.strip() for t in one.lower().split(",")} & {t.strip() for t in other.lower().split(",")})
 
 
-def shown_value(level: Level, slot: int, classes: dict):
+def shown_value(level: Canvas, slot: int, classes: dict):
     """What is set for an input of a subgraph on the node that stands for it; None where no widget is behind it.
 
     Such values lie in its widgets_values, in the order of those inputs that lead to a widget. An older editor's files
@@ -155,7 +155,7 @@ def shown_value(level: Level, slot: int, classes: dict):
     return widget_values(node, classes[node["type"]]).get(name) if node["type"] in classes else None
 
 
-def _widget_behind(level: Level, slot: int) -> tuple[dict, str] | None:
+def _widget_behind(level: Canvas, slot: int) -> tuple[dict, str] | None:
     """The first node and widget that an input of a subgraph is wired to, however many levels below."""
     todo = [(level, slot)]
     while todo:

@@ -53,17 +53,19 @@ def read_link(link) -> list:
     return link
 
 
-class Level:
+class Canvas:
     """One level: nodes by id, links by id, the subgraphs in it by the id of the node that stands for them."""
 
-    def __init__(self, source: dict, node: dict | None = None, outer: Level | None = None):
-        nodes = [read_node(entry, place) for place, entry in enumerate(listed(source, "nodes")) if entry is not None]
+    def __init__(self, source: dict, node: dict | None = None, outer: Canvas | None = None):
+        nodes = [
+            read_node(entry, place) for place, entry in enumerate(listed(source, "nodes")) if entry not in (None, {})
+        ]
         self.source, self.node, self.outer = source, node, outer
         self.prefix: str = f"{outer.prefix}{node['id']}:" if outer and node else ""
         self.nodes = {str(entry["id"]): entry for entry in nodes}
         links = (read_link(link) for link in listed(source, "links") if link is not None)
         self.links = {link[0]: link for link in links}
-        self.inner: dict[str, Level] = {}
+        self.inner: dict[str, Canvas] = {}
         self.sets = {str(first_value(entry)): entry for entry in nodes if entry["type"] == "SetNode"}
 
     def names(self) -> str:
@@ -72,7 +74,7 @@ class Level:
 
     def within(self, definition: dict) -> bool:
         """Whether this level, or one around it, is of that subgraph."""
-        level: Level | None = self
+        level: Canvas | None = self
         while level is not None and level.source is not definition:
             level = level.outer
         return level is not None
@@ -84,13 +86,13 @@ class Level:
         return f"node {self.prefix}{node['id']} ({', '.join(dict.fromkeys(filter(None, kinds)))})"
 
 
-def open_levels(source: dict) -> Iterator[tuple[Level, dict]]:
+def open_levels(source: dict) -> Iterator[tuple[Canvas, dict]]:
     """All nodes of a workflow that may run, those inside subgraphs too, each with its level.
 
     ValueError for what is no node or link, a subgraph in itself, and more nodes than any workflow has.
     """
     definitions = _definitions(source)
-    top = Level(source)
+    top = Canvas(source)
     todo, count = [(top, node) for node in reversed(top.nodes.values())], 0
     while todo:
         level, node = todo.pop()
@@ -104,7 +106,7 @@ def open_levels(source: dict) -> Iterator[tuple[Level, dict]]:
         elif level.within(definition):
             raise ValueError(f"{level.called(node)}: the subgraph {definition.get('name')!r} holds itself")
         else:
-            inner = level.inner[str(node["id"])] = Level(definition, node, level)
+            inner = level.inner[str(node["id"])] = Canvas(definition, node, level)
             todo.extend((inner, entry) for entry in reversed(inner.nodes.values()))
 
 
