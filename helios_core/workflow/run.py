@@ -53,7 +53,7 @@ def run(path, node_classes: dict, overrides=None, *, output_dir, input_dir=None,
             with _naming(path):
                 values.check(prompt, classes, order, cut)
             safe_files.check_folder(state.output_dir).mkdir(parents=True, exist_ok=True)
-            execute(Graph(prompt), classes, outputs(prompt, classes), hidden, state.starts)
+            execute(Graph(prompt, cut), classes, outputs(prompt, classes), hidden, state.starts)
         state.finished = True
     finally:
         if state.finished:

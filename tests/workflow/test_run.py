@@ -7,7 +7,7 @@ import json
 import pytest
 from helios_video.helios_core.workflow.context import Progress, current
 from helios_video.helios_core.workflow.run import run
-from support.sums import CLASSES, Number, Show, ui
+from support.sums import CLASSES, Add, Number, Show, ui
 
 
 @pytest.fixture(autouse=True)
@@ -184,6 +184,24 @@ def test_a_muted_node_is_named_where_it_is_missed(go):
     source = ui()
     source["nodes"][1]["mode"] = 2
     with pytest.raises(ValueError, match=r"node 4 \(Add\) needs b: .*; b: node 2 \(Number\) is muted"):
+        go(source)
+
+
+class Optional(Add):
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}, "optional": {**super().INPUT_TYPES()["required"]}}
+
+    def add(self, a=None, b=None):
+        if b is None:
+            raise ValueError("wire b")
+
+
+def test_a_muted_node_is_named_where_a_node_fails_for_want_of_it(go, monkeypatch):
+    monkeypatch.setitem(CLASSES, "Add", Optional)
+    source = ui()
+    source["nodes"][1]["mode"] = 2
+    with pytest.raises(ValueError, match=r"^node 4 \(Add\): wire b; b: node 2 \(Number\) is muted"):
         go(source)
 
 
