@@ -58,7 +58,7 @@ def run(path, node_classes: dict, overrides=None, *, output_dir, input_dir=None,
     finally:
         if state.finished:
             shutil.rmtree(state.folder, ignore_errors=True)
-        elif not any(path for path in state.folder.rglob("*.mp4") if ".part." not in path.name):
+        elif not any(path for path in state.folder.rglob("*.mp4") if not path.name.endswith(".part.mp4")):
             shutil.rmtree(state.folder, ignore_errors=True)
         else:
             LOG.warning("finished chunks are in %s, a playable file each", state.folder)
