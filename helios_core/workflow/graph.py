@@ -19,8 +19,9 @@ BLOCKED = object()  # an output that keeps the nodes wired to it from running
 class Graph:
     """All nodes of a run by id, and what they become. Nodes are given it as ComfyUI's DYNPROMPT."""
 
-    def __init__(self, prompt: dict):
-        self._nodes, self._parents, self._shown = dict(prompt), {}, {}
+    def __init__(self, prompt: dict, cut: dict[str, dict[str, str]] | None = None):
+        """cut: node -> input -> why nothing comes though something is wired to it."""
+        self._nodes, self._parents, self._shown, self.cut = dict(prompt), {}, {}, cut or {}
 
     def get_node(self, node: str) -> dict:
         """A node's entry, {class_type, inputs}."""
@@ -134,13 +135,14 @@ class _named:
     def __init__(self, graph: Graph, node: str):
         own = graph.get_display_node_id(node)
         self.label = label(own, {own: graph.get_node(own)})
+        self.cut = "".join(f"; {name}: {why}" for name, why in graph.cut.get(own, {}).items())
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind, error: BaseException | None, trace) -> None:
         if type(error) is ValueError and self.label not in str(error):
-            raise ValueError(f"{self.label}: {error}") from error
+            raise ValueError(f"{self.label}: {error}{self.cut}") from error
         if isinstance(error, Exception):
             error.__notes__ = [*getattr(error, "__notes__", ()), self.label]
 

@@ -12,18 +12,25 @@ from .. import media
 from ..file_names import inside
 from ..join import check_encoder, video
 from ..safe_files import check_folder, replacing
-from . import dates
+from . import dates, standins_values
 from .context import current
-from .files import VideoFile, to_image
+from .files import VideoFile, read_audio, to_image
 
 COUNT = "_00001_"  # what is put behind a prefix
 EXAMPLES = Path(__file__).parents[2] / "web" / "examples"  # what the pack's workflows begin with
 
 
 def find_input(name: str) -> Path:
-    """A file of the input folder, or any file by its path, or an example of the pack. Outside a run, of this folder."""
+    """A file of the input folder, or any file by its path, or an example of the pack. Outside a run, of this folder.
+
+    "NAME [output]" is a file of the output folder, "NAME [input]" of the input folder, as ComfyUI writes them.
+    """
     run = current()
-    file, example = (run.input_dir if run else Path.cwd()) / name, EXAMPLES / Path(name).name
+    folder = run.input_dir if run else Path.cwd()
+    if name.endswith(" [output]"):
+        return (run.output_dir if run else folder) / name.removesuffix(" [output]")
+    name = name.removesuffix(" [input]")
+    file, example = folder / name, EXAMPLES / Path(name).name
     return example if name == example.name and example.is_file() and not file.exists() else file
 
 
@@ -74,11 +81,35 @@ class LoadVideo:
         return (VideoFile(find_input(file)),)
 
 
+class LoadAudio:
+    """The sound of a file in the input folder."""
+
+    FUNCTION = "load"
+    RETURN_TYPES = ("AUDIO",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
+        return {"required": {"audio": ("COMBO", {"audio_upload": True})}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, audio):
+        """True, or that there is no such file."""
+        return find_input(audio).is_file() or f"no sound at {find_input(audio)}; name one with --set"
+
+    def load(self, audio):
+        """(AUDIO,). ValueError for a file without sound."""
+        path = find_input(audio)
+        if (sound := read_audio(path)) is None:
+            raise ValueError(f"{path} has no sound that can be heard; name another file with --set")
+        return (sound,)
+
+
 class GetVideoComponents:
-    """A video's frames, sound and frame rate."""
+    """A video's frames, sound and frame rate; frames are read in 8 bits, as sRGB."""
 
     FUNCTION = "split"
-    RETURN_TYPES = ("IMAGE", "AUDIO", "FLOAT")
+    RETURN_TYPES = ("IMAGE", "AUDIO", "FLOAT", "INT", "COMBO")
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -86,9 +117,9 @@ class GetVideoComponents:
         return {"required": {"video": ("VIDEO", {})}}
 
     def split(self, video):
-        """(IMAGE [f h w 3], AUDIO or None, frames per second)."""
+        """(IMAGE [f h w 3], AUDIO or None, frames per second, bits, colour space)."""
         parts = video.get_components()
-        return parts.images, parts.audio, float(parts.frame_rate)
+        return parts.images, parts.audio, float(parts.frame_rate), 8, "sRGB"
 
 
 class CreateVideo:
@@ -96,6 +127,7 @@ class CreateVideo:
 
     FUNCTION = "create"
     RETURN_TYPES = ("VIDEO",)
+    LATER = {"bit_depth": (8,)}  # inputs of newer versions of the node, and which values run here
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -134,8 +166,10 @@ class SaveVideo:
     """A video as an MP4 of the output folder."""
 
     FUNCTION = "save"
-    RETURN_TYPES = ()
+    RETURN_TYPES = ("VIDEO",)
     OUTPUT_NODE = True
+    ALSO_CALLED = {"format.codec": "codec"}  # newer versions of the node
+    LATER = {"format.codec.encoding": ("auto",), "codec.encoding": ("auto",)}
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -145,8 +179,8 @@ class SaveVideo:
                 "video": ("VIDEO", {}),
                 "filename_prefix": ("STRING", {"default": "video/ComfyUI"}),
                 "format": (["auto", "mp4"], {"default": "auto"}),
-                "codec": (["auto", "h264"], {"default": "auto"}),
             },
+            "optional": {"codec": (["auto", "h264"], {"default": "auto"})},
             "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
         }
 
@@ -161,14 +195,14 @@ class SaveVideo:
         path = free_name(run.output_dir, dates.fill(filename_prefix))
         video.save_to(str(path), format=format, codec=codec, metadata={**(extra_pnginfo or {}), "prompt": prompt})
         run.files.append(path)
-        return ()
+        return (video,)
 
 
 class SaveImage:
     """Pictures as PNG files of the output folder."""
 
     FUNCTION = "save"
-    RETURN_TYPES = ()
+    RETURN_TYPES = ("IMAGE",)
     OUTPUT_NODE = True
 
     @classmethod
@@ -192,7 +226,7 @@ class SaveImage:
             with replacing(path) as part:
                 Image.fromarray(frame).save(part, format="PNG")
             run.files.append(path)
-        return ()
+        return (images,)
 
 
 def refusal(prefix: str, suffix: str = ".mp4") -> str:
@@ -220,7 +254,7 @@ class PreviewAny:
     """Anything, as text."""
 
     FUNCTION = "show"
-    RETURN_TYPES = ()
+    RETURN_TYPES = ("STRING",)
     OUTPUT_NODE = True
 
     @classmethod
@@ -232,30 +266,32 @@ class PreviewAny:
         """Notes the text under the node's title; the run tells it."""
         run = current()
         run.texts[run.title] = str(source)
-        return ()
+        return (run.texts[run.title],)
 
 
-class PrimitiveInt:
-    """A whole number."""
+class PreviewImage:
+    """Pictures that are shown and not kept."""
 
-    FUNCTION = "give"
-    RETURN_TYPES = ("INT",)
+    FUNCTION = "show"
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_NODE = True
 
     @classmethod
     def INPUT_TYPES(cls):
         """The inputs, as ComfyUI asks for them."""
-        limit = 2**63 - 1
-        return {"required": {"value": ("INT", {"min": -limit, "max": limit, "control_after_generate": True})}}
+        return {"required": {"images": ("IMAGE", {})}}
 
-    def give(self, value):
-        """(the number,)."""
-        return (value,)
+    def show(self, images):
+        """Notes how many there are under the node's title; the run tells it."""
+        run, (count, height, width) = current(), images.shape[:3]
+        run.texts[run.title] = f"{count} pictures, {width}x{height}, shown only in ComfyUI; Save Image writes them"
+        return (images,)
 
 
 NODES = {
     kind.__name__: kind
     for kind in (
-        *(LoadImage, LoadVideo, GetVideoComponents, CreateVideo, VAEDecode),
-        *(SaveVideo, SaveImage, PreviewAny, PrimitiveInt),
+        *(LoadImage, LoadVideo, LoadAudio, GetVideoComponents, CreateVideo, VAEDecode),
+        *(SaveVideo, SaveImage, PreviewAny, PreviewImage),
     )
-}
+} | standins_values.NODES

@@ -136,28 +136,44 @@ def _boolean(value) -> bool:
     return text in TRUE
 
 
-def check(prompt: dict, classes: dict, order: list[str]) -> None:
-    """Converts and checks every value and wire of the nodes to be run, in place. ValueError names node and input."""
+def check(prompt: dict, classes: dict, order: list[str], cut: dict | None = None) -> None:
+    """Converts and checks every value and wire of the nodes to be run, in place. ValueError names node and input.
+
+    cut: node -> input -> why nothing comes though something is wired to it.
+    """
     for node in order:
         entry = prompt[node]
         kind = classes[entry["class_type"]]
         inputs = fmt.inputs_of(kind)
         missing = [n for n in kind.INPUT_TYPES().get("required", {}) if n not in entry["inputs"]]
         if missing:
-            raise ValueError(f"{label(node, prompt)} needs {', '.join(missing)}: wire it up, or give it a value")
+            why = [f"; {name}: {said}" for name, said in (cut or {}).get(node, {}).items() if name in missing]
+            raise ValueError(
+                f"{label(node, prompt)} needs {', '.join(missing)}: wire it up, or give it a value{''.join(why)}"
+            )
         own = own_checks(kind)
         for name, value in list(entry["inputs"].items()):
             where = f"{label(node, prompt)}.{name}"
             if name not in inputs:
                 del entry["inputs"][name]  # of another version of the node; ComfyUI takes no notice either
+                _check_later(value, getattr(kind, "LATER", {}).get(name), where)
             elif fmt.is_link(value):
                 _check_link(value, inputs[name][0], prompt, classes, where)
             elif fmt.has_widget(*inputs[name]):
                 entry["inputs"][name] = convert(value, *inputs[name], where=where, ranged=name not in own)
-            else:
-                raise ValueError(f"{where}: wanted a wire of type {inputs[name][0]}, got the value {value!r}")
+            elif inputs[name][0] != "*":
+                raise ValueError(f"{where}: wanted a wire of type {inputs[name][0]}, got the value {said(value)}")
         if verify := getattr(kind, "VALIDATE_INPUTS", None):
             _verify(verify, entry["inputs"], label(node, prompt))
+
+
+def _check_later(value, known: tuple | None, where: str) -> None:
+    """ValueError for a value of a newer version's input that does not run here."""
+    if known is not None and not fmt.is_link(value) and value not in known:
+        raise ValueError(
+            f"{where}: {said(value)} is nothing that `helios run` can do, {' or '.join(map(str, known))} is; "
+            "choose that, or run it in ComfyUI"
+        )
 
 
 def _check_link(link: list, wanted: str, prompt: dict, classes: dict, where: str) -> None:
