@@ -59,6 +59,7 @@ NAMES = {
         "ModelPatcher.get_all_wrappers": "(kind)",
         "ModelPatcher.get_attachment": "(key)",
         "ModelPatcher.get_model_object": "(name)",
+        "ModelPatcher.is_dynamic": "()",
         "ModelPatcher.get_nested_additional_models": "()",
         "ModelPatcher.load_device": "",
         "ModelPatcher.model": "",
@@ -71,18 +72,23 @@ NAMES = {
         "ModelPatcher.weight_wrapper_patches": "",
         "ModelPatcher.wrappers": "",
     },
+    "comfy.model_prefetch": {
+        "make_prefetch_queue": "(blocks, device, options)",
+        "prefetch_queue_pop": "(queue, device, block)",
+    },
     "comfy.ops": {
         "CastWeightBiasOp": "",
         "CastWeightBiasOp.comfy_cast_weights": "",
         "CastWeightBiasOp.weight_function": "",
         "_load_quantized_module": "",
-        "cast_bias_weight": "(layer, dtype=dtype, device=device, bias_dtype=dtype)",
+        "cast_bias_weight": "(layer, dtype=dtype, device=device, bias_dtype=dtype)",  # and offloadable=, in newer ones
         "manual_cast": "",
         "manual_cast.Conv3d": "",
         "manual_cast.LayerNorm": "",
         "manual_cast.Linear": "",
         "manual_cast.RMSNorm": "",
         "mixed_precision_ops": "({}, dtype)",
+        "uncast_bias_weight": "(layer, weight, bias, stream)",
     },
     "comfy.patcher_extension": {
         "WrapperExecutor": "",
@@ -154,7 +160,6 @@ NAMES = {
     },
     "latent_preview": {
         "LatentPreviewer.decode_latent_to_preview_image": "(kind, latent)",
-        "MAX_PREVIEW_RESOLUTION": "",
         "get_previewer": "(device, latent_format)",
     },
     "nodes": {"NODE_CLASS_MAPPINGS": ""},
@@ -163,6 +168,7 @@ NAMES = {
         "PromptServer.client_id": "",
         "PromptServer.instance": "",
         "PromptServer.last_node_id": "",
+        "PromptServer.last_prompt_id": "",
         "PromptServer.send_progress_text": "(text, node, client)",
         "PromptServer.send_sync": "(event, values, client)",
     },
@@ -172,10 +178,17 @@ NAMES = {
 ABSENT = {
     "comfy.model_patcher.CoreModelPatcher": ("0.3.64",),
     "comfy.model_patcher.ModelPatcher.cached_patcher_init": ("0.3.64",),  # only set
+    "comfy.model_patcher.ModelPatcher.is_dynamic": ("0.3.64",),
+    "comfy.model_prefetch.make_prefetch_queue": ("0.3.64",),
+    "comfy.model_prefetch.prefetch_queue_pop": ("0.3.64",),
     "comfy.ops._load_quantized_module": ("0.3.64",),
     "comfy.ops.mixed_precision_ops": ("0.3.64",),
+    "comfy.ops.uncast_bias_weight": ("0.3.64",),
     "comfy_execution.caching.DependencyAwareCache": ("0.33.0", "0.38.1"),
 }
+
+# Attributes that another file of ComfyUI puts on.
+PUT_BY = {"server.PromptServer.last_prompt_id": "main.py"}
 
 # What variables of nodes/ hold, where no import says it. "FILE variable", or "variable" in every file.
 HELD = {

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from comfyui.interface import ABSENT, ANSWERS, HELD, NAMES, OLDER, OWN, READ
+from comfyui.interface import ABSENT, ANSWERS, HELD, NAMES, OLDER, OWN, PUT_BY, READ
 from helios_video.nodes import host
 from support.comfyui import COMFYUI, ROOT
 from support.comfyui_names import FUNCTIONS, Source, binds, call_of, touched
@@ -71,6 +71,9 @@ def test_a_name_that_is_taken_is_found(tmp_path, line, name):
 def test_comfyui_has_what_the_nodes_take(name):
     module = next(m for m in NAMES if name.startswith(f"{m}.") and name.removeprefix(f"{m}.") in NAMES[m])
     source = comfyui()
+    if name in PUT_BY:
+        assert f".{name.rpartition('.')[2]} = " in (source.root / PUT_BY[name]).read_text(encoding="utf-8")
+        return
     found = source.find(module, name.removeprefix(f"{module}."))
     if version() in ABSENT.get(name, ()):
         assert not found
