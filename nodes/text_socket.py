@@ -37,7 +37,7 @@ class TextSocket:
         """CONDITIONING of a text."""
         return [[rows, {**more, **(add_dict or {})}] for rows, more in sockets.conditioning(self(tokens), tokens)]
 
-    def clone(self) -> TextSocket:
+    def clone(self, disable_dynamic=False) -> TextSocket:
         """Itself: nothing changes it."""
         return self
 

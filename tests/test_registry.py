@@ -199,6 +199,13 @@ def test_nothing_runs_what_others_wrote(path):
         assert not (nodes and opens), name
 
 
+@pytest.mark.parametrize("path", PRODUCT, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_nothing_reads_as_if_it_did(path):
+    """Scanners of packs look for these words, and call a pack malicious for torch's eval and re's compile."""
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"eval\(|exec\(|compile\(|__import__\(|importlib\.import_module|subprocess\.", text)
+
+
 def test_a_new_version_is_published_by_an_action():
     text = (ROOT / ".github" / "workflows" / "publish_action.yml").read_text(encoding="utf-8")
     assert "Comfy-Org/publish-node-action@" in text and 'paths: ["pyproject.toml"]' in text

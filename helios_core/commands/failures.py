@@ -44,12 +44,11 @@ DOING = {
     "ul": "running Unified Latents",
     "workflow": "running the workflow",
 }
-NO_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|unable to allocate|attempting to allocate|not enough memory|alloc_failed"
-    r"|cannot allocate|bad_alloc|larger than the maximum allowed buffer",
-    re.IGNORECASE,
+NO_MEMORY = (
+    r"(?i)out of memory|can't allocate memory|unable to allocate|attempting to allocate|not enough memory|alloc_failed"
+    r"|cannot allocate|bad_alloc|larger than the maximum allowed buffer"
 )
-ASKED = re.compile(r"(?:allocate|allocating)\D{0,20}?([\d.]+) ?([KMGT]iB|bytes)", re.IGNORECASE)
+ASKED = r"(?i)(?:allocate|allocating)\D{0,20}?([\d.]+) ?([KMGT]iB|bytes)"
 LESS = {
     "generate": "a smaller --width and --height, --vae-tiling on, --offload blocks or sequential, or a --weight-dtype "
     "of fewer bits (fp8_e4m3fn, int8, int4)",
@@ -117,11 +116,11 @@ def describe(error: BaseException, command: str = "") -> Failure:
 def no_memory(error: BaseException) -> bool:
     """Whether an error, of whatever library, says that memory ran out."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or (isinstance(error, (RuntimeError, ValueError)) and NO_MEMORY.search(str(error)) is not None)
+    return named or (isinstance(error, (RuntimeError, ValueError)) and re.search(NO_MEMORY, str(error)) is not None)
 
 
 def _memory(error: BaseException, doing: str, command: str) -> str:
-    asked = ASKED.search(str(error))
+    asked = re.search(ASKED, str(error))
     amount = f" ({_amount(*asked.groups())} more were asked for)" if asked else ""
     less = f"choose {LESS[command]}; or " if command in LESS else ""
     return f"memory ran out while {doing}{amount}; {less}close other programs"

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from .embedding import Embedding, mix
 
 # A separator counts only where an entry follows: "16:9", "12:30" and a ';' inside a prompt are text.
-ENTRY = re.compile(r"(?:^|(?<!\\);|\n)\s*([-+]?\d[\d.,]*)[ \t]*(?:\(([^)\n]*)\))?[ \t]*:(?!\d)")
+ENTRY = r"(?:^|(?<!\\);|\n)\s*([-+]?\d[\d.,]*)[ \t]*(?:\(([^)\n]*)\))?[ \t]*:(?!\d)"
 LOG = logging.getLogger(__name__)
 EXAMPLE = "'0: a red circle; 4 (2): a blue square'"
 
@@ -62,7 +62,7 @@ class PromptSchedule:
         is always a plain ';'. The colon of an entry is not followed by a digit: "12:30" begins none. ValueError where
         the text begins otherwise.
         """
-        heads = list(ENTRY.finditer(text))
+        heads = list(re.finditer(ENTRY, text))
         if not heads or text[: heads[0].start()].strip():
             raise ValueError(f"prompt schedule: {text.strip()[:40]!r} does not begin with a chunk; wanted {EXAMPLE}")
         ends = [head.start() for head in heads[1:]] + [len(text)]

@@ -245,8 +245,8 @@ def free_name(folder: Path, prefix: str, suffix: str = ".mp4") -> Path:
     """folder/prefix_00001_.mp4, counted as ComfyUI counts; makes the folder. ValueError for a name that cannot be."""
     base = inside(folder, prefix, ending=COUNT + suffix)
     base.parent.mkdir(parents=True, exist_ok=True)
-    pattern = re.compile(re.escape(base.name) + r"_(\d+)_?\.\w+")
-    used = [int(m[1]) for p in base.parent.iterdir() if (m := pattern.fullmatch(p.name))]
+    pattern = re.escape(base.name) + r"_(\d+)_?\.\w+"
+    used = [int(m[1]) for p in base.parent.iterdir() if (m := re.fullmatch(pattern, p.name))]
     return base.parent / f"{base.name}_{max(used, default=0) + 1:05}_{suffix}"
 
 

@@ -211,4 +211,4 @@ def build_and_load(build, source: Source, cast, device) -> nn.Module:
     for name in sorted(names, key=lambda n: source.tensors[n][:2]):
         state[name] = files.read(source.tensors[name], cast(name), device)
     model.load_state_dict(state, strict=True, assign=True)
-    return model.requires_grad_(False).eval()
+    return model.requires_grad_(False).train(False)

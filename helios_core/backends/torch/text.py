@@ -59,7 +59,7 @@ def load_text_encoder(
     with torch.device("meta"), reading(source.path, "UMT5 text encoder"):
         model = UMT5EncoderModel(UMT5Config(**source.config))
     model.load_state_dict(_read(source, dtype or find_dtype(source), device), assign=True)
-    return UMT5TextEncoder(model.eval().requires_grad_(False), tokenize, max_length=max_length)
+    return UMT5TextEncoder(model.train(False).requires_grad_(False), tokenize, max_length=max_length)
 
 
 def find_dtype(source: Source) -> torch.dtype:

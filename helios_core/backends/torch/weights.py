@@ -27,7 +27,7 @@ def load_transformer_weights(model: HeliosTransformer, source: Source, *, dtype:
             _fill_layer(model, layer, list(own), source, files, dtype, kind, device)
         if block is not None:
             model.blocks[block].attn1.fuse()
-    return model.requires_grad_(False).eval()
+    return model.requires_grad_(False).train(False)
 
 
 def _block(name: str) -> int | None:
