@@ -45,6 +45,16 @@ class TextSocket:
         """None taken: LoRAs of this text encoder are not known."""
         return []
 
+    def clip_layer(self, *_):
+        """Always ValueError: it is no CLIP whose layers count."""
+        raise ValueError("Helios reads the text encoder's last layer; take CLIP Set Last Layer out of the graph")
+
+    def get_sd(self, *_, **__):
+        """Always ValueError: ComfyUI cannot save it."""
+        raise ValueError("this text encoder is in its checkpoint's files; `helios convert` makes one file of it")
+
+    state_dict_for_saving = get_sd
+
     @cached_property
     def cond_stage_model(self):
         """No layers that a LoRA may have."""

@@ -149,7 +149,8 @@ def test_installing_adds_nothing_to_an_environment_that_runs_comfyui():
 def test_comfyuis_requirements_are_as_noted():
     lines = (Path(COMFYUI) / "requirements.txt").read_text(encoding="utf-8").lower().splitlines()
     there = {m[1]: m[2] or "" for m in (re.match(r"([\w-]+)(?:>=([\d.]+))?", line) for line in lines) if m}
-    assert {name: there[name] for name in COMFYUI_BRINGS} == COMFYUI_BRINGS
+    for name, noted in COMFYUI_BRINGS.items():  # of the oldest that we run in; later ones may ask for more
+        assert there[name] == noted or version(there[name]) > version(noted), name
     dry = ["-m", "pip", "install", "--dry-run", "--no-index", "-q", "-r", str(ROOT / "requirements.txt")]
     done = subprocess.run([COMFY_PYTHON, *dry], capture_output=True, text=True)
     assert done.returncode == 0 and "Would install" not in done.stdout, done.stdout + done.stderr
