@@ -23,7 +23,8 @@ def alone(flow: dict) -> tuple[str, str]:
     kept = {key: flow[key] for key in ("id", "revision", "last_node_id", "last_link_id", "definitions", "version")}
     blueprint = {**kept, "nodes": [{**node, **ends, "pos": [0, 0], "order": 0}], "links": [], "groups": []}
     name = held["name"].replace(":", "")  # which Windows allows in no file's name
-    return f"{name}.json", json.dumps({**blueprint, "config": {}, "extra": {}}, indent=1, ensure_ascii=False) + "\n"
+    whole = {**blueprint, "config": {}, "extra": held["extra"]}  # where the search takes description and aliases from
+    return f"{name}.json", json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
 def blueprints() -> dict[str, str]:
