@@ -23,7 +23,7 @@ def alone(flow: dict) -> tuple[str, str]:
     kept = {key: flow[key] for key in ("id", "revision", "last_node_id", "last_link_id", "definitions", "version")}
     blueprint = {**kept, "nodes": [{**node, **ends, "pos": [0, 0], "order": 0}], "links": [], "groups": []}
     name = held["name"].replace(":", "")  # which Windows allows in no file's name
-    whole = {**blueprint, "config": {}, "extra": held["extra"]}  # where the search takes description and aliases from
+    whole = {**blueprint, "config": {}, "extra": held["extra"]}  # where the description is read from
     return f"{name}.json", json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
