@@ -21,6 +21,7 @@ Tokenize = Callable[[list[str]], list[list[int]]]
 UNIGRAM = 1
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED = 1, 2, 3, 4, 5  # kinds of pieces
 SPACE = "\u2581"
+PRIVATE = 0xF0000  # the first of 65,534 characters that no text has
 MARKS = ("<pad>", "</s>", "<unk>", "<s>")  # what a T5 tokenizer.json finds in a text where sentencepiece does not
 
 
@@ -124,11 +125,12 @@ def from_spiece(data: bytes, path: str):
         raise ValueError(f"{path}: a sentencepiece model of type {trainer.kind}; UMT5's is a unigram model")
     if not normaliser.escape:
         raise ValueError(f"{path}: a sentencepiece model that does not escape spaces, which is not read; UMT5's does")
-    model = models.Unigram(vocabulary(pieces), unk_id=trainer.unknown, byte_fallback=trainer.byte_fallback)
-    tokenizer = Tokenizer(model)
     steps = normalisation(normaliser)
-    check_user_pieces(pieces, normalizers.Sequence(steps), path)
-    tokenizer.normalizer = normalizers.Sequence([*steps, *spaces(normaliser.prefix, trainer.suffix)])
+    kept = protected(pieces, normalizers.Sequence(steps), path)
+    entries = vocabulary([(kept.get(text, text), score, kind) for text, score, kind in pieces])
+    tokenizer = Tokenizer(models.Unigram(entries, unk_id=trainer.unknown, byte_fallback=trainer.byte_fallback))
+    first = [normalizers.Replace(text, kept[text]) for text in sorted(kept, key=len, reverse=True)]
+    tokenizer.normalizer = normalizers.Sequence([*first, *steps, *spaces(normaliser.prefix, trainer.suffix)])
     end = (pieces[trainer.end][0], trainer.end)
     tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {end[0]}", special_tokens=[end])
     return split_within(tokenizer, ["<(?=0x[0-9A-F]{2}>)"] if trainer.byte_fallback else [])
@@ -160,14 +162,16 @@ def spaces(prefix: bool, suffix: bool) -> list:
     return [*([added] if prefix else []), normalizers.Replace(" ", SPACE)]
 
 
-def check_user_pieces(pieces: list[tuple], normalizer, path: str) -> None:
-    """ValueError for symbols of the user that normalisation would change: sentencepiece finds them before it."""
+def protected(pieces: list[tuple], normalizer, path: str) -> dict[str, str]:
+    """Symbols of the user that normalisation would change -> a private character that stands for each.
+
+    Sentencepiece finds such symbols before it normalises. ValueError for those of spaces.
+    """
     texts = [text.replace(SPACE, " ") for text, _, kind in pieces if kind == USER]
-    if lost := [text for text in texts if normalizer.normalize_str(f"a{text}a") != f"a{text}a"]:
-        raise ValueError(
-            f"{path}: a sentencepiece model with the symbols {lost[:4]}, which its own normalisation changes; such are "
-            "not read, UMT5's model has none"
-        )
+    changed = [text for text in texts if normalizer.normalize_str(f"a{text}a") != f"a{text}a"]
+    if lost := [text for text in changed if " " in text]:
+        raise ValueError(f"{path}: a sentencepiece model that removes the spaces of its own symbols {lost[:4]}")
+    return {text: chr(PRIVATE + i) for i, text in enumerate(changed)}
 
 
 def read_spiece(data: bytes) -> tuple:

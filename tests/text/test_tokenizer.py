@@ -63,11 +63,13 @@ def test_spaces_that_are_not_added_or_go_to_the_word_before(prefix, suffix, merg
     assert [ours.encode(text).ids for text in TEXTS] == oracle.encode(TEXTS)
 
 
-@pytest.mark.parametrize("symbol", ["\n", "\uff21", "  "])
-def test_symbols_that_normalisation_would_change_are_refused(symbol):
-    """Sentencepiece finds them before it normalises."""
-    with pytest.raises(ValueError, match="x: .* which its own normalisation changes"):
-        from_spiece(trained(user_defined_symbols=[symbol])[0], "x")
+def test_symbols_are_found_before_normalisation_changes_them():
+    """A line break and letters that it would replace; symbols of spaces that it would merge are refused."""
+    model, oracle = trained(user_defined_symbols=["\n", "\n\n", "\uff21", "\ufb01ne"])
+    ours, texts = from_spiece(model, "x"), [*TEXTS, "red\ncircle", "a\n\nb", "\n", "\uff21\uff22 \uff21"]
+    assert [ours.encode(text).ids for text in texts] == oracle.encode(texts)
+    with pytest.raises(ValueError, match="x: .* removes the spaces of its own symbols"):
+        from_spiece(trained(user_defined_symbols=["  "])[0], "x")
 
 
 def test_a_model_without_escaped_spaces_is_refused(spiece):
