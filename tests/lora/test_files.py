@@ -64,7 +64,7 @@ BAD = {
     "hada_w1_a has no partner; the file is incomplete": {"lycoris_blocks_0_attn1_to_q.hada_w1_a": torch.ones(2, 2)},
     "LoHa and LoRA at once": {**GOOD, "blocks.0.attn1.to_q.hada_w1_a": torch.ones(2, 2)},
     "is OFT .*; read are LoRA, LoCon, LoHa, LoKr and DoRA": {"blocks.0.attn1.to_q.oft_blocks": torch.ones(2, 2, 2)},
-    "another shape: blocks.0.attn1.to_q 48x48": {**GOOD, "blocks.0.attn1.to_q.dora_scale": torch.ones(47, 1)},
+    "another shape: blocks...attn1.to_q 48x48": {**GOOD, "blocks.0.attn1.to_q.dora_scale": torch.ones(47, 1)},
     "two products of different sizes": {
         f"blocks.0.attn1.to_q.hada_{k}": torch.ones(s)
         for k, s in (("w1_a", (48, 2)), ("w1_b", (2, 48)), ("w2_a", (47, 2)), ("w2_b", (2, 48)))

@@ -79,7 +79,7 @@ def lokr_core(weight):
     w1, core, a, b = drawn(9, (4, 2), (2, 2, *kernel), (2, o // 4), (2, i // 2))
     w2 = torch.einsum("pq...,po,qi->oi...", core.double(), a.double(), b.double())
     held = {"lokr_w1": w1, "lokr_t2": core, "lokr_w2_a": a, "lokr_w2_b": b}
-    return held, ALPHA / 2, torch.kron(w1.double().view(4, 2, *[1] * len(kernel)), w2)
+    return held, ALPHA / 2, torch.kron(w1.double().view(4, 2, *[1] * len(kernel)), w2.contiguous())
 
 
 HADA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
@@ -96,11 +96,11 @@ def mul(a, b):
     return a.double() @ b.double()
 
 
-def in_form(make, layers, prefix="lora_unet_"):
+def in_form(make, layers, prefix="lora_unet_", shapes=SHAPES):
     """(tensors of a file, layer -> what is added at strength 1, float64)."""
     tensors, changes = {}, {}
     for layer in layers:
-        weight = SHAPES[f"{layer}.weight"]
+        weight = shapes[f"{layer}.weight"]
         held, scale, change = make(weight)
         name = f"{prefix}{layer.replace('.', '_')}"
         tensors |= {f"{name}.{key}": value for key, value in held.items()} | {f"{name}.alpha": torch.tensor(ALPHA)}
@@ -108,11 +108,11 @@ def in_form(make, layers, prefix="lora_unet_"):
     return tensors, changes
 
 
-def with_lengths(tensors, layers, kind, prefix="lora_unet_"):
+def with_lengths(tensors, layers, kind, prefix="lora_unet_", shapes=SHAPES):
     """The file with DoRA's lengths, and those by layer as they are multiplied: [o 1 ...] or [1 i ...]."""
     lengths = {}
     for n, layer in enumerate(layers):
-        o, i, *kernel = SHAPES[f"{layer}.weight"]
+        o, i, *kernel = shapes[f"{layer}.weight"]
         name, ones = f"{prefix}{layer.replace('.', '_')}", [1] * len(kernel)
         count = i if kind == "columns" else o
         value = torch.rand(count, generator=torch.Generator().manual_seed(n)) + 0.5
