@@ -151,4 +151,4 @@ def test_names_that_mix_underscores_and_dots_are_read(tmp_path):
     shapes = {"blocks.0.attn1.to_q.weight": (48, 48)}
     for layer in ("blocks_0.self_attn.q", "blocks.0_attn1.to_q", "lora_unet_blocks_0_attn1.to_q"):
         found = files.read_lora(write(tmp_path, pair_of(layer, (4, 48), (48, 4))), shapes)
-        assert list(found.pairs) == ["blocks.0.attn1.to_q"] and not found.unused
+        assert list(found.adapters) == ["blocks.0.attn1.to_q"] and not found.unused
