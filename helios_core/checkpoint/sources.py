@@ -53,7 +53,10 @@ class Stored(NamedTuple):
 
     @property
     def codes(self) -> Stored:
-        """What the file holds, without the factors."""
+        """What the file holds, without the factors; four-bit floats as bytes."""
+        if self.dtype == "F4":
+            rows, columns = self.shape
+            return self._replace(dtype="U8", shape=(rows, columns // 2), scale=None, zero=None, marks=None)
         return self._replace(shape=self.stored_shape, scale=None, zero=None, marks=None)
 
     @property
