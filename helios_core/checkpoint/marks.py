@@ -9,60 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from math import log, prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from .names import FORMATS, LAYER_FORMAT, MARKER, SCALES
 from .numbers import NUMPY, as_float32
+from .stored import Marks, Stored
 
-if TYPE_CHECKING:
-    from .sources import Stored
-
-GROUP = "convrot_groupsize"  # columns that are rotated together
 FP8, SCALED = ("float8_e4m3fn", "float8_e5m2"), {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 FLOATS = ("F32", "F16", "BF16")
 ROTATED = ("int8_tensorwise", "convrot_w4a4", "asym_w4a8_int8")
 NVFP4, MXFP8 = 16, 32  # columns to a factor
-
-
-class Marks(NamedTuple):
-    """What is said of a layer. said: its JSON. parts: what lies beside the weight, by the name after the layer's.
-
-    old: said by `scaled_fp8`, and not in so many words.
-    """
-
-    format: str
-    said: str
-    parts: tuple[tuple[str, Stored], ...]
-    old: bool = False
-
-    @property
-    def found(self) -> dict[str, Stored]:
-        """The parts by name."""
-        return dict(self.parts)
-
-    def option(self, name: str, default):
-        """Of the layer itself, or of its `params`."""
-        said = json.loads(self.said)
-        params = said.get("params")
-        return said.get(name, params.get(name, default) if isinstance(params, dict) else default)
-
-    @property
-    def rotation(self) -> int:
-        """Columns that are rotated together; 0: none are."""
-        always = self.format in ("convrot_w4a4", "asym_w4a8_int8")
-        return int(self.option(GROUP, 256)) if always or self.option("convrot", False) else 0
-
-    @property
-    def group(self) -> int:
-        """Columns that share a factor, where the layer says how many."""
-        return int(self.option("group_size", {"awq_w4a16": 64}.get(self.format, 16)))
-
-    @property
-    def label(self) -> str:
-        """For people."""
-        return f"{self.format} (convrot)" if self.format == "int8_tensorwise" and self.rotation else self.format
 
 
 Shapes = Callable[[int, int, Marks], list[tuple[int, ...]]]
@@ -218,13 +176,20 @@ def mark(path, name: str, weight: Stored, said: str, parts: Iterable[tuple[str, 
         weight = weight._replace(shape=(weight.shape[0], 2 * weight.shape[1]))
     _check_sizes(where, marks, weight.shape)
     _check_parts(where, marks, weight.shape)
-    scale = marks.found.get("weight_scale") if simple(marks) else None
+    blocks = marks.format not in FP8 and (marks.format != "int8_tensorwise" or marks.rotation > 0)
+    scale = None if blocks else marks.found.get("weight_scale")
+    held = _held(marks, weight.shape, form.kept) if blocks else 0
+    marks = marks._replace(four=form.packed > 1, blocks=blocks, kept=form.kept, held=held)
     return weight._replace(marks=marks, scale=scale)
 
 
-def simple(marks: Marks) -> bool:
-    """Whether a layer is no more than codes and a factor of all or of a row."""
-    return marks.format in FP8 or (marks.format == "int8_tensorwise" and not marks.rotation)
+def _held(marks: Marks, shape: tuple[int, int], kept: str) -> int:
+    """Bytes in memory of what `unpacked.unpack` makes."""
+    rows, columns = shape
+    size = {"nvfp4": NVFP4, "mxfp8": MXFP8, "awq_w4a16": marks.group}.get(marks.format, columns)
+    zeros = {"weight_correction", "weight_zeros"} & set(marks.found)
+    factors = rows * (columns // (marks.group if zeros else size))
+    return rows * columns // (2 if kept == "int4" else 1) + 4 * factors * (2 if zeros else 1)
 
 
 def _format(said: str, where: str) -> str:

@@ -11,7 +11,6 @@ import re
 from functools import cache
 from math import gcd, prod
 
-from . import unpacked
 from .headers import BYTES
 
 LOG = logging.getLogger(__name__)
@@ -123,7 +122,7 @@ def held_bytes(stored, kind: str, item: int, backend: str) -> int | None:
     """
     there = stored.kept is not None
     if stored.blocks:
-        return unpacked.held(stored, stored.kept) if backend == "torch" else None
+        return stored.marks.held if backend == "torch" else None
     if backend == "torch":
         parts = (stored.codes, stored.scale, stored.zero)
         return sum(p.nbytes for p in parts if p) if there else quantised_bytes(stored.shape, kind)

@@ -10,12 +10,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from ..config import read_json
-from . import headers, inferred, marks, precision, recognise
-from .marks import Marks
+from . import headers, inferred, marks, recognise
 from .names import DROPPED, FORMATS, LAYER_FORMAT, MARKER, SCALES, SPIECE, ZERO, published, split_parts, strip_prefix
+from .stored import Stored
 
 PARTS = ("transformer", "vae", "text_encoder")
 # Left over from training in some published files; never used in inference.
@@ -23,67 +22,6 @@ LEFTOVERS = ("gan_heads.", "gan_final_head.", "_loras.", "norm_added_q")
 DOCUMENTS = "helios"  # key in a file's metadata: the checkpoint's JSON files, as one JSON object of texts by path
 TOKENIZER = "tokenizer."  # prefix of tensors that hold the tokenizer's files
 EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight")  # the text encoder's two names of one tensor
-
-
-class Stored(NamedTuple):
-    """A tensor in a file: its key there, safetensors dtype, shape, where its bytes begin; and the stored factors of a
-    quantised one (backends/torch/quant.py), or its marks where it is one of ComfyUI's (marks.py). The shape is the
-    weight's: four bits keep two of a row in each byte."""
-
-    file: Path
-    key: str
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    scale: Stored | None = None
-    zero: Stored | None = None
-    marks: Marks | None = None
-
-    @property
-    def stored_shape(self) -> tuple[int, ...]:
-        """The shape on disk: of four bits with half the columns, two numbers to a byte."""
-        four = self.marks is not None and marks.FORMS[self.marks.format].packed > 1
-        packed = self.zero is not None or (four and self.dtype != "F4")
-        return (self.shape[0], self.shape[1] // 2) if packed else self.shape
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes on disk."""
-        return headers.nbytes(self.dtype, self.stored_shape)
-
-    @property
-    def codes(self) -> Stored:
-        """What the file holds, without the factors; four-bit floats as bytes."""
-        if self.dtype == "F4":
-            rows, columns = self.shape
-            return self._replace(dtype="U8", shape=(rows, columns // 2), scale=None, zero=None, marks=None)
-        return self._replace(shape=self.stored_shape, scale=None, zero=None, marks=None)
-
-    @property
-    def blocks(self) -> bool:
-        """Whether it is more than codes and the factors here: `unpacked.unpack` then says what."""
-        return self.marks is not None and not marks.simple(self.marks)
-
-    @property
-    def kept(self) -> str | None:
-        """The form of `precision.QUANTISED` that it has in memory, if its linear layer is kept as it is stored."""
-        if self.marks is not None:
-            return marks.FORMS[self.marks.format].kept
-        return next((form for form, dtype in precision.QUANTISED.items() if dtype == self.dtype), None)
-
-    @property
-    def form(self) -> str | None:
-        """How it is quantised, for people; None if it is not."""
-        if self.marks is not None and not self.marks.old:
-            return self.marks.label
-        formats = {dtype: name for name, dtype in precision.QUANTISED.items()}
-        return formats.get(self.dtype, self.dtype) if self.scale else None
-
-    def read(self) -> bytes:
-        """Its bytes; for small ones."""
-        with self.file.open("rb") as file:
-            file.seek(self.start)
-            return file.read(self.nbytes)
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,13 @@ values, which are whole numbers then; asym_w4a8_int8 is rounded to whole numbers
 from __future__ import annotations
 
 from functools import cache
-from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from .marks import MXFP8, NVFP4, Marks
+from .marks import MXFP8, NVFP4
 from .numbers import as_float32, mapped
-
-if TYPE_CHECKING:
-    from .sources import Stored
+from .stored import Marks, Stored
 
 HADAMARD = np.array([[1, 1, 1, -1], [1, 1, -1, 1], [1, -1, 1, 1], [-1, 1, 1, 1]], np.float32) / 2
 E2M1 = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.int8)  # twice the values
@@ -154,13 +151,3 @@ def widen(found: Unpacked, stored: Stored) -> np.ndarray:
         groups = groups.reshape(-1, found.rotation) @ hadamard(found.rotation)
     weight = groups.reshape(stored.shape)
     return weight if found.columns is None else weight * found.columns
-
-
-def held(stored: Stored, kept: str) -> int:
-    """Bytes in memory of a weight that is kept as one of ours, with its factors in float32."""
-    rows, columns = stored.shape
-    groups = {"nvfp4": NVFP4, "mxfp8": MXFP8, "awq_w4a16": stored.marks.group}.get(stored.marks.format, columns)
-    if "weight_correction" in stored.marks.found:
-        groups = stored.marks.group
-    factors = 2 if {"weight_correction", "weight_zeros"} & set(stored.marks.found) else 1
-    return prod(stored.shape) // (2 if kept == "int4" else 1) + 4 * factors * rows * (columns // groups)
