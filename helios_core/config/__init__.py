@@ -15,7 +15,7 @@ from .model import (
     warn_size,
 )
 from .published import FromDict, read_json
-from .variants import GUIDANCE, SHIFT_TOKENS, SOLVERS
+from .variants import GUIDANCE, SHIFT_TOKENS, SOLVERS, find_variant
 
 __all__ = [
     "FromDict",
@@ -31,6 +31,7 @@ __all__ = [
     "VAEConfig",
     "build",
     "check_size",
+    "find_variant",
     "model",
     "read_folder",
     "read_json",
