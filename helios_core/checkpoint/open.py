@@ -83,7 +83,7 @@ def check(sources: dict[str, Source], config: ModelConfig, shapes: Callable) -> 
 
 @contextmanager
 def pointing(path: Path):
-    """What is wrong with a file meanwhile is said together with what tells more of it."""
+    """A ValueError meanwhile is raised again, with what tells more of the file."""
     try:
         yield
     except ValueError as error:

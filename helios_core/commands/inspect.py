@@ -17,17 +17,18 @@ from ..checkpoint import (
     folders,
     headers,
     held_parts,
+    names,
     open_part,
+    read_documents,
     recognise,
 )
-from ..checkpoint import open as opening
-from ..checkpoint.names import split_parts, strip_prefix
 from ..config import INDEX, SCHEDULER, ScheduleConfig, find_variant
 from ..devices import libraries, needs
 from ..history import saved
 from ..lora import COMPANION
-from ..ul import files as ul_files
-from ..workflow.format import is_api, is_ui
+from ..ul import KEY as UL_KEY
+from ..ul import open_file
+from ..workflow import is_api, is_ui
 
 PROMPT = '--prompt "a red circle moving left"'
 OTHERS = {
@@ -120,16 +121,16 @@ def _weights(path: Path) -> bool:
     header, metadata = headers.read_header(path), headers.read_metadata(path)
     if metadata.get("format") == saved.FORMAT:
         return tell("a saved run, with what the model remembers", USES["saved"], path)
-    if ul_files.KEY in metadata:
-        found = ul_files.open_file(path)
+    if UL_KEY in metadata:
+        found = open_file(path)
         return tell(f"a Unified Latents model of {', '.join(found.parts)}", USES["ul"], path)
     ranks = [min(info.shape) for name, info in header.items() if any(m in name for m in LORA) and len(info.shape) > 1]
     if ranks:
         low, high = min(ranks), max(ranks)
         print(f"  {len(ranks)} matrices of rank {low if low == high else f'{low} to {high}'}")
         return tell("a LoRA", USES["lora"], path, PLACES["lora"])
-    parts = split_parts(header)
-    what = None if parts else recognise.of_names(strip_prefix(header))
+    parts = names.split_parts(header)
+    what = None if parts else recognise.of_names(names.strip_prefix(header))
     if not parts and what not in recognise.OURS.values():
         return _foreign(path, header, what)
     return _parts(path, held_parts(path))
@@ -152,10 +153,10 @@ def _folder(path: Path) -> bool:
     if held:
         return _parts(path, held)
     if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
-        names = headers.read_headers(path)
-        part = recognise.part_of(names)
+        found = headers.read_headers(path)
+        part = recognise.part_of(found)
         if part is None:
-            return _foreign(path, names, recognise.of_names(names))
+            return _foreign(path, found, recognise.of_names(found))
         _part(open_part(path, part))
         if part != "transformer":
             return tell(f"a checkpoint's {part}", USES[part], path.parent)
@@ -186,7 +187,7 @@ def _parts(path: Path, held: list[str]) -> bool:
 def _variant(path: Path) -> str:
     """Which one, as loading would take it."""
     try:
-        said = opening.read_documents(path)
+        said = read_documents(path)
         variant = find_variant(said[INDEX], ScheduleConfig.from_dict(said[SCHEDULER]))
     except (KeyError, ValueError):
         return "a Helios model that does not say which variant it is"
