@@ -24,7 +24,7 @@ KINDS = (*QUANTISED, *(f"{form}_g{n}" for form, own in GROUPS.items() for n in G
 WEIGHT_DTYPES = ("auto", *DTYPES, *KINDS)
 METADATA = "helios_quantization"  # key in the file's metadata; its value is one of KINDS
 FLOAT32 = ("time_embedder", "scale_shift_table", "norm1", "norm2", "norm3", "history_key_scale")
-LINEAR = re.compile(r"blocks\.\d+\.(attn[12]\.(to_[qkv]|to_qkv|to_out\.0)|ffn\.net\.(0\.proj|2))\.weight")
+LINEAR = r"blocks\.\d+\.(attn[12]\.(to_[qkv]|to_qkv|to_out\.0)|ffn\.net\.(0\.proj|2))\.weight"
 
 
 def is_float32(name: str) -> bool:
@@ -34,7 +34,7 @@ def is_float32(name: str) -> bool:
 
 def is_quantised(name: str) -> bool:
     """Whether a quantised weight_dtype quantises the tensor of that published name."""
-    return LINEAR.fullmatch(name) is not None
+    return re.fullmatch(LINEAR, name) is not None
 
 
 def compute_format(source, weight_dtype: str, *, fast_bf16: bool) -> str:

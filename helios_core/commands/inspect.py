@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections import Counter
 from math import prod
@@ -25,6 +24,7 @@ from ..checkpoint import (
 from ..config import INDEX, SCHEDULER, ScheduleConfig, find_variant
 from ..devices import libraries, needs
 from ..history import saved
+from ..json_text import read
 from ..lora import COMPANION
 from ..ul import KEY as UL_KEY
 from ..ul import open_file
@@ -104,10 +104,7 @@ def _file(path: Path) -> bool:
 
 
 def _json(path: Path) -> bool:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"it is no JSON text ({error})") from error
+    found = read(path)
     if is_ui(found) or is_api(found):
         form = "as ComfyUI's editor saves it" if is_ui(found) else "in the API format"
         return tell(f"a workflow, {form}", USES["workflow"], path)

@@ -3,7 +3,16 @@
 from . import remembered
 from .clean import prompt_clean
 from .embedding import Embedding
-from .prompts import PromptSchedule, as_schedule, check_prompt
+from .prompts import PromptSchedule, as_schedule, check_prompt, check_text
 from .tokenizer import load_tokenizer
 
-__all__ = ["Embedding", "PromptSchedule", "as_schedule", "check_prompt", "load_tokenizer", "prompt_clean", "remembered"]
+__all__ = [
+    "Embedding",
+    "PromptSchedule",
+    "as_schedule",
+    "check_prompt",
+    "check_text",
+    "load_tokenizer",
+    "prompt_clean",
+    "remembered",
+]

@@ -1,6 +1,6 @@
 """ComfyUI's workflow files, run without ComfyUI."""
 
-from . import loops, unroll
+from . import dates, loops, unroll
 from .context import Progress, Run, current
 from .files import VideoFile
 from .format import is_api, is_ui
@@ -14,6 +14,7 @@ __all__ = [
     "Run",
     "VideoFile",
     "current",
+    "dates",
     "free_name",
     "is_api",
     "is_ui",

@@ -102,7 +102,7 @@ def test_a_lora_a_workflow_a_picture_and_others(capsys, tmp_path):
         ("page.safetensors", 2, "cannot be used: "),
         ("graph.json", 0, "helios run"),
         ("index.json", 2, "the index of a checkpoint's shards"),
-        ("broken.json", 2, "no JSON text"),
+        ("broken.json", 2, "is not JSON"),
         ("transformer_partial.pth", 0, "--lora-companion"),
         ("old.ckpt", 2, "a torch pickle or another zip"),
         ("cat.png", 0, "--image"),
