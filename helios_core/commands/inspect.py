@@ -35,7 +35,7 @@ OTHERS = {
     "vae": "--vae wan_2.1_vae.safetensors",
     "text_encoder": "--text-encoder umt5_xxl_fp8_e4m3fn_scaled.safetensors",
 }
-WEIGHTS, VIDEOS = (".safetensors", ".sft"), (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
+WEIGHTS, VIDEOS = {*folders.WEIGHTS, ".gguf"}, (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif")
 LORA = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up", "hada_w", "lokr_w", "dora_scale")
 USES = {
@@ -114,7 +114,7 @@ def _json(path: Path) -> bool:
 
 
 def _weights(path: Path) -> bool:
-    """A safetensors file."""
+    """A file of tensors."""
     header, metadata = headers.read_header(path), headers.read_metadata(path)
     if metadata.get("format") == saved.FORMAT:
         return tell("a saved run, with what the model remembers", USES["saved"], path)

@@ -9,10 +9,11 @@ import torch
 from helios_video.helios_core.backends.torch.files import widen
 from helios_video.helios_core.backends.torch.load import load_transformer
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
-from helios_video.helios_core.checkpoint.sources import open_part
+from helios_video.helios_core.checkpoint import inferred
+from helios_video.helios_core.checkpoint.sources import check_text_encoder, open_part
 from helios_video.helios_core.config.model import ModelConfig, TransformerConfig, VAEConfig
 from support.comfy_quants import FORMS, random_layer, write
-from support.parts import randomise
+from support.parts import TEXT, randomise
 
 SIZES = dict(num_attention_heads=2, ffn_dim=512, num_layers=2, text_dim=16, freq_dim=8)
 CONFIG = ModelConfig(transformer=TransformerConfig(**SIZES), vae=VAEConfig())
@@ -127,3 +128,22 @@ def test_layers_in_several_forms(state, tmp_path):
     x = torch.randn(1, 5, 256).to(model.dtype)
     (query, key), value = attention.project(x)
     assert torch.equal(query[:, :, 0], attention.to_q(x)) and torch.equal(value, attention.to_v(x))
+
+
+@pytest.mark.parametrize("form", ["int8 by rows", "int8 convrot of 16", "nvfp4", "asym_w4a8_int8"])
+def test_a_text_encoder_and_its_embedding(form, tmp_path):
+    """Widened; the sizes that the file does not say are those of the weights, not of their codes."""
+    config = {**TEXT, "d_model": 256, "d_ff": 256}
+    shapes = {"shared.weight": (config["vocab_size"], config["d_model"]), **inferred.umt5(config)}
+    rng = np.random.default_rng(0)
+    tensors, dtypes, meant = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, {}, {}
+    for layer in ("shared", "encoder.block.0.layer.0.SelfAttention.q", "encoder.block.1.layer.1.DenseReluDense.wo"):
+        parts, kinds, meant[f"{layer}.weight"] = random_layer(form, rng, *shapes[f"{layer}.weight"])
+        tensors |= {f"{layer}.{name}": value for name, value in parts.items()}
+        dtypes |= {f"{layer}.{name}": kind for name, kind in kinds.items()}
+    write(tmp_path / "umt5.safetensors", tensors, dtypes)
+    source = open_part(tmp_path / "umt5.safetensors", "text_encoder")
+    assert source.config["d_model"] == 256 and source.config["vocab_size"] == TEXT["vocab_size"]
+    check_text_encoder(source)
+    for name, weight in meant.items():
+        assert close(widen(source.tensors[name]).numpy(), weight, form), name

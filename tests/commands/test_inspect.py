@@ -86,6 +86,7 @@ def test_a_lora_a_workflow_a_picture_and_others(capsys, tmp_path):
     (tmp_path / "index.json").write_text(json.dumps({"weight_map": {}}))
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "transformer_partial.pth").write_bytes(b"PK\x03\x04")
+    (tmp_path / "cut.gguf").write_bytes(b"GGUF" + bytes(99))
     (tmp_path / "old.ckpt").write_bytes(b"PK\x03\x04")
     for file in ("cat.png", "clip.mp4"):
         (tmp_path / file).write_bytes(b"x")
@@ -104,6 +105,7 @@ def test_a_lora_a_workflow_a_picture_and_others(capsys, tmp_path):
         ("index.json", 2, "the index of a checkpoint's shards"),
         ("broken.json", 2, "is not JSON"),
         ("transformer_partial.pth", 0, "--lora-companion"),
+        ("cut.gguf", 2, "cannot be used: "),
         ("old.ckpt", 2, "a torch pickle or another zip"),
         ("cat.png", 0, "--image"),
         ("clip.mp4", 0, "--video"),
