@@ -1,6 +1,6 @@
 """The files that people have: what they are, what is in them under which name, and where they are looked for."""
 
-from . import folders, headers, names, numbers, precision, recognise
+from . import folders, headers, marks, names, numbers, precision, recognise, unpacked
 from .folders import TINY, cache_folder, find_checkpoint, find_file, list_files
 from .headers import BYTES, nbytes, read_header, read_metadata
 from .names import PULL_REQUEST, PULL_REQUEST_BLOCK
@@ -18,6 +18,7 @@ from .precision import (
     group_size,
     held_bytes,
     is_float32,
+    is_kept,
     is_quantised,
     kernel_group,
     split_kind,
@@ -37,6 +38,7 @@ from .sources import (
     documents,
     open_part,
 )
+from .unpacked import Unpacked, hadamard, unpack
 
 __all__ = [
     "cache_folder",
@@ -56,6 +58,7 @@ __all__ = [
     "Source",
     "Stored",
     "TINY",
+    "Unpacked",
     "TOKENIZER",
     "WEIGHT_DTYPES",
     "check",
@@ -70,14 +73,17 @@ __all__ = [
     "find_kind",
     "folders",
     "group_size",
+    "hadamard",
     "headers",
     "held_bytes",
     "held_parts",
     "is_float32",
+    "is_kept",
     "is_quantised",
     "kernel_group",
     "list_files",
     "mapped",
+    "marks",
     "names",
     "nbytes",
     "numbers",
@@ -91,4 +97,6 @@ __all__ = [
     "split_kind",
     "stored_group",
     "tell_narrowed",
+    "unpack",
+    "unpacked",
 ]

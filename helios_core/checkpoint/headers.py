@@ -15,7 +15,7 @@ from ..json_text import as_object, parse, parse_object, read_object
 from . import recognise
 
 BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
-BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}
+BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I8": 1, "U8": 1, "BOOL": 1, "F4": 0.5}
 FORMATS = "floats of 16 to 64 bits, float8 (e4m3, e5m2) and whole numbers; take the model in one of these"
 MAX_HEADER = 100_000_000
 SAID = "helios_documents"  # the name of a tensor that stands in for metadata
@@ -33,7 +33,7 @@ class TensorInfo(NamedTuple):
 
 def nbytes(dtype: str, shape: tuple[int, ...]) -> int:
     """Bytes of a tensor."""
-    return math.prod(shape) * BYTES[dtype]
+    return int(math.prod(shape) * BYTES[dtype])
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
