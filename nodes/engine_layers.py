@@ -13,13 +13,14 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from torch import nn
 
+from ..helios_core.backends.torch.blocks import widen, width
 from ..helios_core.backends.torch.files import STORED, Files
 from ..helios_core.backends.torch.layers import Layers
 from ..helios_core.backends.torch.load import CPU, choose_dtype
 from ..helios_core.backends.torch.quant import SCALE, WEIGHT, ZERO, dequantise, place
 from ..helios_core.backends.torch.transformer import HeliosTransformer
-from ..helios_core.backends.torch.weights import quantised_parts
-from ..helios_core.checkpoint import find_kind, is_float32, is_quantised
+from ..helios_core.backends.torch.weights import is_kept, quantised_parts
+from ..helios_core.checkpoint import GGUF, find_kind, is_float32
 
 HAS_FP8 = hasattr(comfy.ops, "mixed_precision_ops") and hasattr(comfy.ops, "_load_quantized_module")
 GELU = {"approximate": "tanh"}
@@ -145,12 +146,16 @@ class HostQuantLinear(nn.Module, comfy.ops.CastWeightBiasOp):
     def forward(self, x, gelu: bool = False):
         """x [... i] -> [... o], as `Linear`."""
         with without_functions(self), brought(self, self.weight.dtype, x.device, x.dtype) as (codes, bias):
-            scale, zero = (t if t is None else t.to(x.device) for t in (getattr(self, name) for name in (SCALE, ZERO)))
-            weight = dequantise(codes, scale, zero, x.dtype)
+            weight = self.widened(codes, x.dtype)
             if self.patches:
                 weight = comfy.lora.calculate_weight(self.patches, weight, self.key, intermediate_dtype=weight.dtype)
             y = nn.functional.linear(x, weight, bias)
         return nn.functional.gelu(y, **GELU) if gelu else y
+
+    def widened(self, codes, dtype: torch.dtype):
+        """The weight [o i] of its codes, which are where it computes."""
+        scale, zero = (t if t is None else t.to(codes.device) for t in (getattr(self, name) for name in (SCALE, ZERO)))
+        return dequantise(codes, scale, zero, dtype)
 
     def convert_weight(self, weight, inplace=False, **_):
         """What ComfyUI patches as it loads, to no effect: something of the weight's shape."""
@@ -160,6 +165,19 @@ class HostQuantLinear(nn.Module, comfy.ops.CastWeightBiasOp):
         """What ComfyUI patched is dropped. ValueError where it is to be saved."""
         if return_weight:
             raise ValueError(f"{self.key}: a LoRA cannot be saved into quantised weights; load them as bf16 for that")
+
+
+class HostBlockLinear(HostQuantLinear):
+    """The same for a weight in blocks of a GGUF file (backends/torch/blocks.py)."""
+
+    def __init__(self, form: str, codes, bias):
+        super().__init__(codes, None, None, bias)
+        self.form, self.in_features = form, width(form, codes)
+
+    def widened(self, codes, dtype: torch.dtype):
+        """The weight [o i] of its blocks."""
+        shape = self.out_features, self.in_features
+        return widen(self.form, codes, torch.empty(shape, dtype=dtype, device=codes.device))
 
 
 @contextmanager
@@ -214,7 +232,7 @@ def load_network(helios, device) -> HostTransformer:
         network = HostTransformer(helios.config.transformer, dtype, device)
     files, state = Files(), {}
     for name in sorted(helios.backend.shapes(helios.config.transformer), key=lambda n: source.tensors[n][:2]):
-        if kind is not None and is_quantised(name):
+        if kind is not None and is_kept(name, source.tensors[name], kind):
             state |= quantised(network, name, source, files, kind, device)
         else:
             state[name] = files.read(source.tensors[name], torch.float32 if is_float32(name) else dtype, CPU)
@@ -224,8 +242,13 @@ def load_network(helios, device) -> HostTransformer:
 
 def quantised(network, name: str, source, files: Files, kind: str, device) -> dict[str, torch.Tensor]:
     """What the state of the network holds of a quantised weight: in ComfyUI's form where the file is in fp8 with one
-    factor or none, else in ours, and then a HostQuantLinear stands in the layer's place."""
+    factor or none, else in ours or in GGUF's, and then a layer of our own stands in the layer's place."""
     stored, layer = source.tensors[name], name.removesuffix(WEIGHT)
+    if kind == GGUF:
+        codes = files.read(stored.codes, torch.uint8, CPU)
+        bias = files.read(source.tensors[f"{layer}bias"], network.dtype, CPU)
+        place(network, layer.removesuffix("."), HostBlockLinear(stored.dtype, codes, bias))
+        return {name: codes}
     one = stored.scale is None or stored.scale.shape in ((), (1,))
     if HAS_FP8 and one and STORED[stored.dtype] == torch.float8_e4m3fn:
         scale = torch.tensor(1.0) if stored.scale is None else files.read(stored.scale, torch.float32, CPU).reshape(())

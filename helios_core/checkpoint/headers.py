@@ -1,7 +1,7 @@
-"""Safetensors files checked before a framework reads them: headers, shards, strict key reports. No framework here.
+"""Weights files checked before a framework reads them: headers, shards, strict key reports. No framework here.
 
 A safetensors file is eight bytes of little-endian header length, a JSON header that maps each name to dtype, shape
-and byte offsets, then the data. A header that lies is refused here, by name, before gigabytes are mapped.
+and byte offsets, then the data. A header that lies is refused here, by name, before gigabytes are mapped. GGUF files are read too: see gguf.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from . import recognise
+from . import gguf, recognise
 
 BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}
@@ -21,7 +21,7 @@ INDICES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.
 
 
 class TensorInfo(NamedTuple):
-    """Where a tensor lies: file, dtype name of the safetensors format, shape, where its bytes begin in the file."""
+    """Where a tensor lies: file, dtype name of the safetensors format or GGUF's, shape, where its bytes begin."""
 
     file: Path
     dtype: str
@@ -31,11 +31,15 @@ class TensorInfo(NamedTuple):
 
 def nbytes(dtype: str, shape: tuple[int, ...]) -> int:
     """Bytes of a tensor."""
+    if dtype in gguf.BLOCKS:
+        return gguf.nbytes(dtype, shape)
     return math.prod(shape) * BYTES[dtype]
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """Every tensor of one safetensors file. ValueError if the file is missing, cut short or inconsistent."""
+    """Every tensor of one weights file. ValueError if the file is missing, cut short or inconsistent."""
+    if _is_gguf(path):
+        return {name: TensorInfo(path, *tensor) for name, tensor in gguf.read(path).tensors.items()}
     header, length = _read_json(path)
     if isinstance(header, dict):
         header.pop("__metadata__", None)
@@ -47,8 +51,10 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file says of itself; empty if nothing. A tensor named SAID says more: its bytes are the JSON
-    of further entries, from programs that save tensors only."""
+    """The texts by which a weights file says what it is; empty if none. In a safetensors file a tensor named SAID says
+    more: its bytes are the JSON of further entries, from programs that save tensors only."""
+    if _is_gguf(path):
+        return {name: value for name, value in gguf.read(path).values.items() if isinstance(value, str)}
     found, _ = _read_json(path)
     if not isinstance(found, dict):
         return {}
@@ -62,6 +68,12 @@ def read_metadata(path: Path) -> dict[str, str]:
     return said
 
 
+def _is_gguf(path: Path) -> bool:
+    if not path.is_file():
+        raise ValueError(f"weights file {path} is missing; download the checkpoint again")
+    return gguf.is_gguf(path)
+
+
 def _said(text: bytes, path: Path) -> dict[str, str]:
     try:
         return {str(name): str(value) for name, value in dict(json.loads(text)).items()}
@@ -71,8 +83,6 @@ def _said(text: bytes, path: Path) -> dict[str, str]:
 
 def _read_json(path: Path) -> tuple[dict, int]:
     """The header and its length in bytes."""
-    if not path.is_file():
-        raise ValueError(f"weights file {path} is missing; download the checkpoint again")
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(64)
@@ -80,7 +90,7 @@ def _read_json(path: Path) -> tuple[dict, int]:
         if not 2 <= length <= min(MAX_HEADER, size - 8):
             seems = recognise.of_bytes(start)
             advice = f": {seems}" if seems else f", or is cut short ({size} bytes); download it again"
-            raise ValueError(f"{path} is not a safetensors file{advice}")
+            raise ValueError(f"{path} is not a {'GGUF' if path.suffix.lower() == '.gguf' else 'safetensors'} file{advice}")
         file.seek(8)
         try:
             return json.loads(file.read(length)), length

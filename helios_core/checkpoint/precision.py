@@ -11,6 +11,7 @@ import re
 from functools import cache
 from math import gcd, prod
 
+from .gguf import BLOCKS
 from .headers import BYTES
 
 LOG = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ GROUP_SIZES = (32, 64, 128)
 # What a user asks for: a form, or one with other groups than its own; smaller ones are more exact and larger.
 KINDS = (*QUANTISED, *(f"{form}_g{n}" for form, own in GROUPS.items() for n in GROUP_SIZES if n != own))
 WEIGHT_DTYPES = ("auto", *DTYPES, *KINDS)
+GGUF = "gguf"  # the form of a file's layers in GGUF's blocks, of whatever types; only as stored
 METADATA = "helios_quantization"  # key in the file's metadata; its value is one of KINDS
 FLOAT32 = ("time_embedder", "scale_shift_table", "norm1", "norm2", "norm3", "history_key_scale")
 LINEAR = re.compile(r"blocks\.\d+\.(attn[12]\.(to_[qkv]|to_qkv|to_out\.0)|ffn\.net\.(0\.proj|2))\.weight")
@@ -78,6 +80,8 @@ def find_kind(source, weight_dtype: str) -> str | None:
     """
     stored = [t for name, t in source.tensors.items() if is_quantised(name) and t.dtype in QUANTISED.values()]
     found = next((form for form, dtype in QUANTISED.items() if stored and stored[0].dtype == dtype), None)
+    if any(is_quantised(name) and t.dtype in BLOCKS for name, t in source.tensors.items()):
+        found = GGUF
     if weight_dtype not in KINDS:
         return found if weight_dtype == "auto" else None
     form, _ = split_kind(weight_dtype)
@@ -87,7 +91,8 @@ def find_kind(source, weight_dtype: str) -> str | None:
         return weight_dtype
     raise ValueError(
         f"{source.path} holds {found} weights{' in other groups' if form == found else ''}; quantising them again to "
-        f"{weight_dtype} would add both errors. Choose weight_dtype auto or {found}, or take the original checkpoint"
+        f"{weight_dtype} would add both errors. Choose weight_dtype auto{'' if found == GGUF else f' or {found}'}, or "
+        "take the original checkpoint"
     )
 
 
@@ -112,6 +117,8 @@ def held_bytes(stored, kind: str, item: int, backend: str) -> int | None:
 
     item: bytes of a number of the layers' dtype. MLX keeps a factor and a zero of that size per group in both forms.
     """
+    if kind == GGUF:
+        return stored.nbytes if backend == "torch" and stored.dtype in BLOCKS else None
     there = stored.dtype in QUANTISED.values()
     if backend == "torch":
         parts = (stored.codes, stored.scale, stored.zero)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config import read_json
-from . import headers, inferred, precision, recognise
+from . import gguf, gguf_tokenizer, headers, inferred, precision, recognise
 from .names import DROPPED, FORMATS, LAYER_FORMAT, MARKER, SCALES, SPIECE, ZERO, published, split_parts, strip_prefix
 
 PARTS = ("transformer", "vae", "text_encoder")
@@ -28,7 +28,8 @@ EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight")  # the text encode
 
 class Stored(NamedTuple):
     """A tensor in a file: its key there, safetensors dtype, shape, where its bytes begin; and the stored factors of a
-    quantised one (backends/torch/quant.py). The shape is the weight's: int4 keeps two of a row in each byte."""
+    quantised one (backends/torch/quant.py). The shape is the weight's: int4 keeps two of a row in each byte, a type of
+    gguf.BLOCKS some columns in each block."""
 
     file: Path
     key: str
@@ -40,18 +41,26 @@ class Stored(NamedTuple):
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
-        """The shape on disk: of int4 with half the columns, two numbers to a byte."""
+        """The shape on disk: of int4 with half the columns, two numbers to a byte; of blocks their bytes."""
+        if self.in_blocks:
+            return gguf.row_bytes(self.dtype, self.shape)
         return self.shape if self.zero is None else (self.shape[0], self.shape[1] // 2)
 
     @property
     def nbytes(self) -> int:
         """Bytes on disk."""
-        return headers.nbytes(self.dtype, self.stored_shape)
+        return math.prod(self.stored_shape) * headers.BYTES.get(self.dtype, 1)
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether it is quantised as GGUF has it: factors and codes in one."""
+        return self.dtype in gguf.BLOCKS
 
     @property
     def codes(self) -> Stored:
         """What the file holds, without the factors."""
-        return self._replace(shape=self.stored_shape, scale=None, zero=None)
+        dtype = "U8" if self.in_blocks else self.dtype
+        return self._replace(dtype=dtype, shape=self.stored_shape, scale=None, zero=None)
 
     def read(self) -> bytes:
         """Its bytes; for small ones."""
@@ -72,7 +81,7 @@ class Source:
     part: str
     tensors: dict[str, Stored]
     config: dict
-    tokenizer: Path | Stored | None = None
+    tokenizer: Path | Stored | gguf_tokenizer.Inside | None = None
     metadata: dict = field(default_factory=dict)
 
     @property
@@ -82,13 +91,15 @@ class Source:
 
     @property
     def quantised(self) -> str | None:
-        """How its weights are stored, if quantised: fp8_e4m3fn, int8 or int4."""
+        """How its weights are stored, if quantised: fp8_e4m3fn, int8 or int4, or GGUF's most common type, as q4_k."""
+        if blocks := [stored.dtype.lower() for stored in self.tensors.values() if stored.in_blocks]:
+            return max(set(blocks), key=lambda form: (blocks.count(form), form))
         formats = {dtype: name for name, dtype in precision.QUANTISED.items()}
         return next((formats.get(s.dtype, s.dtype) for s in self.tensors.values() if s.scale), None)
 
 
 def open_part(path, part: str) -> Source:
-    """A part of a checkpoint folder, or of a safetensors file, by itself or in a file of all parts.
+    """A part of a checkpoint folder, or of a weights file, by itself or in a file of all parts.
 
     ValueError for what is missing, broken, or clearly another model's.
     """
@@ -114,7 +125,7 @@ def _open_file(path: Path, part: str) -> Source:
     names = parts[part] if parts else strip_prefix(found)
     _check_layers(metadata, path)
     config = _metadata_config(metadata, part, path)
-    tokenizer = _tokenizer(found) if part == "text_encoder" else None
+    tokenizer = _tokenizer(path, found) if part == "text_encoder" else None
     return _source(path, part, names, found, config, tokenizer, metadata)
 
 
@@ -143,7 +154,7 @@ def _stored(path: Path, part: str, names: Mapping[str, str], found: Mapping) -> 
     return {new: plain[old] for new, old in published(part, plain).items()}
 
 
-FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", *gguf.BLOCKS)
 FACTORS = (*SCALES, ZERO)
 
 
@@ -196,8 +207,10 @@ def _check_layers(metadata: Mapping, path: Path) -> None:
     _check_formats(path, said)
 
 
-def _tokenizer(found: Mapping) -> Stored | None:
-    """A tokenizer's file among the tensors, under any prefix."""
+def _tokenizer(path: Path, found: Mapping) -> Stored | gguf_tokenizer.Inside | None:
+    """A tokenizer's file among the tensors, under any prefix, or in a GGUF file's values."""
+    if gguf.is_gguf(path):
+        return gguf_tokenizer.find(path)
     wanted = (f"{TOKENIZER}tokenizer.json", f"{TOKENIZER}spiece.model", SPIECE)
     for ending in wanted:
         for key in found:

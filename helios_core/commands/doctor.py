@@ -11,7 +11,7 @@ from ..checkpoint import PARTS, Checkpoint, folders, held_parts, open_checkpoint
 from ..config import read_folder
 from ..devices import INSTALL, needs, read_memory
 
-LIBRARIES = ("transformers", "tokenizers", "safetensors", "einops", "numpy", "av", "ftfy")
+LIBRARIES = ("transformers", "tokenizers", "safetensors", "einops", "numpy", "av", "ftfy", "gguf")
 GIB = 2**30
 
 

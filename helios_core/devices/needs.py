@@ -17,6 +17,7 @@ from math import ceil, prod
 from ..checkpoint import (
     BYTES,
     DTYPES,
+    GGUF,
     Source,
     compute_format,
     find_kind,
@@ -207,7 +208,7 @@ def estimate(
         rest=rest,
         prompts=PROMPTS * 2 * config.transformer.num_layers * TOKENS * config.transformer.dim * item,
         loading=_quantising(sources[TRANSFORMER], kind),
-        largest=max(prod(s.shape) * max(BYTES[s.dtype], item) for s in sources[TRANSFORMER].tensors.values()),
+        largest=max(max(s.nbytes, prod(s.shape) * item) for s in sources[TRANSFORMER].tensors.values()),
         tiled=tiled,
         copies=copies,
         cpu=device in SHARED,
@@ -235,14 +236,16 @@ def _transformer_bytes(source: Source, kind: str | None, item: int, backend: str
 
 
 def _encoder_bytes(source: Source) -> Iterator[int]:
-    """Of each tensor of a text encoder: eight bits are widened, and what overflows in half precision is float32."""
+    """Of each tensor of a text encoder: eight bits and blocks are widened, and what overflows in half precision is float32."""
     for name, stored in source.tensors.items():
-        kept = 4 if stored.dtype == "F16" and name.endswith(".wo.weight") else max(2, BYTES[stored.dtype])
+        kept = 4 if stored.dtype == "F16" and name.endswith(".wo.weight") else max(2, BYTES.get(stored.dtype, 2))
         yield prod(stored.shape) * kept
 
 
 def _quantising(source: Source, kind: str | None) -> int:
     """What making the codes of the largest weight takes; nothing where they are stored."""
+    if kind == GGUF:
+        return 0
     plain = [prod(s.shape) for name, s in source.tensors.items() if is_quantised(name) and s.dtype in DTYPES.values()]
     return int(4 * max(plain) * QUANTISING[split_kind(kind)[0]]) if kind and plain else 0
 

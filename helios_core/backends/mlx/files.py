@@ -1,4 +1,4 @@
-"""Tensors out of safetensors files as MLX arrays, one at a time, so that memory never holds a second copy of them all.
+"""Tensors out of weights files as MLX arrays, one at a time, so that memory never holds a second copy of them all.
 
 Eight bit numbers and quantised weights, which the torch twin computes with as they are, are widened here.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
-from ...checkpoint import E4M3, Stored, mapped
+from ...checkpoint import E4M3, Stored, gguf, mapped
 
 FLOATS = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
 READ = (*FLOATS, "F64", "F8_E4M3", "F8_E5M2", "I8", "U8")
@@ -33,6 +33,8 @@ def read(stored: Stored) -> mx.array:
 
 def widen(stored: Stored) -> mx.array:
     """The weight that codes and factors make; float32 if there are factors."""
+    if stored.in_blocks:
+        return widen_blocks(stored)
     codes = read(stored)
     if stored.scale is None:
         return codes
@@ -47,9 +49,20 @@ def widen(stored: Stored) -> mx.array:
     return groups.reshape(codes.shape)
 
 
+def widen_blocks(stored: Stored) -> mx.array:
+    """The float32 numbers of GGUF's blocks, by the gguf package. ValueError where that is not installed."""
+    try:
+        from gguf import GGMLQuantizationType, dequantize
+    except ImportError as error:
+        raise ValueError(f"{stored.file}: to read GGUF with MLX, install {gguf.EXTRA}") from error
+    codes = stored.codes
+    data = mapped(codes.file, codes.dtype, codes.shape, codes.start, codes.nbytes)
+    return mx.array(dequantize(data, GGMLQuantizationType[stored.dtype]).reshape(stored.shape))
+
+
 def check_finite(name: str, stored: Stored) -> None:
     """ValueError for NaN or infinity."""
-    if not bool(mx.isfinite(read(stored)).all()):
+    if not bool(mx.isfinite(widen(stored)).all()):
         raise ValueError(f"{name} holds NaN or infinity; the checkpoint is broken, download it again")
 
 

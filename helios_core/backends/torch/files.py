@@ -1,4 +1,4 @@
-"""Tensors out of safetensors files, one at a time, so that host memory never holds a second copy of the weights.
+"""Tensors out of weights files, one at a time, so that host memory never holds a second copy of the weights.
 
 A tensor that is used as it is stored, on the CPU, stays mapped: it costs no memory of its own and the system may drop
 and read it again. All others are read into memory of their own, which is freed once they are cast or moved.
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...checkpoint import Stored
+from . import blocks
 from .quant import dequantise, quantise
 
 NO_RESERVE = 0x4000  # MAP_NORESERVE, which Python names from 3.12 on
@@ -35,12 +36,14 @@ def read(stored: Stored) -> Tensor:
         file.seek(stored.start)
         if file.readinto(data.numpy()) != stored.nbytes:
             raise ValueError(f"{stored.file} ended inside {stored.key}; it changed while it was read")
-    return data.view(STORED[stored.dtype]).view(stored.stored_shape)
+    return data.view(STORED.get(stored.dtype, torch.uint8)).view(stored.stored_shape)
 
 
 def widen(stored: Stored) -> Tensor:
     """A copy in memory of the weight that codes and factors make; float32 if there are factors."""
     codes = read(stored)
+    if stored.in_blocks:
+        return blocks.widen(stored.dtype, codes, torch.empty(stored.shape))
     if stored.scale is None:
         return codes
     scale, zero = read(stored.scale).float(), None if stored.zero is None else read(stored.zero).float()
@@ -51,7 +54,7 @@ def widen(stored: Stored) -> Tensor:
 
 def check_finite(name: str, stored: Stored) -> None:
     """ValueError for NaN or infinity."""
-    if not bool(torch.isfinite(read(stored).float()).all()):
+    if not bool(torch.isfinite(widen(stored).float()).all()):
         raise ValueError(f"{name} holds NaN or infinity; the checkpoint is broken, download it again")
 
 
@@ -82,7 +85,7 @@ class Files:
 
     def read(self, stored: Stored, dtype: torch.dtype, device, *, own: bool = False) -> Tensor:
         """The tensor, its factors applied, in `dtype` on `device`. own: in memory of its own in any case."""
-        same = STORED[stored.dtype] == dtype and torch.device(device).type == "cpu" and stored.scale is None
+        same = STORED.get(stored.dtype) == dtype and torch.device(device).type == "cpu" and stored.scale is None
         if same and not own and stored.start % dtype.itemsize == 0:
             return self.map(stored)
         return widen(stored).to(device=device, dtype=dtype)

@@ -124,7 +124,9 @@ class Attention(nn.Module):
 
     def fuse(self) -> None:
         """Joins the three projections into one for good; for inference, after loading."""
-        self.to_qkv = self.to_q.join([self.to_q, self.to_k, self.to_v])
+        layers = [self.to_q, self.to_k, self.to_v]
+        first = next((layer for layer in layers if not isinstance(layer, Linear)), self.to_q)
+        self.to_qkv = first.join(layers)  # of a file in several forms, the form that takes them all
         del self.to_q, self.to_k, self.to_v
 
     def project(self, x: Tensor) -> tuple[list[Tensor], Tensor]:

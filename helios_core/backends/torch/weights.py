@@ -11,7 +11,8 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
-from ...checkpoint import QUANTISED, Source, Stored, is_float32, is_quantised
+from ...checkpoint import GGUF, QUANTISED, Source, Stored, is_float32, is_quantised
+from .blocks import BlockLinear
 from .files import STORED, Files
 from .quant import SCALE, ZERO, QuantLinear, place, quantise
 from .transformer import HeliosTransformer
@@ -37,14 +38,26 @@ def _block(name: str) -> int | None:
 def _fill_layer(model, layer: str, names: list[str], source: Source, files: Files, dtype, kind, device) -> None:
     module = model.get_submodule(layer)
     for name in names:
-        if kind is not None and is_quantised(name):
+        if kind is not None and is_kept(name, source.tensors[name], kind):
             continue
         wanted = torch.float32 if is_float32(name) else dtype
         tensor = files.read(source.tensors[name], wanted, device, own=any(part in name for part in JOINED))
         setattr(module, name.rpartition(".")[2], nn.Parameter(tensor, requires_grad=False))
-    if kind is not None and is_quantised(f"{layer}.weight"):
-        parts = quantised_parts(f"{layer}.weight", source.tensors[f"{layer}.weight"], files, kind, device)
-        place(model, layer, QuantLinear(*parts, module.bias.detach()))
+    name = f"{layer}.weight"
+    if kind is not None and is_quantised(name) and is_kept(name, source.tensors[name], kind):
+        place(model, layer, quantised_layer(name, source.tensors[name], module.bias.detach(), files, kind, device))
+
+
+def is_kept(name: str, stored: Stored, kind: str) -> bool:
+    """Whether a weight is, or becomes, a quantised layer's. In GGUF files some of them may be plain."""
+    return is_quantised(name) and (kind != GGUF or stored.in_blocks)
+
+
+def quantised_layer(name: str, stored: Stored, bias: Tensor, files: Files, kind: str, device) -> nn.Module:
+    """The layer of such a weight."""
+    if kind == GGUF:
+        return BlockLinear([(stored.dtype, files.read(stored.codes, torch.uint8, device))], bias)
+    return QuantLinear(*quantised_parts(name, stored, files, kind, device), bias)
 
 
 def quantised_parts(name: str, stored: Stored, files: Files, kind: str, device) -> tuple[Tensor, Tensor, Tensor | None]:
