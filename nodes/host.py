@@ -63,7 +63,10 @@ def model_path(name: str) -> Path | str:
 def file_names(kind: str, endings: tuple[str, ...] = folders.WEIGHTS) -> list[str]:
     """Files of ComfyUI's folders of a kind (diffusion_models, text_encoders, vae, loras), or of models/KIND here."""
     paths = comfy("folder_paths")
-    names = _listed(paths, kind) if paths else folders.list_files(kind, endings)
+    if paths:
+        names = _listed(paths, kind) if endings == folders.WEIGHTS else paths.get_filename_list(kind)
+    else:
+        names = folders.list_files(kind, endings)
     return [name for name in names if name.lower().endswith(endings)]
 
 

@@ -1,6 +1,6 @@
 """The files that people have: what they are, what is in them under which name, and where they are looked for."""
 
-from . import folders, gguf, headers, names, numbers, precision, recognise
+from . import folders, gguf, gguf_tokenizer, headers, names, numbers, precision, recognise
 from .folders import SAFETENSORS, TINY, cache_folder, find_checkpoint, find_file, list_files
 from .headers import BYTES, nbytes, read_header, read_metadata
 from .names import PULL_REQUEST, PULL_REQUEST_BLOCK
@@ -73,6 +73,7 @@ __all__ = [
     "find_kind",
     "folders",
     "gguf",
+    "gguf_tokenizer",
     "group_size",
     "headers",
     "held_bytes",

@@ -142,7 +142,9 @@ class Reader:
     def take(self, count: int) -> bytes:
         """The next bytes."""
         if count > len(self.data) - self.at:
-            raise ValueError(f"{self.path} is cut short, {len(self.data)} bytes end inside its header; download it again")
+            raise ValueError(
+                f"{self.path} is cut short, {len(self.data)} bytes end inside its header; download it again"
+            )
         self.at += count
         return self.data[self.at - count : self.at]
 

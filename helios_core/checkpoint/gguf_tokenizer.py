@@ -62,7 +62,9 @@ def spiece(values: dict, path: Path) -> bytes:
         prefix, merge = (values.get(LISTS + name, True) for name in ("add_space_prefix", "remove_extra_whitespaces"))
         normaliser = field(2, bytes(n & 255 for n in table)) + number(3, prefix) + number(4, merge)
     except (AttributeError, TypeError, ValueError, struct.error) as error:
-        raise ValueError(f"{path}: the lists of its tokenizer do not fit together ({error}); take another file") from error
+        raise ValueError(
+            f"{path}: the lists of its tokenizer do not fit together ({error}); take another file"
+        ) from error
     return b"".join(pieces) + field(2, trainer) + field(3, normaliser)
 
 

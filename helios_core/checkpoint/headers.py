@@ -90,7 +90,9 @@ def _read_json(path: Path) -> tuple[dict, int]:
         if not 2 <= length <= min(MAX_HEADER, size - 8):
             seems = recognise.of_bytes(start)
             advice = f": {seems}" if seems else f", or is cut short ({size} bytes); download it again"
-            raise ValueError(f"{path} is not a {'GGUF' if path.suffix.lower() == '.gguf' else 'safetensors'} file{advice}")
+            raise ValueError(
+                f"{path} is not a {'GGUF' if path.suffix.lower() == '.gguf' else 'safetensors'} file{advice}"
+            )
         file.seek(8)
         try:
             return json.loads(file.read(length)), length

@@ -60,6 +60,11 @@ def widen_blocks(stored: Stored) -> mx.array:
     return mx.array(dequantize(data, GGMLQuantizationType[stored.dtype]).reshape(stored.shape))
 
 
+def widened(stored: Stored) -> np.ndarray:
+    """The float32 numbers of a stored weight, its factors applied."""
+    return np.array(widen(stored).astype(mx.float32))
+
+
 def check_finite(name: str, stored: Stored) -> None:
     """ValueError for NaN or infinity."""
     if not bool(mx.isfinite(widen(stored)).all()):

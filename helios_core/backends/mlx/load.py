@@ -20,6 +20,7 @@ from ...devices import decoding, host_free
 from .arrays import to_array
 from .files import FLOATS
 from .files import check_finite as check_finite
+from .files import widened as widened
 from .images import encode as encode
 from .images import fit as fit
 from .quant import check_kind as check_kind

@@ -26,6 +26,7 @@ from .load import (
     to_device,
     to_pixels,
     watch,
+    widened,
 )
 from .lora import adapt
 from .offload import place
@@ -62,4 +63,5 @@ __all__ = [
     "to_device",
     "to_pixels",
     "watch",
+    "widened",
 ]

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +51,11 @@ def widen(stored: Stored) -> Tensor:
     if scale.ndim == 2:
         return dequantise(codes, scale, zero, torch.float32)
     return codes.float() * scale.reshape(-1, *[1] * (codes.ndim - 1))
+
+
+def widened(stored: Stored) -> np.ndarray:
+    """The float32 numbers of a stored weight, its factors applied."""
+    return widen(stored).float().numpy()
 
 
 def check_finite(name: str, stored: Stored) -> None:

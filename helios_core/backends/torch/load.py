@@ -20,6 +20,7 @@ from ...devices import decoding, host_free
 from .files import STORED, Files
 from .files import check_finite as check_finite
 from .files import quantised_bytes as quantised_bytes
+from .files import widened as widened
 from .images import encode as encode
 from .images import fit as fit
 from .offload import stream_blocks
