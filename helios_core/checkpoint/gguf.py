@@ -49,7 +49,7 @@ T5 = {
 T5_WHOLE = {"token_embd.weight": "shared.weight", "enc.output_norm.weight": "encoder.final_layer_norm.weight"}
 
 
-class Tensor(NamedTuple):
+class GGUFTensor(NamedTuple):
     """A tensor's type by name, its shape from the outermost dimension on, and where its bytes begin in the file."""
 
     dtype: str
@@ -57,11 +57,11 @@ class Tensor(NamedTuple):
     start: int
 
 
-class Contents(NamedTuple):
+class GGUFContents(NamedTuple):
     """values: key -> number, text or tuple. tensors: by Hugging Face's names for a text encoder of llama.cpp's."""
 
     values: dict[str, object]
-    tensors: dict[str, Tensor]
+    tensors: dict[str, GGUFTensor]
 
 
 def is_gguf(path: Path) -> bool:
@@ -99,7 +99,7 @@ def t5_gguf_name(name: str) -> str:
     return {new: old for old, new in T5_WHOLE.items()}.get(name, name)
 
 
-def read(path: Path) -> Contents:
+def read(path: Path) -> GGUFContents:
     """Everything but the data. ValueError for a file that is cut short, inconsistent, of another version or with types
     that are not read."""
     state = path.stat()
@@ -107,7 +107,7 @@ def read(path: Path) -> Contents:
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, size: int, _: int) -> Contents:
+def _read(path: Path, size: int, _: int) -> GGUFContents:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         reader = Reader(path, data)
         tensor_count, value_count = reader.begin()
@@ -118,7 +118,7 @@ def _read(path: Path, size: int, _: int) -> Contents:
     tensors = _placed(path, values, records, end, size)
     if any(name.startswith("enc.blk.") for name in tensors):  # a decoder may lie beside the encoder
         tensors = {t5_name(name): t for name, t in tensors.items() if not name.startswith(("dec.", "output."))}
-    return Contents(values, tensors)
+    return GGUFContents(values, tensors)
 
 
 def check_architecture(path: Path, values: dict) -> None:
@@ -203,7 +203,7 @@ class Reader:
             raise self.broken(f"a list of kind {kind}")
         return tuple(self.text() for _ in range(count))
 
-    def record(self) -> tuple[str, Tensor]:
+    def record(self) -> tuple[str, GGUFTensor]:
         """A tensor's name, type and shape; start: its offset in the data."""
         name, rank = self.text(), self.number("I")
         if rank > MOST_DIMENSIONS:
@@ -215,10 +215,10 @@ class Reader:
             raise ValueError(f"{self.path}: tensor {name} is of the type {dtype}; read are {', '.join(READ)}")
         if shape and dtype in BLOCKS and shape[-1] % BLOCKS[dtype][0]:
             raise self.broken(f"tensor {name} has {shape[-1]} columns, which are no blocks of {dtype}")
-        return name, Tensor(dtype, shape, start)
+        return name, GGUFTensor(dtype, shape, start)
 
 
-def _placed(path: Path, values: dict, records: dict[str, Tensor], end: int, size: int) -> dict[str, Tensor]:
+def _placed(path: Path, values: dict, records: dict[str, GGUFTensor], end: int, size: int) -> dict[str, GGUFTensor]:
     """The records with their places in the file and their own shapes. ValueError where they overlap or do not fit."""
     align = values.get(ALIGNMENT, 32)
     if not isinstance(align, int) or align < 1 or align & (align - 1):
@@ -232,7 +232,7 @@ def _placed(path: Path, values: dict, records: dict[str, Tensor], end: int, size
             raise ValueError(
                 f"{path} is cut short: tensor {name} ends at byte {begin + last}, the file at {size}; download it again"
             )
-    return {name: Tensor(dtype, _shape(path, values, name, shape), begin + start) for name, (dtype, shape, start) in
+    return {name: GGUFTensor(dtype, _shape(path, values, name, shape), begin + start) for name, (dtype, shape, start) in
             records.items()}  # fmt: skip
 
 
