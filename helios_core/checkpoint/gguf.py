@@ -140,7 +140,7 @@ class Reader:
         return ValueError(f"{self.path}: the GGUF header is broken ({why}, at byte {self.at}); download the file again")
 
     def take(self, count: int) -> bytes:
-        """The next bytes."""
+        """The next bytes. ValueError where the file has fewer."""
         if count > len(self.data) - self.at:
             raise ValueError(
                 f"{self.path} is cut short, {len(self.data)} bytes end inside its header; download it again"
@@ -160,7 +160,7 @@ class Reader:
             raise self.broken("a text is not UTF-8") from error
 
     def begin(self) -> tuple[int, int]:
-        """The counts of tensors and of values."""
+        """The counts of tensors and of values. ValueError for a version that is not read."""
         self.take(len(MAGIC))
         version = self.number("I")
         if version not in VERSIONS:
@@ -204,7 +204,7 @@ class Reader:
         return tuple(self.text() for _ in range(count))
 
     def record(self) -> tuple[str, GGUFTensor]:
-        """A tensor's name, type and shape; start: its offset in the data."""
+        """A tensor's name, type and shape; start: its offset in the data. ValueError for a type that is not read."""
         name, rank = self.text(), self.number("I")
         if rank > MOST_DIMENSIONS:
             raise self.broken(f"tensor {name} with {rank} dimensions")

@@ -84,7 +84,7 @@ def number(index: int, value: int) -> bytes:
 
 
 def varint(value: int) -> bytes:
-    """Seven bits to a byte, the lowest first."""
+    """Seven bits to a byte, the lowest first. ValueError for a number below zero."""
     if value < 0:
         raise ValueError(f"a number of {value}")
     low = value & 127

@@ -1,7 +1,8 @@
 """Weights files checked before a framework reads them: headers, shards, strict key reports. No framework here.
 
 A safetensors file is eight bytes of little-endian header length, a JSON header that maps each name to dtype, shape
-and byte offsets, then the data. A header that lies is refused here, by name, before gigabytes are mapped. GGUF files are read too: see gguf.py.
+and byte offsets, then the data. A header that lies is refused here, by name, before gigabytes are mapped. GGUF files
+are read too: see gguf.py.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ PULL_REQUEST = {
 # Wan's own names, where the pull request has the published ones; some converters give them to Helios too.
 WAN_TRANSFORMER = {"head.modulation": "norm_out.scale_shift_table"}
 WAN_INNER = {
-    **{f"{wan}.{x}": f"{attn}.to_{x}" for wan, attn in (("self_attn", "attn1"), ("cross_attn", "attn2")) for x in "qkv"},
+    **{f"self_attn.{x}": f"attn1.to_{x}" for x in "qkv"},
+    **{f"cross_attn.{x}": f"attn2.to_{x}" for x in "qkv"},
     **{"self_attn.o": "attn1.to_out.0", "cross_attn.o": "attn2.to_out.0", "norm3": "norm2"},
     **{"self_attn": "attn1", "cross_attn": "attn2"},
 }

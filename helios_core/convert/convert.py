@@ -110,7 +110,7 @@ def make_outputs(out: Path, contents: Contents, form: str, kind: str | None) -> 
 
 
 def gguf_outputs(out: Path, contents: Contents, kind: str | None) -> list[Output]:
-    """One file of one part, or ComfyUI's folders; a VAE stays a safetensors file."""
+    """One file of one part, or ComfyUI's folders; a VAE stays a safetensors file. ValueError for several in one."""
     gguf_quants.check_kind(kind or gguf_quants.KINDS[0])
     alone = out.suffix == ".gguf"
     if alone and (len(contents.sources) > 1 or "vae" in contents.sources):
@@ -132,8 +132,9 @@ def convert(
     """Writes a checkpoint in another layout, and returns the weights files written.
 
     form: folder, single, comfy or gguf; left open it goes by the name's ending, else it is folder. kind: quantises the
-    transformer, in GGUF the text encoder too. parts: which ones, None is all there are, of one GGUF file the first. progress: called with done and total
-    bytes. Nothing is overwritten, and after an error nothing is left. ValueError before any work where possible.
+    transformer, in GGUF the text encoder too. parts: which ones, None is all there are, for one GGUF file the first.
+    progress: called with done and total bytes. Nothing is overwritten, and after an error nothing is left. ValueError
+    before any work where possible.
     """
     path, out = Path(path), Path(out)
     form = form or ENDINGS.get(out.suffix, "folder")

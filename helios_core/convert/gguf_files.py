@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint import EMBEDDINGS, Source, Stored, gguf, gguf_tokenizer, names, precision
+from ..checkpoint import EMBEDDINGS, Source, Stored, gguf, gguf_tokenizer, names, numbers, precision
 from ..devices import libraries
 from ..safe_files import replacing
-from ..text.tokenizer import read_spiece
+from ..text import read_spiece
 from . import gguf_quants
 from .layouts import SPIECE, Contents, Output, Piece, read_chunks
 
@@ -135,8 +135,7 @@ def _data(name: str, stored: Stored, dtype: str) -> Iterator:
     if dtype in gguf.BLOCKS:
         w = gguf_quants.quantise(w, dtype.lower())
     elif dtype != "F32":
-        package = gguf_quants.package()
-        w = package.quantize(w, package.GGMLQuantizationType[dtype])
+        w = numbers.as_bytes(w, dtype)
     yield np.ascontiguousarray(w).reshape(-1).view(np.uint8)
 
 

@@ -236,7 +236,7 @@ def _transformer_bytes(source: Source, kind: str | None, item: int, backend: str
 
 
 def _encoder_bytes(source: Source) -> Iterator[int]:
-    """Of each tensor of a text encoder: eight bits and blocks are widened, and what overflows in half precision is float32."""
+    """Of each tensor of a text encoder: what is quantised is widened, what overflows in half precision is float32."""
     for name, stored in source.tensors.items():
         kept = 4 if stored.dtype == "F16" and name.endswith(".wo.weight") else max(2, BYTES.get(stored.dtype, 2))
         yield prod(stored.shape) * kept

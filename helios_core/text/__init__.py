@@ -4,6 +4,15 @@ from . import remembered
 from .clean import prompt_clean
 from .embedding import Embedding
 from .prompts import PromptSchedule, as_schedule, check_prompt
-from .tokenizer import load_tokenizer
+from .tokenizer import load_tokenizer, read_spiece
 
-__all__ = ["Embedding", "PromptSchedule", "as_schedule", "check_prompt", "load_tokenizer", "prompt_clean", "remembered"]
+__all__ = [
+    "Embedding",
+    "PromptSchedule",
+    "as_schedule",
+    "check_prompt",
+    "load_tokenizer",
+    "prompt_clean",
+    "read_spiece",
+    "remembered",
+]

@@ -95,9 +95,8 @@ def replaced(data, old, new):
     return data.replace(old, new)
 
 
-def tensor(name, *dimensions, kind, offset):
-    data = name.encode()
-    return struct.pack(f"<Q{len(data)}sI{len(dimensions)}QIQ", len(data), data, len(dimensions), *dimensions, kind, offset)
+def tensor(name, *sizes, kind, offset):
+    return struct.pack(f"<Q1sI{len(sizes)}QIQ", 1, name.encode(), len(sizes), *sizes, kind, offset)
 
 
 A, B = tensor("a", 64, 4, kind=8, offset=0), tensor("b", 3, 2, kind=0, offset=288)

@@ -50,10 +50,8 @@ def files(server):
 
 def sampled(server, files, *between) -> np.ndarray:
     """One chunk's latents by nodes."""
-    transformer, vae, encoder = (
-        next(p.name for p in files if p.parent.name == folder) for folder in ("diffusion_models", "vae", "text_encoders")
-    )
-    inputs = {"model": transformer, "text_encoder": encoder, "vae": vae}
+    by = {path.parent.name: path.name for path in files}
+    inputs = {"model": by["diffusion_models"], "text_encoder": by["text_encoders"], "vae": by["vae"]}
     prompt = {"0": {"class_type": "HeliosLoader", "inputs": inputs}}
     last = ["0", 0]
     for i, (kind, inputs) in enumerate(between):
@@ -104,7 +102,8 @@ def test_loras_are_added_to_the_widened_weights(server, files):
     save_file(tensors, server.base / "models" / "loras" / "x.safetensors")
     plain = sampled(server, files["q4_1"])
     wanted = own(with_loras(helios, [(server.base / "models" / "loras" / "x.safetensors", 1.0)]))
-    found = sampled(server, files["q4_1"], ("LoraLoaderModelOnly", {"lora_name": "x.safetensors", "strength_model": 1.0}))
+    lora = {"lora_name": "x.safetensors", "strength_model": 1.0}
+    found = sampled(server, files["q4_1"], ("LoraLoaderModelOnly", lora))
     assert error(found, wanted) < 0.03 < error(plain, wanted)
     assert error(sampled(server, files["q4_1"]), plain) < 1e-6, "the blocks were never patched"
 
