@@ -63,6 +63,11 @@ def model_class():
         def state_dict_for_saving(self, *args, **kwargs):
             """ComfyUI's, and what the checkpoint's JSON files say, so that the file can be loaded by itself."""
             state = super().state_dict_for_saving(*args, **kwargs)
+            if not all(getattr(layer, "savable", True) for layer in self.diffusion_model.modules()):
+                raise ValueError(
+                    "layers in rotated or grouped forms that this ComfyUI does not know cannot "
+                    "be saved: copy the model's own file, or load it as bf16 and save that"
+                )
             return state | {f"model.diffusion_model.{SAID}": documents(self.helios.checkpoint)}
 
         def memory_required(self, input_shape, **_) -> int:

@@ -6,6 +6,7 @@ import json
 from contextlib import contextmanager
 from copy import copy
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import comfy.lora
 import comfy.ops
@@ -13,17 +14,18 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from torch import nn
 
-from ..helios_core.backends.torch.blocks import widen, width
 from ..helios_core.backends.torch.files import STORED, Files
+from ..helios_core.backends.torch.gguf import widen, width
 from ..helios_core.backends.torch.layers import Layers
 from ..helios_core.backends.torch.load import CPU, choose_dtype
 from ..helios_core.backends.torch.quant import SCALE, WEIGHT, ZERO, dequantise, place
 from ..helios_core.backends.torch.transformer import HeliosTransformer
-from ..helios_core.backends.torch.weights import is_kept, quantised_parts
-from ..helios_core.checkpoint import GGUF, find_kind, is_float32
+from ..helios_core.backends.torch.weights import quant_layer
+from ..helios_core.checkpoint import find_kind, is_float32, is_kept, is_quantised
 
 HAS_FP8 = hasattr(comfy.ops, "mixed_precision_ops") and hasattr(comfy.ops, "_load_quantized_module")
 GELU = {"approximate": "tanh"}
+COLUMNS = "columns"  # of a HostQuantLinear: factors of its inputs
 PREFETCH = "prefetch_dynamic_vbars"  # the key in transformer_options by which ComfyUI lets a network ask ahead
 
 
@@ -34,10 +36,10 @@ class Context:
         self.dtype, self.options = dtype, {}
 
 
-def host_layers(context: Context):
+def host_layers(context: Context, device):
     """The `layers.Layers` of ComfyUI: weights are cast to the context's type, moved and patched as they are used."""
     plain = comfy.ops.manual_cast
-    mixed = comfy.ops.mixed_precision_ops({}, context.dtype) if HAS_FP8 else plain
+    mixed = mixed_layers(context.dtype, device) if HAS_FP8 else plain
 
     class HostAffine(plain.Linear):
         """A linear layer of the embeddings and of the output."""
@@ -72,12 +74,18 @@ def host_layers(context: Context):
     return type("HostLayers", (Layers,), chosen)
 
 
+def mixed_layers(dtype: torch.dtype, device):
+    """ComfyUI's layers for its quantised forms. It switches those off that the device cannot multiply, and widens."""
+    quantised = SimpleNamespace(quant_config={"mixed_ops": True})
+    return comfy.ops.pick_operations(None, dtype, load_device=device, model_config=quantised)
+
+
 class HostTransformer(HeliosTransformer):
     """The transformer whose weights ComfyUI keeps: where they are says nothing of where it computes."""
 
     def __init__(self, config, compute: torch.dtype, device):
         self.context, self.own_dtype = Context(compute), compute
-        super().__init__(config, host_layers(self.context))
+        super().__init__(config, host_layers(self.context, device))
         self.computes_on = device
 
     @property
@@ -131,11 +139,11 @@ class HostQuantLinear(nn.Module, comfy.ops.CastWeightBiasOp):
 
     comfy_cast_weights = True
 
-    def __init__(self, codes, scale, zero, bias):
+    def __init__(self, codes, scale, zero, bias, rotation: int = 0, columns=None):
         super().__init__()
-        self.in_features, self.out_features = codes.shape[1] * (1 + (zero is not None)), len(codes)
-        self.key, self.patches = "", []
-        for name, value in ((WEIGHT, codes), (SCALE, scale), (ZERO, zero), ("bias", bias)):
+        self.in_features, self.out_features = codes.shape[1] * (1 + (codes.dtype == torch.uint8)), len(codes)
+        self.key, self.patches, self.rotation = "", [], rotation
+        for name, value in ((WEIGHT, codes), (SCALE, scale), (ZERO, zero), (COLUMNS, columns), ("bias", bias)):
             setattr(self, name, None if value is None else nn.Parameter(value, requires_grad=False))
 
     @property
@@ -154,12 +162,22 @@ class HostQuantLinear(nn.Module, comfy.ops.CastWeightBiasOp):
 
     def widened(self, codes, dtype: torch.dtype):
         """The weight [o i] of its codes, which are where it computes."""
-        scale, zero = (t if t is None else t.to(codes.device) for t in (getattr(self, name) for name in (SCALE, ZERO)))
-        return dequantise(codes, scale, zero, dtype)
+        kept = (getattr(self, name) for name in (SCALE, ZERO, COLUMNS))
+        scale, zero, columns = (t if t is None else t.to(codes.device) for t in kept)
+        return dequantise(codes, scale, zero, dtype, self.rotation, columns)
 
     def convert_weight(self, weight, inplace=False, **_):
         """What ComfyUI patches as it loads, to no effect: something of the weight's shape."""
         return torch.zeros(self.out_features, self.in_features, device=weight.device)
+
+    @property
+    def savable(self) -> bool:
+        """Whether a file of ours can hold it: nothing is rotated or multiplied after its factors."""
+        return (
+            not self.rotation
+            and self.columns is None
+            and (self.weight.dtype != torch.uint8 or self.zero_weight is not None)
+        )
 
     def set_weight(self, weight, inplace_update=False, seed=None, return_weight=False, **_):
         """What ComfyUI patched is dropped. ValueError where it is to be saved."""
@@ -168,7 +186,7 @@ class HostQuantLinear(nn.Module, comfy.ops.CastWeightBiasOp):
 
 
 class HostBlockLinear(HostQuantLinear):
-    """The same for a weight in blocks of a GGUF file (backends/torch/blocks.py)."""
+    """The same for a weight in blocks of a GGUF file (backends/torch/gguf.py)."""
 
     def __init__(self, form: str, codes, bias):
         super().__init__(codes, None, None, bias)
@@ -232,7 +250,10 @@ def load_network(helios, device) -> HostTransformer:
         network = HostTransformer(helios.config.transformer, dtype, device)
     files, state = Files(), {}
     for name in sorted(helios.backend.shapes(helios.config.transformer), key=lambda n: source.tensors[n][:2]):
-        if kind is not None and is_kept(name, source.tensors[name], kind):
+        known = (
+            choice == "auto" and is_quantised(name) and source.tensors[name].marks and host_form(source.tensors[name])
+        )
+        if known or is_kept(name, source.tensors[name], kind, choice):
             state |= quantised(network, name, source, files, kind, device)
         else:
             state[name] = files.read(source.tensors[name], torch.float32 if is_float32(name) else dtype, CPU)
@@ -241,22 +262,38 @@ def load_network(helios, device) -> HostTransformer:
 
 
 def quantised(network, name: str, source, files: Files, kind: str, device) -> dict[str, torch.Tensor]:
-    """What the state of the network holds of a quantised weight: in ComfyUI's form where the file is in fp8 with one
-    factor or none, else in ours or in GGUF's, and then a layer of our own stands in the layer's place."""
+    """What the state of the network holds of a quantised weight: in ComfyUI's form where ComfyUI knows that of the
+    file, else in ours or in GGUF's, and then a HostQuantLinear stands in the layer's place."""
     stored, layer = source.tensors[name], name.removesuffix(WEIGHT)
-    if kind == GGUF:
-        codes = files.read(stored.codes, torch.uint8, CPU)
-        bias = files.read(source.tensors[f"{layer}bias"], network.dtype, CPU)
-        place(network, layer.removesuffix("."), HostBlockLinear(stored.dtype, codes, bias))
-        return {name: codes}
-    one = stored.scale is None or stored.scale.shape in ((), (1,))
-    if HAS_FP8 and one and STORED[stored.dtype] == torch.float8_e4m3fn:
-        scale = torch.tensor(1.0) if stored.scale is None else files.read(stored.scale, torch.float32, CPU).reshape(())
-        codes = files.read(stored.codes, torch.float8_e4m3fn, CPU)
-        said = json.dumps({"format": "float8_e4m3fn", "full_precision_matrix_mult": True}).encode()
-        marks = {"weight_scale": scale, "comfy_quant": torch.tensor(list(said), dtype=torch.uint8)}
-        return {name: codes, **{layer + mark: value for mark, value in marks.items()}}
-    parts = [part if part is None else part.to(CPU) for part in quantised_parts(name, stored, files, kind, device)]
+    if host_form(stored):
+        return {layer + part: value for part, value in host_parts(stored, files).items()}
     bias = files.read(source.tensors[f"{layer}bias"], network.dtype, CPU)
-    place(network, layer.removesuffix("."), HostQuantLinear(*parts, bias))
-    return {layer + part: value for part, value in zip((WEIGHT, SCALE, ZERO), parts) if value is not None}
+    kind_of_layer = HostBlockLinear if stored.in_gguf else HostQuantLinear
+    made = quant_layer(kind_of_layer, name, stored, files, kind, device, bias).to(CPU)
+    place(network, layer.removesuffix("."), made)
+    return {layer + part: value for part, value in made.state_dict().items() if part != "bias"}
+
+
+def host_form(stored) -> str | None:
+    """The name that ComfyUI has for the form of a stored weight; None where it does not know it."""
+    one = stored.scale is None or stored.scale.shape in ((), (1,))
+    form = stored.marks.format if stored.marks else "float8_e4m3fn" if stored.dtype == "F8_E4M3" else None
+    if not HAS_FP8 or form not in comfy.quant_ops.QUANT_ALGOS or (form.startswith("float8") and not one):
+        return None
+    return None if stored.marks and "weight_correction" in stored.marks.found else form  # it reads no corrections
+
+
+def host_parts(stored, files: Files) -> dict[str, torch.Tensor]:
+    """A stored weight and what belongs to it in ComfyUI, by the names after the layer's.
+
+    What says nothing of products in fp8 is to have none. Factors have the shapes that ComfyUI's own files have.
+    """
+    form, parts = host_form(stored), stored.marks.found if stored.marks else {"weight_scale": stored.scale}
+    said = stored.marks.said if stored.marks else json.dumps({"format": form, "full_precision_matrix_mult": True})
+    found = {name: files.read(p.codes, STORED[p.dtype], CPU) for name, p in ({WEIGHT: stored} | parts).items() if p}
+    if form.startswith("float8"):
+        found["weight_scale"] = found.get("weight_scale", torch.tensor(1.0)).float().reshape(())
+    elif form == "int8_tensorwise":
+        scale = found["weight_scale"].float()
+        found["weight_scale"] = scale.reshape(()) if scale.numel() == 1 else scale.reshape(-1, 1)
+    return found | {"comfy_quant": torch.tensor(list(said.encode()), dtype=torch.uint8)}

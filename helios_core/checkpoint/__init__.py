@@ -1,6 +1,6 @@
 """The files that people have: what they are, what is in them under which name, and where they are looked for."""
 
-from . import folders, gguf, gguf_tokenizer, headers, names, numbers, precision, recognise
+from . import folders, gguf, gguf_tokenizer, headers, marks, names, numbers, precision, recognise, unpacked
 from .folders import SAFETENSORS, TINY, cache_folder, find_checkpoint, find_file, list_files
 from .headers import BYTES, nbytes, read_header, read_metadata
 from .names import PULL_REQUEST, PULL_REQUEST_BLOCK
@@ -19,6 +19,7 @@ from .precision import (
     group_size,
     held_bytes,
     is_float32,
+    is_kept,
     is_quantised,
     kernel_group,
     split_kind,
@@ -38,6 +39,7 @@ from .sources import (
     documents,
     open_part,
 )
+from .unpacked import Unpacked, hadamard, unpack
 
 __all__ = [
     "cache_folder",
@@ -59,6 +61,7 @@ __all__ = [
     "Source",
     "Stored",
     "TINY",
+    "Unpacked",
     "TOKENIZER",
     "WEIGHT_DTYPES",
     "check",
@@ -75,14 +78,17 @@ __all__ = [
     "gguf",
     "gguf_tokenizer",
     "group_size",
+    "hadamard",
     "headers",
     "held_bytes",
     "held_parts",
     "is_float32",
+    "is_kept",
     "is_quantised",
     "kernel_group",
     "list_files",
     "mapped",
+    "marks",
     "names",
     "nbytes",
     "numbers",
@@ -96,4 +102,6 @@ __all__ = [
     "split_kind",
     "stored_group",
     "tell_narrowed",
+    "unpack",
+    "unpacked",
 ]

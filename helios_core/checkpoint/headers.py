@@ -15,7 +15,7 @@ from typing import NamedTuple
 from . import gguf, recognise
 
 BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
-BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}
+BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I8": 1, "U8": 1, "BOOL": 1, "F4": 0.5}
 MAX_HEADER = 100_000_000
 SAID = "helios_documents"  # the name of a tensor that stands in for metadata
 INDICES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
@@ -34,7 +34,7 @@ def nbytes(dtype: str, shape: tuple[int, ...]) -> int:
     """Bytes of a tensor."""
     if dtype in gguf.BLOCKS:
         return gguf.nbytes(dtype, shape)
-    return math.prod(shape) * BYTES[dtype]
+    return int(math.prod(shape) * BYTES[dtype])
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:

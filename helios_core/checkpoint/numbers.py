@@ -6,7 +6,7 @@ import numpy as np
 
 NUMPY = {
     **{"BF16": np.uint16, "F16": np.float16, "F32": np.float32, "F64": np.float64},
-    **{"F8_E4M3": np.uint8, "F8_E5M2": np.uint8, "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8},
+    **{"F8_E4M3": np.uint8, "F8_E5M2": np.uint8, "F8_E8M0": np.uint8, "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8},
     **{f"{sign}{bits}": f"{sign.lower()}{bits // 8}" for sign in "IU" for bits in (16, 32, 64)},
 }
 

@@ -11,7 +11,6 @@ import re
 from functools import cache
 from math import gcd, prod
 
-from .gguf import BLOCKS
 from .headers import BYTES
 
 LOG = logging.getLogger(__name__)
@@ -78,16 +77,14 @@ def find_kind(source, weight_dtype: str) -> str | None:
 
     ValueError for what would be quantised twice.
     """
-    stored = [t for name, t in source.tensors.items() if is_quantised(name) and t.dtype in QUANTISED.values()]
-    found = next((form for form, dtype in QUANTISED.items() if stored and stored[0].dtype == dtype), None)
-    if any(is_quantised(name) and t.dtype in BLOCKS for name, t in source.tensors.items()):
-        found = GGUF
+    stored = [t for name, t in source.tensors.items() if is_quantised(name) and t.kept]
+    found = stored[0].kept if stored else None
     if weight_dtype not in KINDS:
         return found if weight_dtype == "auto" else None
     form, _ = split_kind(weight_dtype)
     if found is None or (form == found and weight_dtype == form):
         return weight_dtype
-    if form == found and all(group_size(weight_dtype, t.shape[1]) == stored_group(t) for t in stored):
+    if form == found and all(not t.blocks and group_size(weight_dtype, t.shape[1]) == stored_group(t) for t in stored):
         return weight_dtype
     raise ValueError(
         f"{source.path} holds {found} weights{' in other groups' if form == found else ''}; quantising them again to "
@@ -100,6 +97,14 @@ def stored_group(stored) -> int:
     """Columns of a `sources.Stored` weight that share a factor; without any: all."""
     grouped = stored.scale is not None and len(stored.scale.shape) == 2
     return stored.shape[1] // (stored.scale.shape[1] if grouped else 1)
+
+
+def is_kept(name: str, stored, kind: str | None, weight_dtype: str) -> bool:
+    """Whether a `sources.Stored` weight is held in fewer bits: quantised if that was asked for, else as it is stored.
+
+    kind: of `find_kind`.
+    """
+    return kind is not None and is_quantised(name) and (weight_dtype in KINDS or stored.kept is not None)
 
 
 def quantised_bytes(shape: tuple[int, int], kind: str) -> int:
@@ -117,15 +122,17 @@ def held_bytes(stored, kind: str, item: int, backend: str) -> int | None:
 
     item: bytes of a number of the layers' dtype. MLX keeps a factor and a zero of that size per group in both forms.
     """
-    if kind == GGUF:
-        return stored.nbytes if backend == "torch" and stored.dtype in BLOCKS else None
-    there = stored.dtype in QUANTISED.values()
+    if stored.in_gguf:
+        return stored.nbytes if backend == "torch" else None
+    there = stored.kept is not None
+    if stored.blocks:
+        return stored.marks.held if backend == "torch" else None
     if backend == "torch":
         parts = (stored.codes, stored.scale, stored.zero)
         return sum(p.nbytes for p in parts if p) if there else quantised_bytes(stored.shape, kind)
     rows, columns = stored.shape
     group = kernel_group(stored_group(stored) if there else group_size(kind, columns))
-    form = split_kind(kind)[0]
+    form = stored.kept or split_kind(kind)[0]
     if form not in GROUPS or group is None:
         return None
     return rows * (columns // (2 if form == "int4" else 1) + 2 * item * columns // group)

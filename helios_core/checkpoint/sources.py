@@ -10,63 +10,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from ..config import read_json
-from . import gguf, gguf_tokenizer, headers, inferred, precision, recognise
+from . import gguf, gguf_tokenizer, headers, inferred, marks, recognise
 from .names import DROPPED, FORMATS, LAYER_FORMAT, MARKER, SCALES, SPIECE, ZERO, published, split_parts, strip_prefix
+from .stored import Stored
 
 PARTS = ("transformer", "vae", "text_encoder")
 # Left over from training in some published files; never used in inference.
 LEFTOVERS = ("gan_heads.", "gan_final_head.", "_loras.", "norm_added_q")
 DOCUMENTS = "helios"  # key in a file's metadata: the checkpoint's JSON files, as one JSON object of texts by path
 TOKENIZER = "tokenizer."  # prefix of tensors that hold the tokenizer's files
-# ComfyUI's formats of one factor per layer; the others are rotated or computed in blocks.
-LAYER_FORMATS = ("float8_e4m3fn", "float8_e5m2")
 EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight")  # the text encoder's two names of one tensor
-
-
-class Stored(NamedTuple):
-    """A tensor in a file: its key there, safetensors dtype, shape, where its bytes begin; and the stored factors of a
-    quantised one (backends/torch/quant.py). The shape is the weight's: int4 keeps two of a row in each byte, a type of
-    gguf.BLOCKS some columns in each block."""
-
-    file: Path
-    key: str
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    scale: Stored | None = None
-    zero: Stored | None = None
-
-    @property
-    def stored_shape(self) -> tuple[int, ...]:
-        """The shape on disk: of int4 with half the columns, two numbers to a byte; of blocks their bytes."""
-        if self.in_blocks:
-            return gguf.row_bytes(self.dtype, self.shape)
-        return self.shape if self.zero is None else (self.shape[0], self.shape[1] // 2)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes on disk."""
-        return math.prod(self.stored_shape) * headers.BYTES.get(self.dtype, 1)
-
-    @property
-    def in_blocks(self) -> bool:
-        """Whether it is quantised as GGUF has it: factors and codes in one."""
-        return self.dtype in gguf.BLOCKS
-
-    @property
-    def codes(self) -> Stored:
-        """What the file holds, without the factors."""
-        dtype = "U8" if self.in_blocks else self.dtype
-        return self._replace(dtype=dtype, shape=self.stored_shape, scale=None, zero=None)
-
-    def read(self) -> bytes:
-        """Its bytes; for small ones."""
-        with self.file.open("rb") as file:
-            file.seek(self.start)
-            return file.read(self.nbytes)
 
 
 @dataclass(frozen=True)
@@ -74,7 +29,7 @@ class Source:
     """One part. tensors: published name -> Stored. config: what its config.json says, or what the shapes say.
 
     tokenizer: a text encoder's: a folder, or a file of it among the tensors; None if there is none.
-    quantised: fp8_e4m3fn, int8 or int4 if its weights are stored that way, else None. path: for messages.
+    path: for messages.
     """
 
     path: Path
@@ -91,11 +46,8 @@ class Source:
 
     @property
     def quantised(self) -> str | None:
-        """How its weights are stored, if quantised: fp8_e4m3fn, int8 or int4, or GGUF's most common type, as q4_k."""
-        if blocks := [stored.dtype.lower() for stored in self.tensors.values() if stored.in_blocks]:
-            return max(set(blocks), key=lambda form: (blocks.count(form), form))
-        formats = {dtype: name for name, dtype in precision.QUANTISED.items()}
-        return next((formats.get(s.dtype, s.dtype) for s in self.tensors.values() if s.scale), None)
+        """How its weights are stored, if quantised: fp8_e4m3fn, int8, int4, or names of ComfyUI's or GGUF's forms."""
+        return ", ".join(dict.fromkeys(filter(None, (stored.form for stored in self.tensors.values())))) or None
 
 
 def open_part(path, part: str) -> Source:
@@ -114,7 +66,10 @@ def _open_folder(path: Path, part: str) -> Source:
     found = headers.read_headers(folder)
     config = read_json(folder / "config.json")
     tokenizer = folder.parent / "tokenizer" if part == "text_encoder" else None
-    return _source(folder, part, {name: name for name in found}, found, config, tokenizer)
+    layers = {}
+    for file in sorted({info.file for info in found.values()}):
+        layers |= marks.of_metadata(headers.read_metadata(file), file)
+    return _source(folder, part, {name: name for name in found}, found, layers, config, tokenizer)
 
 
 def _open_file(path: Path, part: str) -> Source:
@@ -123,34 +78,34 @@ def _open_file(path: Path, part: str) -> Source:
     if parts is not None and not parts[part]:
         raise ValueError(f"{path} holds no {part}, only {', '.join(name for name in parts if parts[name])}")
     names = parts[part] if parts else strip_prefix(found)
-    _check_layers(metadata, path)
     config = _metadata_config(metadata, part, path)
     tokenizer = _tokenizer(path, found) if part == "text_encoder" else None
-    return _source(path, part, names, found, config, tokenizer, metadata)
+    layers = marks.of_metadata(metadata, path)
+    return _source(path, part, names, found, layers, config, tokenizer, metadata)
 
 
-def _source(path, part, names: Mapping, found: Mapping, config, tokenizer, metadata=None) -> Source:
-    """names: short name -> key in `found`."""
+def _source(path, part, names: Mapping, found: Mapping, layers: Mapping, config, tokenizer, metadata=None) -> Source:
+    """names: short name -> key in `found`. layers: what the metadata says of quantised ones."""
     recognise.check(path, part, names)
-    tensors = _stored(path, part, names, found)
+    tensors = _stored(path, part, names, found, layers)
     if config is None:
         config = inferred.infer(part, {name: stored.shape for name, stored in tensors.items()}, path)
     return Source(path, part, tensors, config, tokenizer, metadata or {})
 
 
-def _stored(path: Path, part: str, names: Mapping[str, str], found: Mapping) -> dict[str, Stored]:
-    """Published name -> tensor, factors beside their weights."""
+def _stored(path: Path, part: str, names: Mapping[str, str], found: Mapping, layers: Mapping) -> dict[str, Stored]:
+    """Published name -> tensor, factors and marks with their weights."""
     plain = {name: Stored(found[key].file, key, *found[key][1:]) for name, key in names.items()}
+    marks.attach(path, plain, names, found, layers)
     factors = {name: name.rpartition(".")[0] + ".weight" for name in plain if name.endswith(FACTORS)}
-    said = {name: plain.pop(name).read() for name in list(plain) if name.endswith(LAYER_FORMAT)}
-    _check_formats(path, said)
     extra = {name: plain.pop(name) for name in list(plain) if name in factors or _is_aside(name)}
     for name, weight in factors.items():
         if weight not in plain:
             raise ValueError(f"{path}: {name} is a factor of {weight}, which is missing")
         plain[weight] = _with_factor(plain[weight], name, extra[name])
     for name, stored in plain.items():
-        _check_factors(path, name, stored)
+        if stored.marks is None:
+            _check_factors(path, name, stored)
     return {new: plain[old] for new, old in published(part, plain).items()}
 
 
@@ -168,6 +123,11 @@ def _with_factor(weight: Stored, name: str, factor: Stored) -> Stored:
 def _check_factors(path: Path, name: str, weight: Stored) -> None:
     """One factor, one per row, or one per row and group of columns; whole numbers mean nothing without."""
     scale, zero, shape = weight.scale, weight.zero, weight.shape
+    if scale is not None and weight.dtype == "I8" and scale.key.endswith(SCALES[1]):
+        raise ValueError(
+            f"{path}: {name} is I8, and nothing in the file says in which of ComfyUI's forms, such as whether it is "
+            f"rotated ({LAYER_FORMAT}, or {FORMATS} in the metadata); download the file again"
+        )
     if scale is None:
         fits = weight.dtype in FLOATS and zero is None
     elif math.prod(scale.shape) == 1 or scale.shape == shape[:1]:
@@ -183,28 +143,6 @@ def _check_factors(path: Path, name: str, weight: Stored) -> None:
 def _is_aside(name: str) -> bool:
     """Tensors that are no weights of the model."""
     return name in (MARKER, SPIECE, headers.SAID) or name.startswith(TOKENIZER) or name.endswith(DROPPED)
-
-
-def _check_formats(path: Path, layers: Mapping[str, bytes]) -> None:
-    """Refuses number formats of ComfyUI that are more than a factor. layers: name -> JSON text."""
-    for name, text in layers.items():
-        try:
-            said = json.loads(text)
-            known = said["format"] in LAYER_FORMATS and not said.get("convrot")
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: {name} does not say a layer's format ({error}); the file is broken") from error
-        if not known:
-            raise ValueError(f"{path}: {name} says {said}; read are {', '.join(LAYER_FORMATS)} without rotation")
-
-
-def _check_layers(metadata: Mapping, path: Path) -> None:
-    """The same for files that say it in their metadata."""
-    try:
-        layers = json.loads(metadata.get(FORMATS, "{}")).get("layers", {})
-        said = {name: json.dumps(layer).encode() for name, layer in layers.items()}
-    except (AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: {FORMATS} in its metadata is broken ({error})") from error
-    _check_formats(path, said)
 
 
 def _tokenizer(path: Path, found: Mapping) -> Stored | gguf_tokenizer.Inside | None:

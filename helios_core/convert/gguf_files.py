@@ -109,7 +109,7 @@ def _type(name: str, stored: Stored, kind: str | None) -> str:
     for form in (kind, FALLBACK) if kind and large else ():
         if stored.shape[1] % gguf.BLOCKS[form.upper()][0] == 0:
             return form.upper()
-    if stored.dtype in (*PLAIN, "F32") and stored.scale is None or stored.in_blocks:
+    if stored.dtype in (*PLAIN, "F32") and stored.scale is None or stored.in_gguf:
         return stored.dtype
     return PLAIN[0]
 
@@ -129,7 +129,7 @@ def _data(name: str, stored: Stored, dtype: str) -> Iterator:
     if dtype == stored.dtype and stored.scale is None:
         yield from read_chunks(stored)
         return
-    w = libraries.for_files().widened(stored)
+    w = libraries.for_files().as_float32(stored)
     if not np.isfinite(w).all():
         raise ValueError(f"{name} holds NaN or infinity; the checkpoint is broken, download it again")
     if dtype in gguf.BLOCKS:

@@ -109,7 +109,7 @@ def q6_k(blocks: np.ndarray) -> np.ndarray:
 
 def pack(codes: np.ndarray, run: int, bits: int) -> np.ndarray:
     """Codes [n k] into bytes [n k*bits/8]: the first run of them in the lowest bits, the next above; see
-    backends/torch/blocks.py, `spread`."""
+    backends/torch/gguf.py, `spread`."""
     parts = codes.reshape(len(codes), -1, 8 // bits, run)
     shifts = np.arange(0, 8, bits, dtype=np.uint8)[:, None]
     return np.bitwise_or.reduce(parts << shifts, axis=2).reshape(len(codes), -1)

@@ -72,16 +72,24 @@ def read_chunks(stored: Stored) -> Iterator[bytes]:
 
 
 def copied(name: str, stored: Stored, *, check: bool = False) -> Piece:
-    """As it is stored, its factors beside it under this pack's names. check: refuses NaN and infinity."""
-    layer = name.removesuffix(".weight")
+    """As it is stored, its factors beside it under this pack's names, or all that ComfyUI's marks say under its own.
+
+    check: refuses NaN and infinity.
+    """
+    layer, said = name.removesuffix(".weight"), {}
     parts = {name: stored.codes, layer + names.SCALES[0]: stored.scale, layer + names.ZERO: stored.zero}
+    if stored.marks is not None and not stored.marks.old:
+        parts = {name: stored.codes, **{f"{layer}.{key}": part for key, part in stored.marks.parts}}
+        said = {layer + names.LAYER_FORMAT: stored.marks.said.encode()}
     found = {key: part for key, part in parts.items() if part is not None}
     layout = {key: (part.dtype, part.shape) for key, part in found.items()}
+    layout |= {key: ("U8", (len(text),)) for key, text in said.items()}
 
     def data() -> Iterator[tuple[str, Iterator]]:
         if check:
             libraries.for_files().check_finite(name, stored)
-        return ((key, read_chunks(part)) for key, part in found.items())
+        yield from ((key, read_chunks(part)) for key, part in found.items())
+        yield from ((key, iter([text])) for key, text in said.items())
 
     return Piece(layout, data)
 
@@ -90,7 +98,7 @@ def widened(name: str, stored: Stored, dtype: str) -> Piece:
     """Out of GGUF's blocks, which safetensors have not. dtype: BF16, F16 or F32."""
 
     def data() -> Iterator[tuple[str, Iterator]]:
-        return iter([(name, iter([numbers.as_bytes(libraries.for_files().widened(stored), dtype)]))])
+        return iter([(name, iter([numbers.as_bytes(libraries.for_files().as_float32(stored), dtype)]))])
 
     return Piece({name: (dtype, stored.shape)}, data)
 
@@ -125,7 +133,7 @@ def make_pieces(source: Source, rename: Callable[[str], str], kind: str | None =
         ]
     plain = precision.compute_format(source, "auto", fast_bf16=False) if source.part == "transformer" else "BF16"
     return [
-        widened(rename(name), stored, plain) if stored.in_blocks else copied(rename(name), stored)
+        widened(rename(name), stored, plain) if stored.in_gguf else copied(rename(name), stored)
         for name, stored in source.tensors.items()
     ]
 
@@ -178,10 +186,10 @@ def comfy(path: Path, contents: Contents) -> list[Output]:
 
 def _marker(source: Source) -> list[Piece]:
     """What tells ComfyUI that weights are scaled fp8, which for it has one factor per layer."""
-    scales = [stored.scale for stored in source.tensors.values() if stored.scale]
-    if not scales:
+    scaled = [s for s in source.tensors.values() if s.scale and (s.marks is None or s.marks.old)]
+    if not scaled:
         return []
-    if source.quantised != "fp8_e4m3fn" or any(len(scale.shape) > 1 for scale in scales):
+    if any(stored.dtype != "F8_E4M3" or len(stored.scale.shape) > 1 for stored in scaled):
         raise ValueError(f"{source.path} holds this pack's quantised weights, which ComfyUI itself does not read")
     return [Piece({names.MARKER: ("F8_E4M3", (0,))}, lambda: iter([(names.MARKER, iter([b""]))]))]
 

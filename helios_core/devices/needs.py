@@ -17,12 +17,12 @@ from math import ceil, prod
 from ..checkpoint import (
     BYTES,
     DTYPES,
-    GGUF,
     Source,
     compute_format,
     find_kind,
     held_bytes,
     is_float32,
+    is_kept,
     is_quantised,
     split_kind,
 )
@@ -192,7 +192,7 @@ def estimate(
     around the pipeline keeps evicted parts in its memory.
     """
     kind, item = _numbers(sources[TRANSFORMER], weight_dtype, fast_bf16)
-    matrices, rest = _transformer_bytes(sources[TRANSFORMER], kind, item, backend)
+    matrices, rest = _transformer_bytes(sources[TRANSFORMER], (kind, weight_dtype), item, backend)
     pixel = BYTES[DTYPES[vae_dtype]]
     work, tiled, copies = _decoding(config, width, height, pixel, device, vae_tiling)
     encoder = sum(_encoder_bytes(sources[TEXT]))
@@ -207,7 +207,7 @@ def estimate(
         block=max(matrices),
         rest=rest,
         prompts=PROMPTS * 2 * config.transformer.num_layers * TOKENS * config.transformer.dim * item,
-        loading=_quantising(sources[TRANSFORMER], kind),
+        loading=_quantising(sources[TRANSFORMER], kind, weight_dtype),
         largest=max(max(s.nbytes, prod(s.shape) * item) for s in sources[TRANSFORMER].tensors.values()),
         tiled=tiled,
         copies=copies,
@@ -222,11 +222,12 @@ def _numbers(source: Source, weight_dtype: str, fast_bf16: bool) -> tuple[str | 
     return kind, BYTES[compute_format(source, "auto" if kind else weight_dtype, fast_bf16=fast_bf16)]
 
 
-def _transformer_bytes(source: Source, kind: str | None, item: int, backend: str) -> tuple[list[int], int]:
-    """What the matrices of each block take in memory, and all else. item: bytes of a number that is not quantised."""
+def _transformer_bytes(source: Source, how: tuple, item: int, backend: str) -> tuple[list[int], int]:
+    """What the matrices of each block take in memory, and all else. how: kind and weight dtype, as `is_kept` takes
+    them. item: bytes of a number that is not quantised."""
     blocks, rest = Counter(), 0
     for name, stored in source.tensors.items():
-        held = held_bytes(stored, kind, item, backend) if kind and is_quantised(name) else None
+        held = held_bytes(stored, how[0], item, backend) if is_kept(name, stored, *how) else None
         taken = prod(stored.shape) * (4 if is_float32(name) else item) if held is None else held
         if is_quantised(name):
             blocks[name.split(".")[1]] += taken
@@ -242,11 +243,10 @@ def _encoder_bytes(source: Source) -> Iterator[int]:
         yield prod(stored.shape) * kept
 
 
-def _quantising(source: Source, kind: str | None) -> int:
+def _quantising(source: Source, kind: str | None, weight_dtype: str) -> int:
     """What making the codes of the largest weight takes; nothing where they are stored."""
-    if kind == GGUF:
-        return 0
-    plain = [prod(s.shape) for name, s in source.tensors.items() if is_quantised(name) and s.dtype in DTYPES.values()]
+    tensors = source.tensors.items()
+    plain = [prod(s.shape) for name, s in tensors if is_kept(name, s, kind, weight_dtype) and s.kept is None]
     return int(4 * max(plain) * QUANTISING[split_kind(kind)[0]]) if kind and plain else 0
 
 

@@ -10,19 +10,21 @@ TYPES = package.GGMLQuantizationType
 
 
 def write(path, tensors: dict, *, arch="wan", kind=None, texts=(), extra=None, flat=False):
-    """tensors: name -> float array. kind: of matrices whose rows are whole blocks; others are F32 (flat: those of more
-    than four dimensions as rows, with their shape beside). texts: pairs. extra: called with the writer."""
+    """tensors: name -> float array. kind: of matrices whose rows are whole blocks, or a function of their names; others
+    are F32 (flat: those of more than four dimensions as rows, with their shape beside). texts: pairs. extra: called
+    with the writer."""
     writer = package.GGUFWriter(path, arch)
     for key, value in texts:
         writer.add_string(key, value)
     for name, value in tensors.items():
+        chosen = kind(name) if callable(kind) else kind
         value = np.ascontiguousarray(value, dtype=np.float32)
         matrix = value.ndim == 2
         if value.ndim > 4 and flat:
             writer.add_array(f"comfy.gguf.orig_shape.{name}", list(value.shape))
             value = value.reshape(len(value), -1)
-        fits = kind and matrix and value.shape[1] % package.GGML_QUANT_SIZES[TYPES[kind]][0] == 0
-        dtype = TYPES[kind if fits else "F32"]
+        fits = chosen and matrix and value.shape[1] % package.GGML_QUANT_SIZES[TYPES[chosen]][0] == 0
+        dtype = TYPES[chosen if fits else "F32"]
         writer.add_tensor(name, package.quantize(value, dtype), raw_dtype=dtype)
     if extra:
         extra(writer)

@@ -6,6 +6,7 @@ from .load import (
     CPU,
     all_finite,
     array,
+    as_float32,
     check_finite,
     check_kind,
     decode_blocks,
@@ -27,7 +28,6 @@ from .load import (
     to_device,
     to_pixels,
     watch,
-    widened,
 )
 from .lora import adapt
 from .ul import load_ul
@@ -37,6 +37,7 @@ __all__ = [
     "adapt",
     "all_finite",
     "array",
+    "as_float32",
     "check_finite",
     "check_kind",
     "decode_blocks",
@@ -63,5 +64,4 @@ __all__ = [
     "to_device",
     "to_pixels",
     "watch",
-    "widened",
 ]

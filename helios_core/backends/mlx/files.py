@@ -8,7 +8,7 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
-from ...checkpoint import E4M3, Stored, gguf, mapped
+from ...checkpoint import E4M3, Stored, gguf, mapped, unpack, unpacked
 
 FLOATS = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
 READ = (*FLOATS, "F64", "F8_E4M3", "F8_E5M2", "I8", "U8")
@@ -33,12 +33,15 @@ def read(stored: Stored) -> mx.array:
 
 def widen(stored: Stored) -> mx.array:
     """The weight that codes and factors make; float32 if there are factors."""
-    if stored.in_blocks:
+    if stored.in_gguf:
         return widen_blocks(stored)
+    if stored.blocks:
+        return mx.array(unpacked.widen(unpack(stored), stored))
     codes = read(stored)
     if stored.scale is None:
         return codes
     scale = read(stored.scale).astype(mx.float32)
+    check_factors(stored, scale)
     if stored.zero is not None:
         codes = mx.concatenate([codes & 15, codes >> 4], axis=1)
     if scale.ndim != 2:
@@ -60,9 +63,15 @@ def widen_blocks(stored: Stored) -> mx.array:
     return mx.array(dequantize(data, GGMLQuantizationType[stored.dtype]).reshape(stored.shape))
 
 
-def widened(stored: Stored) -> np.ndarray:
+def as_float32(stored: Stored) -> np.ndarray:
     """The float32 numbers of a stored weight, its factors applied."""
     return np.array(widen(stored).astype(mx.float32))
+
+
+def check_factors(stored: Stored, *factors: mx.array | None) -> None:
+    """ValueError for NaN or infinity among them."""
+    if not all(bool(mx.isfinite(part).all()) for part in factors if part is not None):
+        raise ValueError(f"{stored.file}: factors of {stored.key} are NaN or infinite; download the file again")
 
 
 def check_finite(name: str, stored: Stored) -> None:

@@ -62,6 +62,10 @@ class Linear(nn.Linear):
         """What it computes in, and takes its input as."""
         return self.weight.dtype
 
+    def joins(self, other: nn.Module) -> bool:
+        """Whether it and another layer of the same input can be one."""
+        return type(other) is type(self)
+
     @classmethod
     def join(cls, layers: list[Linear]) -> Linear:
         """Layers of one input as one layer of all their outputs."""
@@ -90,7 +94,9 @@ class Attention(nn.Module):
             self.history_key_scale = mx.ones(self.heads if per_head else 1)
 
     def fuse(self) -> None:
-        """Joins the three projections into one for good; after loading."""
+        """Joins the three projections into one for good; after loading. Not those of several forms."""
+        if not all(self.to_q.joins(other) for other in (self.to_k, self.to_v)):
+            return
         self.to_qkv = self.to_q.join([self.to_q, self.to_k, self.to_v])
         del self.to_q, self.to_k, self.to_v
 

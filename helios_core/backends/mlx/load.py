@@ -19,8 +19,8 @@ from ...config import ModelConfig, TransformerConfig, VAEConfig
 from ...devices import decoding, host_free
 from .arrays import to_array
 from .files import FLOATS
+from .files import as_float32 as as_float32
 from .files import check_finite as check_finite
-from .files import widened as widened
 from .images import encode as encode
 from .images import fit as fit
 from .quant import check_kind as check_kind

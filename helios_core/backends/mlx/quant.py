@@ -25,7 +25,7 @@ from ...checkpoint import (
     split_kind,
     stored_group,
 )
-from .files import read, widen
+from .files import check_factors, read, widen
 from .vae_conv import on_cpu
 
 WEIGHT, SCALE, ZERO = "weight", "scale_weight", "zero_weight"
@@ -164,6 +164,10 @@ class QuantLinear(nn.Module):
         scale, zero = (x.astype(mx.float32) for x in (self.scale, self.zero))
         return mx.dequantize(self.codes, scale, zero, **self.how).astype(self.dtype)
 
+    def joins(self, other: nn.Module) -> bool:
+        """Whether it and another layer of the same input can be one: of the same form, in the same groups."""
+        return type(other) is type(self) and other.how == self.how
+
     @classmethod
     def join(cls, layers: list[QuantLinear]) -> QuantLinear:
         """Layers of one input as one layer of all their outputs."""
@@ -181,12 +185,13 @@ class QuantLinear(nn.Module):
 
 def can_keep(stored: Stored) -> bool:
     """Whether a stored weight is of a form and of groups that MLX computes with."""
-    return stored.scale is not None and stored.dtype in ("I8", "U8") and kernel_group(stored_group(stored)) is not None
+    return stored.scale is not None and stored.kept in BITS and kernel_group(stored_group(stored)) is not None
 
 
 def read_layer(stored: Stored, bias: mx.array) -> QuantLinear:
     """The layer of a weight that a file holds quantised."""
-    parts = (part and read(part.codes) for part in (stored, stored.scale, stored.zero))
+    parts = [part and read(part.codes) for part in (stored, stored.scale, stored.zero)]
+    check_factors(stored, *parts[1:])
     return QuantLinear(*pack(*parts), bias)
 
 

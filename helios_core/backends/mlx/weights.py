@@ -57,14 +57,14 @@ def quantise_model(model: nn.Module, kind: str) -> nn.Module:
 def load_transformer_weights(model: nn.Module, source: Source, *, dtype: mx.Dtype, weight_dtype: str) -> nn.Module:
     """The same for a transformer, whose linear layers stay as quantised as they are stored, or become so.
 
-    Widened instead are fp8, which MLX has no layers for, and groups that it has none for.
+    Widened instead are fp8 and ComfyUI's other forms, which MLX has no layers for, and groups that it has none for.
     """
     asked = weight_dtype if weight_dtype in KINDS else None
     kept = find_kind(source, weight_dtype) is not None
     layers = {
         name
         for name, stored in source.tensors.items()
-        if is_quantised(name) and (asked is not None or kept and can_keep(stored))
+        if is_quantised(name) and (asked is not None and not stored.blocks or kept and can_keep(stored))
     }
     plain = [name for name in published_shapes(model) if name not in layers]
     load_weights(model, source, lambda name: mx.float32 if is_float32(name) else dtype, plain)

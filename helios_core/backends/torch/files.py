@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...checkpoint import Stored
-from . import blocks
+from ...checkpoint import Stored, Unpacked, unpack
+from . import gguf
 from .quant import dequantise, quantise
 
 NO_RESERVE = 0x4000  # MAP_NORESERVE, which Python names from 3.12 on
@@ -24,6 +24,7 @@ STORED = {
     **{"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64},
     **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I8": torch.int8, "U8": torch.uint8},
     **{"I16": torch.int16, "I32": torch.int32, "I64": torch.int64, "BOOL": torch.bool},
+    **{"F8_E8M0": torch.uint8, "F4": torch.uint8},  # bits that only marks tell the meaning of
 }
 
 
@@ -42,20 +43,43 @@ def read(stored: Stored) -> Tensor:
 
 def widen(stored: Stored) -> Tensor:
     """A copy in memory of the weight that codes and factors make; float32 if there are factors."""
+    if stored.blocks:
+        found = unpack(stored)
+        return widened(read(stored) if found.codes is None else None, found, torch.float32)
     codes = read(stored)
-    if stored.in_blocks:
-        return blocks.widen(stored.dtype, codes, torch.empty(stored.shape))
+    if stored.in_gguf:
+        return gguf.widen(stored.dtype, codes, torch.empty(stored.shape))
     if stored.scale is None:
         return codes
     scale, zero = read(stored.scale).float(), None if stored.zero is None else read(stored.zero).float()
+    check_factors(stored, scale, zero)
     if scale.ndim == 2:
         return dequantise(codes, scale, zero, torch.float32)
     return codes.float() * scale.reshape(-1, *[1] * (codes.ndim - 1))
 
 
-def widened(stored: Stored) -> np.ndarray:
+def as_float32(stored: Stored) -> np.ndarray:
     """The float32 numbers of a stored weight, its factors applied."""
     return widen(stored).float().numpy()
+
+
+def check_factors(stored: Stored, *factors: Tensor | None) -> None:
+    """ValueError for NaN or infinity among them."""
+    if not all(bool(torch.isfinite(part.float()).all()) for part in factors if part is not None):
+        raise ValueError(f"{stored.file}: factors of {stored.key} are NaN or infinite; download the file again")
+
+
+def widened(codes: Tensor | None, found: Unpacked, dtype: torch.dtype) -> Tensor:
+    """The weight [o i] of unpacked codes and factors. codes: as stored, for what has none of its own."""
+    codes, *factors = tensors(codes, found)
+    return dequantise(codes, *factors[:2], dtype, found.rotation, factors[2])
+
+
+def tensors(codes: Tensor | None, found: Unpacked) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Codes, scale, zero and columns of what was unpacked, float32."""
+    own = codes if found.codes is None else torch.from_numpy(found.codes)
+    factors = (found.scale, found.zero, found.columns)
+    return own, *(None if part is None else torch.from_numpy(part) for part in factors)
 
 
 def check_finite(name: str, stored: Stored) -> None:

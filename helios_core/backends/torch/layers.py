@@ -66,6 +66,10 @@ class Affine(nn.Linear):
 class Linear(Affine):
     """A linear layer as attention and feed-forward call it; quantised layers and LoRAs stand in for it."""
 
+    def joins(self, other: nn.Module) -> bool:
+        """Whether it and another layer of the same input can be one."""
+        return type(other) is type(self)
+
     @classmethod
     def join(cls, layers: list[Linear]) -> Linear:
         """Layers of one input as one layer of all their outputs, without gradients."""
@@ -123,10 +127,11 @@ class Attention(nn.Module):
         return torch.cat([getattr(layer, name) for layer in (self.to_q, self.to_k, self.to_v)])
 
     def fuse(self) -> None:
-        """Joins the three projections into one for good; for inference, after loading."""
-        layers = [self.to_q, self.to_k, self.to_v]
-        first = next((layer for layer in layers if not isinstance(layer, Linear)), self.to_q)
-        self.to_qkv = first.join(layers)  # of a file in several forms, the form that takes them all
+        """Joins the three projections into one for good; for inference, after loading. Not those of several forms."""
+        if not all(self.to_q.joins(other) for other in (self.to_k, self.to_v)):
+            self.separate = True
+            return
+        self.to_qkv = self.to_q.join([self.to_q, self.to_k, self.to_v])
         del self.to_q, self.to_k, self.to_v
 
     def project(self, x: Tensor) -> tuple[list[Tensor], Tensor]:

@@ -12,15 +12,15 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from ...checkpoint import Source, check_network, compute_format, tell_narrowed
+from ...checkpoint import Source, check_network, compute_format, is_kept, tell_narrowed
 from ...checkpoint import find_kind as find_kind
 from ...checkpoint import split_kind as check_kind  # noqa: F401
 from ...config import ModelConfig, TransformerConfig, VAEConfig
 from ...devices import decoding, host_free
 from .files import STORED, Files
+from .files import as_float32 as as_float32
 from .files import check_finite as check_finite
 from .files import quantised_bytes as quantised_bytes
-from .files import widened as widened
 from .images import encode as encode
 from .images import fit as fit
 from .offload import stream_blocks
@@ -154,11 +154,13 @@ def load_transformer(
     streamed: its blocks stay in host memory and stream to the device. ValueError for fp8 on Apple's GPU.
     """
     form = find_kind(source, dtype)
-    if form == "fp8_e4m3fn" and kind(device) == "mps":
+    kept = {s.kept for n, s in source.tensors.items() if is_kept(n, s, form, dtype)}
+    if "fp8_e4m3fn" in {form, *kept} and kind(device) == "mps":
         raise ValueError(f"{source.path}: Apple's GPU has no fp8; choose weight_dtype int8, or bf16 for a file in fp8")
     chosen = choose_dtype(source, "auto" if dtype == form else dtype, device)
     model, _ = _build(lambda: HeliosTransformer(config.transformer), source)
-    model = load_transformer_weights(model, source, dtype=chosen, kind=form, device=CPU if streamed else device)
+    place = CPU if streamed else device
+    model = load_transformer_weights(model, source, dtype=chosen, kind=form, device=place, asked=dtype)
     return stream_blocks(model, device) if streamed else model
 
 

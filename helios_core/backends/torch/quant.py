@@ -5,7 +5,9 @@ A quantised weight [o i] is stored as up to three tensors, in modules and in fil
 - scale_weight: float32 [o 1] for fp8, as ComfyUI's scaled fp8; bfloat16 [o g] for int8 and int4, one per group of
   i/g neighbouring columns;
 - zero_weight: bfloat16 [o g], int4 only: what code 0 stands for.
-The weight is code * scale + zero. All three join along o, so the query, key and value layers do.
+The weight is code * scale + zero. All three join along o, so the query, key and value layers do. Of ComfyUI's forms
+(checkpoint/unpacked.py) come layers with factors in float32, int4 without a zero, whose codes are eight too high, and
+layers whose columns are rotated, or multiplied, after all that.
 
 Measured on Gaussian weights: relative error .026 for fp8, .0065 for int8 in groups of 128, .084 for int4 in groups of
 64. Symmetric int4 has .108, and .095 with the best clipping; the two ends of a group's range fitted to it do better.
@@ -16,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...checkpoint import group_size, is_quantised, split_kind
+from ...checkpoint import group_size, hadamard, is_quantised, split_kind
 from . import kernels
 
 FP8_MAX = 448.0
@@ -95,12 +97,25 @@ def _fit(groups: Tensor, codes: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
 ENCODERS = {"fp8_e4m3fn": _fp8, "int8": _int8, "int4": _int4}
 
 
-def dequantise(codes: Tensor, scale: Tensor, zero: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """The weight [o i] in `dtype` from its stored tensors; scale of one number or [o] (other makers' fp8) too."""
+def dequantise(
+    codes: Tensor, scale: Tensor, zero: Tensor | None, dtype: torch.dtype, rotation: int = 0, columns=None
+) -> Tensor:
+    """The weight [o i] in `dtype` from its stored tensors; scale of one number or [o] (other makers' fp8) too.
+
+    rotation: columns that are rotated together; 0: none. columns: factors [i], or None. Both are done in float32.
+    """
+    if rotation or columns is not None:
+        w = dequantise(codes, scale, zero, torch.float32)
+        if rotation:
+            turn = torch.from_numpy(hadamard(rotation)).to(w.device)
+            w = (w.view(-1, rotation) @ turn).view(w.shape)
+        return (w if columns is None else w * columns).to(dtype)
     if codes.dtype == torch.uint8:
         w = torch.empty(codes.shape[0], 2 * codes.shape[1], dtype=dtype, device=codes.device)
         w[:, : codes.shape[1]] = codes & 15
         w[:, codes.shape[1] :] = codes >> 4
+        if zero is None:
+            w -= 8
     else:
         w = codes.to(dtype)
     columns = scale.shape[1] if scale.ndim == 2 else 1
@@ -112,13 +127,20 @@ def dequantise(codes: Tensor, scale: Tensor, zero: Tensor | None, dtype: torch.d
 
 
 class QuantLinear(nn.Module):
-    """A linear layer of a quantised weight. `dtype` is that of its inputs, bias and products; `weight` is a copy."""
+    """A linear layer of a quantised weight. `dtype` is that of its inputs, bias and products; `weight` is a copy.
 
-    def __init__(self, codes: Tensor, scale: Tensor, zero: Tensor | None, bias: Tensor):
+    rotation, columns: as in `dequantise`.
+    """
+
+    def __init__(
+        self, codes: Tensor, scale: Tensor, zero: Tensor | None, bias: Tensor, rotation: int = 0, columns=None
+    ):
         super().__init__()
+        self.rotation = rotation
         self.register_buffer("codes", codes)
         self.register_buffer("scale", scale)
         self.register_buffer("zero", zero)
+        self.register_buffer("columns", columns)
         self.bias = nn.Parameter(bias, requires_grad=False)
 
     @property
@@ -129,17 +151,29 @@ class QuantLinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The weight [o i] in `dtype`, widened anew."""
-        return dequantise(self.codes, self.scale, self.zero, self.dtype)
+        return dequantise(self.codes, self.scale, self.zero, self.dtype, self.rotation, self.columns)
+
+    def joins(self, other: nn.Module) -> bool:
+        """Whether it and another layer of the same input can be one: of the same form, in the same groups."""
+        if type(other) is not type(self) or self.rotation != other.rotation:
+            return False
+        pairs = ((getattr(self, name), getattr(other, name)) for name in ("codes", "scale", "zero"))
+        same = all((a is None) == (b is None) and (a is None or _alike(a, b)) for a, b in pairs)
+        return same and self.columns is None and other.columns is None
 
     @classmethod
     def join(cls, layers: list[QuantLinear]) -> QuantLinear:
         """Layers of one input as one layer of all their outputs."""
         parts = zip(*((layer.codes, layer.scale, layer.zero, layer.bias) for layer in layers), strict=True)
-        return cls(*(None if part[0] is None else torch.cat(part) for part in parts))
+        return cls(*(None if part[0] is None else torch.cat(part) for part in parts), layers[0].rotation)
 
     def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
         """x [... i] -> [... o], as `Linear`."""
         return kernels.linear(x, self.weight, self.bias, gelu)
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.shape[1:] == b.shape[1:] and a.ndim == b.ndim
 
 
 def place(model: nn.Module, name: str, layer: nn.Module) -> None:

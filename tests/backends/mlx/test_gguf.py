@@ -9,8 +9,8 @@ mx = pytest.importorskip("mlx.core")
 pytest.importorskip("gguf")
 
 from helios_video.helios_core import load  # noqa: E402
-from helios_video.helios_core.backends.mlx.files import widen, widened  # noqa: E402
-from helios_video.helios_core.backends.torch.files import widened as torch_widened  # noqa: E402
+from helios_video.helios_core.backends.mlx.files import as_float32, widen  # noqa: E402
+from helios_video.helios_core.backends.torch.files import as_float32 as torch_float32  # noqa: E402
 from helios_video.helios_core.checkpoint import open_part  # noqa: E402
 from helios_video.helios_core.convert.convert import convert  # noqa: E402
 from helios_video.helios_core.pipeline import TINY  # noqa: E402
@@ -24,7 +24,7 @@ def files(tmp_path_factory):
 def test_weights_are_the_torch_twins_to_the_bit(files):
     for path, part in ((files[0], "transformer"), (files[2], "text_encoder")):
         for stored in open_part(path, part).tensors.values():
-            assert np.array_equal(widened(stored), torch_widened(stored))
+            assert np.array_equal(as_float32(stored), torch_float32(stored))
 
 
 def test_a_chunk_is_the_torch_twins(files):
@@ -40,6 +40,6 @@ def test_a_chunk_is_the_torch_twins(files):
 
 def test_without_the_package_it_is_named(files, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
-    stored = next(s for s in open_part(files[0], "transformer").tensors.values() if s.in_blocks)
+    stored = next(s for s in open_part(files[0], "transformer").tensors.values() if s.in_gguf)
     with pytest.raises(ValueError, match=r"to read GGUF with MLX, install the gguf package: pip install 'helios-vid"):
         widen(stored)

@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 import torch
 from helios_video.helios_core import load
-from helios_video.helios_core.backends.torch import blocks, kernels
+from helios_video.helios_core.backends.torch import gguf as blocks
+from helios_video.helios_core.backends.torch import kernels
+from helios_video.helios_core.backends.torch.files import as_float32
 from helios_video.helios_core.backends.torch.layers import Linear
+from helios_video.helios_core.backends.torch.offload import size
+from helios_video.helios_core.checkpoint import read_metadata
 from helios_video.helios_core.checkpoint.gguf import BLOCKS
-from support.gguf import TYPES, noise, package
+from support.gguf import TYPES, noise, package, write
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
@@ -23,7 +27,7 @@ def test_the_packages_numbers_to_the_bit(kind, monkeypatch):
 
 
 def layer(kind, rows, seed=0):
-    return blocks.BlockLinear([(kind, torch.from_numpy(noise(kind, rows, 512, seed)))], torch.randn(rows))
+    return blocks.BlockLinear.of(kind, torch.from_numpy(noise(kind, rows, 512, seed)), torch.randn(rows))
 
 
 def test_a_layer_is_its_widened_weights_product():
@@ -37,7 +41,8 @@ def test_a_layer_is_its_widened_weights_product():
 def test_layers_of_several_types_join():
     """As in a file of llama.cpp's mixtures, where values have more bits than queries and keys."""
     torch.manual_seed(0)
-    parts = [layer("Q4_K", 32, 1), layer("Q6_K", 32, 2), Linear(512, 16).requires_grad_(False)]
+    parts = [layer("Q4_K", 32, 1), layer("Q6_K", 32, 2), layer("IQ4_NL", 16)]
+    assert parts[0].joins(parts[1]) and not parts[0].joins(Linear(512, 32))
     joined = blocks.BlockLinear.join(parts)
     assert torch.equal(joined.weight, torch.cat([part.weight for part in parts]))
     twice = blocks.BlockLinear.join([joined, parts[0]])
@@ -76,9 +81,34 @@ def test_a_model_keeps_its_blocks_and_any_dtype_widens_them(saved):
         load(**saved, weight_dtype="int8")
 
 
-def test_the_estimate_counts_the_blocks(saved):
-    from helios_video.helios_core.backends.torch.offload import size
+def test_types_may_differ_from_layer_to_layer(tmp_path, saved):
+    """As in llama.cpp's mixtures; and of three projections one may be plain, so that they stay apart."""
+    state = tiny_state()
+    kinds = {"attn1.to_q": "Q4_0", "attn1.to_k": "Q8_0", "ffn.net.2": "Q5_1", "attn1.to_v": "Q5_0"}
 
+    def kind(name):
+        if name == "blocks.1.attn1.to_v.weight" or not name.startswith("blocks."):
+            return None
+        return next((kind for part, kind in kinds.items() if part in name), "Q8_0")
+
+    config = [("helios", read_metadata(saved["path"])["helios"])]
+    helios = load(**saved | {"path": write(tmp_path / "mixed.gguf", state, kind=kind, texts=config)})
+    first, second, *_ = helios.parts.transformer.blocks
+    assert first.attn1.to_qkv.forms == ["Q4_0", "Q8_0", "Q5_0"]
+    assert not hasattr(second.attn1, "to_qkv") and isinstance(second.attn1.to_v, Linear)
+    error = (velocity(helios) - velocity(load())).norm() / velocity(load()).norm()
+    assert 1e-3 < error < 0.2
+    assert helios.parts.estimate().parts["transformer"] == size(helios.parts.transformer)
+    assert helios.checkpoint.sources["transformer"].quantised == "q8_0, q4_0, q5_0, q5_1"
+
+
+def tiny_state():
+    """helios-tiny's tensors by their published names."""
+    tensors = load().checkpoint.sources["transformer"].tensors
+    return {name: as_float32(stored) for name, stored in tensors.items()}
+
+
+def test_the_estimate_counts_the_blocks(saved):
     helios = load(**saved)
     assert helios.parts.estimate().parts["transformer"] == size(helios.parts.transformer)
 

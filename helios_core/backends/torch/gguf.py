@@ -145,18 +145,23 @@ def widen(form: str, data: Tensor, out: Tensor) -> Tensor:
 
 
 class BlockLinear(nn.Module):
-    """A linear layer of weights in blocks. parts: rows of the weight, one below the other: (type, bytes [o n]), or
-    (None, a plain weight). `dtype` is that of its inputs, bias and products; `weight` is a copy."""
+    """A linear layer of weights in blocks. parts: rows of the weight, one below the other: (type, bytes [o n]).
+    `dtype` is that of its inputs, bias and products; `weight` is a copy."""
 
-    def __init__(self, parts: list[tuple[str | None, Tensor]], bias: Tensor):
+    def __init__(self, parts: list[tuple[str, Tensor]], bias: Tensor):
         super().__init__()
         self.forms = [form for form, _ in parts]
         for i, (_, data) in enumerate(parts):
             self.register_buffer(f"blocks_{i}", data)
         self.bias = nn.Parameter(bias, requires_grad=False)
 
+    @classmethod
+    def of(cls, form: str, data: Tensor, bias: Tensor) -> BlockLinear:
+        """A layer of one type."""
+        return cls([(form, data)], bias)
+
     @property
-    def parts(self) -> list[tuple[str | None, Tensor]]:
+    def parts(self) -> list[tuple[str, Tensor]]:
         """As given."""
         return [(form, getattr(self, f"blocks_{i}")) for i, form in enumerate(self.forms)]
 
@@ -171,13 +176,17 @@ class BlockLinear(nn.Module):
         columns = next(width(form, data) for form, data in self.parts)
         out = torch.empty(len(self.bias), columns, dtype=self.dtype, device=self.bias.device)
         for (form, data), rows in zip(self.parts, out.split([len(data) for _, data in self.parts]), strict=True):
-            rows.copy_(data) if form is None else widen(form, data, rows)
+            widen(form, data, rows)
         return out
 
+    def joins(self, other: nn.Module) -> bool:
+        """Whether it and another layer of the same input can be one: types may differ, as in llama.cpp's mixtures."""
+        return type(other) is type(self)
+
     @classmethod
-    def join(cls, layers: list[nn.Module]) -> BlockLinear:
-        """Layers of one input, plain ones too, as one layer of all their outputs."""
-        parts = [part for layer in layers for part in (layer.parts if isinstance(layer, cls) else [plain(layer)])]
+    def join(cls, layers: list[BlockLinear]) -> BlockLinear:
+        """Layers of one input as one layer of all their outputs."""
+        parts = [part for layer in layers for part in layer.parts]
         return cls(parts, torch.cat([layer.bias.detach() for layer in layers]))
 
     def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
@@ -185,12 +194,7 @@ class BlockLinear(nn.Module):
         return kernels.linear(x, self.weight, self.bias, gelu)
 
 
-def plain(layer: nn.Module) -> tuple[None, Tensor]:
-    """A layer whose weight is not in blocks, as a part of one whose others are."""
-    return None, layer.weight.detach()
-
-
-def width(form: str | None, data: Tensor) -> int:
+def width(form: str, data: Tensor) -> int:
     """Columns of rows of blocks."""
-    columns, size = (1, 1) if form is None else BLOCKS[form]
+    columns, size = BLOCKS[form]
     return data.shape[1] // size * columns
