@@ -1,17 +1,21 @@
 """Helios video for ComfyUI, and without it (helios_core). Importing this imports no torch and nothing of ComfyUI."""
 
-from .nodes.concat import ChunkConcat
-from .nodes.drift import AntiDrift
-from .nodes.history import HeliosLoadHistory, HeliosSaveHistory, HistoryMemory
-from .nodes.loader import HeliosLoader
-from .nodes.loop import HeliosLoopEnd, HeliosLoopStart
-from .nodes.lora import HeliosLora
-from .nodes.plot import HeliosLatentPlot
-from .nodes.pyramid import HeliosNoise, PyramidDownsample
-from .nodes.robustness import HeliosLatentRobustness
-from .nodes.sample import DMDPyramidSample
-from .nodes.text import HeliosPromptSchedule, T5Encode
-from .nodes.ul import HeliosULEncode, HeliosULLoader, ULDecoder
+from .helios_core import interrupts
+
+interrupts.stop_at_once()
+
+from .nodes.concat import ChunkConcat  # noqa: E402
+from .nodes.drift import AntiDrift  # noqa: E402
+from .nodes.history import HeliosLoadHistory, HeliosSaveHistory, HistoryMemory  # noqa: E402
+from .nodes.loader import HeliosLoader  # noqa: E402
+from .nodes.loop import HeliosLoopEnd, HeliosLoopStart  # noqa: E402
+from .nodes.lora import HeliosLora  # noqa: E402
+from .nodes.plot import HeliosLatentPlot  # noqa: E402
+from .nodes.pyramid import HeliosNoise, PyramidDownsample  # noqa: E402
+from .nodes.robustness import HeliosLatentRobustness  # noqa: E402
+from .nodes.sample import DMDPyramidSample  # noqa: E402
+from .nodes.text import HeliosPromptSchedule, T5Encode  # noqa: E402
+from .nodes.ul import HeliosULEncode, HeliosULLoader, ULDecoder  # noqa: E402
 
 NODE_CLASS_MAPPINGS = {
     "HeliosLoader": HeliosLoader,

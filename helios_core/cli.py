@@ -1,16 +1,19 @@
 """The `helios` command. Each subcommand's work is in commands/, imported when it runs.
 
-Exit codes: 0 done, 2 for something wrong in what was asked (one line says what), 1 for a failing disk, 130 for Ctrl-C.
+Exit codes: 0 done, 2 for something wrong in what was asked (one line says what), 1 for what failed otherwise, such as a
+full disk, 130 for Ctrl-C. No error of a library gets past commands/failures.py; HELIOS_DEBUG=1 shows its traceback.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib import import_module
 
+from . import interrupts
 from .checkpoint import WEIGHT_DTYPES
-from .commands import start
+from .commands import Parser, failures, start
 from .config import GUIDANCE, SOLVERS
 from .devices import BACKENDS, OFFLOAD, TILING, VAE_DTYPES
 from .join import boundary
@@ -31,7 +34,7 @@ TEXT_ENCODER_HELP = (
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    root = argparse.ArgumentParser(prog="helios", description=DESCRIPTION)
+    root = Parser(prog="helios", description=DESCRIPTION)
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_generate(commands.add_parser("generate", help="a prompt becomes an MP4"))
     _add_run(commands.add_parser("run", help="run a ComfyUI workflow file, without ComfyUI"))
@@ -158,21 +161,35 @@ SET_HELP = "change an input; NODE is a node's id, title or type, such as T5Encod
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    argv = sys.argv[1:] if argv is None else argv
+    interrupts.as_usual()
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return interrupts.CODE
+    except BrokenPipeError:  # whoever read what is printed has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def entry() -> None:
+    """The process of the `helios` command. After Ctrl-C it ends at once: CPython up to 3.11 may otherwise kill itself
+    with the signal at the end, though the interrupt was dealt with."""
+    code = main()
+    if code == interrupts.CODE:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run(argv: list[str]) -> int:
     args, rest = parser().parse_known_args(argv)
     if rest and args.command != "train":
         parser().error(f"unrecognized arguments: {' '.join(rest)}")
-    try:
+    with failures.caught(args.command) as found:
         return _dispatch(args, rest)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    except ValueError as error:
-        print(f"helios {args.command}: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full or failing disk
-        print(f"helios {args.command}: {error}", file=sys.stderr)
-        return 1
+    return failures.tell(found[0], args.command)
 
 
 def _add_bench(sub: argparse.ArgumentParser) -> None:
@@ -221,4 +238,4 @@ def _dispatch(args: argparse.Namespace, rest: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .config import check_whole, limits
 from .history import DriftPolicy, History, check_window, remember
 from .noise import batch_noise
 from .steps import SampleStep, plan_chunk
@@ -52,6 +53,8 @@ def generate(
     schedule = as_schedule(prompt)
     if frames < 1 or chunks < 0:
         raise ValueError(f"frames {frames}, chunks {chunks}: wanted at least 1 frame, or 1 chunk")
+    check_whole("frames", frames, limits.FRAMES)
+    check_whole("chunks", chunks, limits.CHUNKS, least=0)
     defaults = helios.config.defaults
     if history is None:
         history = helios.history(width or defaults.width, height or defaults.height)

@@ -6,6 +6,7 @@ reads sees the old file or the new one, two processes never write into one, and 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
+
+from .file_names import cut
 
 
 @contextmanager
@@ -89,7 +92,13 @@ def _claim(path: Path) -> None:
 
 
 def _part(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
+    return path.with_name(cut(path.name, f".{os.getpid()}.{os.urandom(4).hex()}.part"))
+
+
+def _why(path: Path, error: OSError) -> str:
+    if error.errno == errno.ENAMETOOLONG:
+        return f"its name is too long, {len(os.fsencode(path.name))} bytes; choose a shorter one"
+    return f"{error.strerror}; choose another place"
 
 
 def check_writable(path: str | os.PathLike) -> Path:
@@ -104,7 +113,7 @@ def check_writable(path: str | os.PathLike) -> Path:
             path.open("rb+").close()
         _try(Path(os.path.realpath(path)))
     except OSError as error:
-        raise ValueError(f"cannot write {path}: {error.strerror}; choose another place") from error
+        raise ValueError(f"cannot write {path}: {_why(path, error)}") from error
     return path
 
 
@@ -117,7 +126,7 @@ def check_folder(folder: str | os.PathLike) -> Path:
             made.append(missing)
         _try(folder / "trial")
     except OSError as error:
-        raise ValueError(f"cannot write into {folder}: {error.strerror}; choose another place") from error
+        raise ValueError(f"cannot write into {folder}: {_why(folder, error)}") from error
     finally:
         for trial in reversed(made):
             with suppress(OSError):  # somebody else's by now
@@ -137,7 +146,12 @@ def free_name(path: Path) -> Path:
 
 
 def _numbered(path: Path) -> Iterator[Path]:
-    return chain([path], (path.with_name(f"{path.stem}_{i}{path.suffix}") for i in count(2)))
+    return chain([path], (path.with_name(cut(path.stem, f"_{i}{path.suffix}")) for i in count(2)))
+
+
+def beside(path: Path, ending: str) -> Path:
+    """A path in the same folder: the name without its suffix, as much of it as there is room for, and the ending."""
+    return path.with_name(cut(path.stem, ending))
 
 
 def identity(path: str | os.PathLike) -> tuple[int, int] | None:

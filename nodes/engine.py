@@ -13,7 +13,7 @@ from functools import cache
 from ..helios_core.checkpoint.headers import SAID
 from ..helios_core.devices import Parts
 from ..helios_core.pipeline import Helios
-from . import core, host, sockets
+from . import core, sockets
 
 LOG = logging.getLogger(__name__)
 UNUSED = ("model_function_wrapper", "sampler_cfg_function", "sampler_post_cfg_function", "sampler_pre_cfg_function")
@@ -27,7 +27,9 @@ def open_model(helios: Helios, vae, disable_dynamic: bool = False):
     vae: what goes along with it, for those who wire none. disable_dynamic: as ComfyUI asks for it, where a node cannot
     have weights that come and go.
     """
-    management, patching = host.comfy("comfy.model_management"), host.comfy("comfy.model_patcher")
+    import comfy.model_management as management
+    import comfy.model_patcher as patching
+
     from . import engine_layers
 
     device, away = management.get_torch_device(), management.unet_offload_device()
@@ -42,7 +44,8 @@ def open_model(helios: Helios, vae, disable_dynamic: bool = False):
 @cache
 def model_class():
     """ComfyUI's BaseModel, with our network. A class made when it is first needed: its base is ComfyUI's."""
-    base, executor = host.comfy("comfy.model_base"), host.comfy("comfy.patcher_extension").WrapperExecutor
+    import comfy.model_base as base
+    from comfy.patcher_extension import WrapperExecutor
 
     class HeliosModel(base.BaseModel):
         """helios: the pipeline that it belongs to, with VAE and text encoder."""
@@ -53,7 +56,7 @@ def model_class():
 
         def velocity(self, wrappers, options, *args):
             """The network's, through what nodes have wrapped around it, such as a compiled form of it."""
-            run = executor.new_class_executor(self._velocity, self, wrappers)
+            run = WrapperExecutor.new_class_executor(self._velocity, self, wrappers)
             x, t, text, history = args
             return run.execute(x, t, None, text, None, options, history=history)
 
@@ -91,14 +94,15 @@ def documents(checkpoint):
 
 def model_config(dtype):
     """What a BaseModel wants to know of its architecture."""
-    bases, formats = host.comfy("comfy.supported_models_base"), host.comfy("comfy.latent_formats")
+    from comfy.latent_formats import Wan21
+    from comfy.supported_models_base import BASE
 
-    class Config(bases.BASE):
+    class Config(BASE):
         """Of no architecture that ComfyUI builds by itself."""
 
         unet_config: dict = {}
         unet_extra_config: dict = {}
-        latent_format = formats.Wan21
+        latent_format = Wan21
         supported_inference_dtypes = [dtype]
 
     made = Config({"disable_unet_model_creation": True})
@@ -127,7 +131,8 @@ class HostParts(Parts):
         """As Parts has it."""
         if name != "transformer":
             return super().ready(name, width, height, batch)
-        management = host.comfy("comfy.model_management")
+        import comfy.model_management as management
+
         work = self.estimate(width, height, batch).work["transformer"]
         models = [self.patcher, *getattr(self.patcher, "get_nested_additional_models", list)()]
         management.load_models_gpu(models, memory_required=work)
@@ -138,12 +143,13 @@ class Running:
     """A loaded MODEL as the core's sampling takes a transformer (backends/interface.py)."""
 
     def __init__(self, patcher, stop):
-        extension = host.comfy("comfy.patcher_extension")
+        from comfy.patcher_extension import WrappersMP
+
         self.patcher, self.model = patcher, patcher.model
         self.network = self.model.diffusion_model
         self.config, self.on_block = self.network.config, stop
         self.options = patcher.model_options["transformer_options"]
-        self.wrappers = patcher.get_all_wrappers(extension.WrappersMP.APPLY_MODEL)
+        self.wrappers = patcher.get_all_wrappers(WrappersMP.APPLY_MODEL)
         self.network.begin(patcher, stop)
         tell_unused(patcher)
 
@@ -270,11 +276,12 @@ def plain(value):
 @cache
 def patching_keys() -> None:
     """Teaches ComfyUI's LoRA loaders the names that Helios' and Wan's layers have in LoRA files. Once."""
-    lora = host.comfy("comfy.lora")
-    known = lora.model_lora_keys_unet
+    import comfy.lora as lora
+
+    original_keys = lora.model_lora_keys_unet
 
     def keys(model, key_map=None):
-        found = known(model, {} if key_map is None else key_map)
+        found = original_keys(model, {} if key_map is None else key_map)
         if isinstance(model, model_class()):
             from ..helios_core.lora import key_forms
 

@@ -258,7 +258,7 @@ def load_network(helios, device) -> HostTransformer:
         else:
             state[name] = files.read(source.tensors[name], torch.float32 if is_float32(name) else dtype, CPU)
     network.load_state_dict(state, strict=True, assign=True)
-    return network.requires_grad_(False).eval()
+    return network.requires_grad_(False).train(False)
 
 
 def quantised(network, name: str, source, files: Files, kind: str, device) -> dict[str, torch.Tensor]:

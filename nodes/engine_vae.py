@@ -8,7 +8,6 @@ from ..helios_core.backends.torch.files import Files
 from ..helios_core.backends.torch.load import CPU, DTYPES
 from ..helios_core.checkpoint import names
 from ..helios_core.config import VAEConfig
-from . import host
 
 ARCHITECTURE = ("z_dim", "dim_mult", "num_res_blocks", "temperal_downsample")  # what ComfyUI takes for granted
 
@@ -22,10 +21,12 @@ def known(config: VAEConfig) -> bool:
 def open_vae(helios):
     """ComfyUI's VAE of a pipeline's files. `identity`: what decoded frames depend on beside the latents; `tiled`:
     whether the user wants tiles in any case."""
+    from comfy.sd import VAE
+
     source, choices = helios.checkpoint.sources["vae"], helios.parts.choices
     files, dtype = Files(), DTYPES[choices.vae_dtype]
     state = {own: files.read(source.tensors[name], dtype, CPU) for name, own in names.wan_names(source.tensors).items()}
-    vae = host.comfy("comfy.sd").VAE(sd=state, dtype=dtype)
+    vae = VAE(sd=state, dtype=dtype)
     vae.throw_exception_if_invalid()
     vae.identity = (*helios.parts.vae_identity, "ComfyUI")
     vae.tiled = choices.vae_tiling == "on"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import core, dates, engine, host, marks, seeds, sockets
+from ..helios_core.workflow import dates
+from . import core, engine, host, marks, seeds, sockets
 
 
 class HistoryMemory(seeds.SeededNode):

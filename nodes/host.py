@@ -6,12 +6,12 @@ ComfyUI is present when its `folder_paths` is loaded; nothing of it is imported 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import sys
 import tempfile
 import time
 import uuid
+from importlib import import_module
 from pathlib import Path
 
 from ..helios_core.checkpoint import folders
@@ -23,7 +23,7 @@ CATEGORY = "helios"  # the key in folder_paths and in extra_model_paths.yaml
 
 def comfy(name: str):
     """A module of ComfyUI, or None without ComfyUI."""
-    return importlib.import_module(name) if present() else None
+    return import_module(name) if present() else None
 
 
 def present() -> bool:

@@ -64,10 +64,12 @@ def previewer(helios):
     """
     from ..helios_core.decode import preview
 
-    previews = host.comfy("latent_preview")
-    if previews is None:
+    if not host.present():
         return None
-    found = host.comfy("comfy.latent_formats").Wan21()
+    import latent_preview as previews
+    from comfy.latent_formats import Wan21
+
+    found = Wan21()
     if previews.get_previewer(_device(), found) is None:
         return None
     published = tuple(round(v, 4) for v in found.latents_mean.flatten().tolist())
@@ -88,7 +90,9 @@ def previewer(helios):
 
 
 def _device():
-    return host.comfy("comfy.model_management").get_torch_device()
+    import comfy.model_management as management
+
+    return management.get_torch_device()
 
 
 def sheet(z):

@@ -99,8 +99,9 @@ class Keeper:
         self.management.load_models_gpu([self.patchers[network]], memory_required=work)
 
     def _patcher(self, name: str, network):
-        base = host.comfy("comfy.model_patcher").ModelPatcher
-        kind = type("HeliosPatcher", (Component, base), {})
+        from comfy.model_patcher import ModelPatcher
+
+        kind = type("HeliosPatcher", (Component, ModelPatcher), {})
         on, away = {
             "vae": (self.management.vae_device, self.management.vae_offload_device),
             "text_encoder": (lambda: network.device, self.management.text_encoder_offload_device),

@@ -122,11 +122,11 @@ def parents_of(node: str, graph) -> tuple[str, ...]:
     return tuple(found)
 
 
-def reach(start: str, graph: dict[str, set[str]]) -> set[str]:
+def reach(start: str, wires: dict[str, set[str]]) -> set[str]:
     """All nodes that can be reached from one."""
     found, todo = set(), [start]
     while todo:
-        new = graph.get(todo.pop(), set()) - found
+        new = wires.get(todo.pop(), set()) - found
         found |= new
         todo += new
     return found

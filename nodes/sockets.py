@@ -56,6 +56,10 @@ class HistorySocket:
         """The memory after a chunk of normalised latents."""
         return replace(self, history=self.history.append(chunk))
 
+    def _comfy_cache_tensors(self) -> list:
+        """What it keeps in memory: ComfyUI's cache (0.38) weighs outputs by that when memory is short."""
+        return [value for value in vars(self.history).values() if hasattr(value, "untyped_storage")]
+
     def raw(self, z):
         """Normalised latents -> raw VAE space, as Helios.denormalise has it."""
         return tensor(core.decode.denormalise(z, self.vae, self.array))
@@ -169,13 +173,15 @@ class VAESocket:
         for block in backend.decode_blocks(self.ready(*self.helios.pixels(samples_in)), samples_in):
             yield backend.to_pixels(block)
 
-    def encode(self, pixels):
-        """IMAGE [f h w c] or [b f h w c], 0 to 1 -> raw latents [b 16 (f-1)/4+1 h/8 w/8].
+    def encode(self, pixels, not_video=None):
+        """IMAGE [f h w c] or [b f h w c], 0 to 1 -> raw latents [b 16 (f-1)/4+1 h/8 w/8]; not_video: [f 16 1 h/8 w/8].
 
         As ComfyUI's own VAE does it: sizes are cropped about the centre to multiples of 8, frames cut to 1 + 4n.
         ValueError for other shapes.
         """
-        frames = pixels[..., :3] if pixels.ndim == 5 else pixels[None, ..., :3]
+        frames = pixels[..., :3]
+        if pixels.ndim < 5:
+            frames = frames[:, None] if not_video else frames[None]
         config = self.helios.config.vae
         h, w = (n // config.scale_factor_spatial * config.scale_factor_spatial for n in frames.shape[2:4])
         f = (frames.shape[1] - 1) // config.scale_factor_temporal * config.scale_factor_temporal + 1
@@ -226,9 +232,9 @@ class VAESocket:
         """[b 3 f h w] in [-1, 1], the backend's -> [b f h w 3] in [0, 1], float32 on the CPU."""
         return ((tensor(self.helios.backend.to_cpu(frames)) + 1) / 2).clamp(0, 1).movedim(1, -1)
 
-    def encode_tiled(self, pixels, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
+    def encode_tiled(self, pixels, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None, not_video=None):
         """As encode: it streams through time, and a frame's activations are small beside decoding's."""
-        return self.encode(pixels)
+        return self.encode(pixels, not_video)
 
     def spacial_compression_encode(self) -> int:
         """Pixels to a latent, along height and width; the name is ComfyUI's."""

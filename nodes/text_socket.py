@@ -37,13 +37,23 @@ class TextSocket:
         """CONDITIONING of a text."""
         return [[rows, {**more, **(add_dict or {})}] for rows, more in sockets.conditioning(self(tokens), tokens)]
 
-    def clone(self) -> TextSocket:
+    def clone(self, disable_dynamic=False) -> TextSocket:
         """Itself: nothing changes it."""
         return self
 
     def add_patches(self, *_, **__) -> list:
         """None taken: LoRAs of this text encoder are not known."""
         return []
+
+    def clip_layer(self, *_):
+        """Always ValueError: it is no CLIP whose layers count."""
+        raise ValueError("Helios reads the text encoder's last layer; take CLIP Set Last Layer out of the graph")
+
+    def get_sd(self, *_, **__):
+        """Always ValueError: ComfyUI cannot save it."""
+        raise ValueError("this text encoder is in its checkpoint's files; `helios convert` makes one file of it")
+
+    state_dict_for_saving = get_sd
 
     @cached_property
     def cond_stage_model(self):

@@ -133,7 +133,7 @@ def test_what_cannot_be_written_is_said_before_the_work(old, tmp_path):
         (tmp_path / "folder", "it is a folder; name a file in it"),
         (tmp_path / "none" / "a", "not an existing folder; create it first"),
         (old / "a", "not an existing folder"),
-        (tmp_path / ("x" * 300), "name too long; choose another place"),
+        (tmp_path / ("x" * 300), "its name is too long, 300 bytes; choose a shorter one"),
     ):
         with pytest.raises(ValueError, match=f"(?i)cannot write .*{says}"):
             check_writable(path)
@@ -145,7 +145,7 @@ def test_folders_that_take_no_files_are_said_before_the_work(old, tmp_path, monk
     """Tried by making them, of which nothing stays."""
     assert check_folder(tmp_path / "x" / "y") == tmp_path / "x" / "y" and check_folder(str(tmp_path)) == tmp_path
     for folder in (old, old / "x", tmp_path / "x" / ("y" * 300)):
-        with pytest.raises(ValueError, match="cannot write into .*; choose another place"):
+        with pytest.raises(ValueError, match="cannot write into .*; choose a(nother place| shorter one)"):
             check_folder(folder)
     real = Path.open
 
@@ -189,4 +189,5 @@ def test_nobody_else_names_files_on_the_way():
         texts = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
         if any(n.value.endswith((".part", ".part.mp4", ".partial", ".tmp")) for n in texts if id(n) not in quiet):
             found.append(path.relative_to(root / "helios_core").as_posix())
-    assert sorted(found) == ["join/clip.py", "safe_files.py", "store.py"], "the last clears what a crash left"
+    look = ["commands/failures.py", "store.py", "workflow/run.py"]  # they know such files, and make none
+    assert sorted(found) == sorted(["join/clip.py", "safe_files.py", *look])

@@ -184,7 +184,7 @@ class Backend(Protocol):
         """Raw latents [b c t h w] -> blocks of frames [b 3 f h w] in [-1, 1], in tiles where that is asked for."""
 
     def to_pixels(self, frames: Array) -> np.ndarray:
-        """Frames [b 3 f h w] in [-1, 1] -> uint8 [f h w 3] of the first of the batch."""
+        """Frames [b 3 f h w] in [-1, 1] -> uint8 [f h w 3] of the first of the batch. ValueError for NaN."""
 
     def own_copy(self, model) -> Any:
         """A network that takes part in gradients: itself, or a copy."""

@@ -34,7 +34,7 @@ def _checkpoints(folder: Path, depth: int):
         return
     try:
         children = sorted(child for child in folder.iterdir() if child.is_dir())
-    except PermissionError:
+    except OSError:  # not ours to look into
         return
     for child in children:
         if (child / "model_index.json").is_file():

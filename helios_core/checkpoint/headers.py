@@ -7,15 +7,17 @@ are read too: see gguf.py.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import NamedTuple
 
+from ..file_names import plain, shown
+from ..json_text import as_object, parse, parse_object, read_object
 from . import gguf, recognise
 
 BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I8": 1, "U8": 1, "BOOL": 1, "F4": 0.5}
+FORMATS = "floats of 16 to 64 bits, float8 (e4m3, e5m2) and whole numbers; take the model in one of these"
 MAX_HEADER = 100_000_000
 SAID = "helios_documents"  # the name of a tensor that stands in for metadata
 INDICES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
@@ -42,8 +44,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     if _is_gguf(path):
         return {name: TensorInfo(path, *tensor) for name, tensor in gguf.read(path).tensors.items()}
     header, length = _read_json(path)
-    if isinstance(header, dict):
-        header.pop("__metadata__", None)
+    header.pop("__metadata__", None)
     _check_offsets(path, header, path.stat().st_size - 8 - length)
     return {
         name: TensorInfo(path, e["dtype"], tuple(e["shape"]), 8 + length + e["data_offsets"][0])
@@ -52,18 +53,22 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The texts by which a weights file says what it is; empty if none. In a safetensors file a tensor named SAID says
-    more: its bytes are the JSON of further entries, from programs that save tensors only."""
+    """The texts by which a weights file says what it is; empty if none. ValueError if it is broken.
+
+    In a safetensors file a tensor named SAID says more: its bytes are the JSON of further entries, from programs that
+    save tensors only.
+    """
     if _is_gguf(path):
         return {name: value for name, value in gguf.read(path).values.items() if isinstance(value, str)}
     found, _ = _read_json(path)
-    if not isinstance(found, dict):
-        return {}
-    said = dict(found.get("__metadata__") or {})
+    metadata = found.get("__metadata__") or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError(f"{path}: the safetensors header's metadata is no list of texts; download the file again")
+    said = dict(metadata)
     for name in found:
         if name.rpartition(".")[2] == SAID:
             _, dtype, shape, begin = read_header(path)[name]
-            with path.open("rb") as file:
+            with opened(path) as file:
                 file.seek(begin)
                 said |= _said(file.read(nbytes(dtype, shape)), path)
     return said
@@ -72,20 +77,18 @@ def read_metadata(path: Path) -> dict[str, str]:
 def _is_gguf(path: Path) -> bool:
     if not path.is_file():
         raise ValueError(f"weights file {path} is missing; download the checkpoint again")
-    return gguf.is_gguf(path)
+    with opened(path) as file:
+        return file.read(len(gguf.MAGIC)) == gguf.MAGIC
 
 
 def _said(text: bytes, path: Path) -> dict[str, str]:
-    try:
-        return {str(name): str(value) for name, value in dict(json.loads(text)).items()}
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {SAID} in it is no JSON object of texts; save it again") from error
+    return {name: str(value) for name, value in parse_object(text, f"{path}: {SAID} in it").items()}
 
 
 def _read_json(path: Path) -> tuple[dict, int]:
     """The header and its length in bytes."""
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with opened(path) as file:
         start = file.read(64)
         length = int.from_bytes(start[:8], "little")
         if not 2 <= length <= min(MAX_HEADER, size - 8):
@@ -95,23 +98,34 @@ def _read_json(path: Path) -> tuple[dict, int]:
                 f"{path} is not a {'GGUF' if path.suffix.lower() == '.gguf' else 'safetensors'} file{advice}"
             )
         file.seek(8)
+        where = f"{path}: the safetensors header"
         try:
-            return json.loads(file.read(length)), length
+            return as_object(parse(file.read(length), where), where), length
         except ValueError as error:
-            raise ValueError(f"{path}: the safetensors header is not JSON; download the file again") from error
+            raise ValueError(f"{error}; download the file again") from error
+
+
+def opened(path: Path):
+    """The file, to read bytes from. ValueError if it cannot be."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _check_offsets(path: Path, header: dict, data_size: int) -> None:
     end = 0
     try:
-        entries = sorted(_entry(name, **info) for name, info in header.items())
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: the safetensors header is malformed ({error}); download the file again") from error
+        entries = sorted(_entry(name, info) for name, info in header.items())
+    except ValueError as error:
+        raise ValueError(f"{path}: the safetensors header is malformed ({error}); download the file again") from None
     for start, stop, name, dtype, count in entries:
         if dtype not in BYTES:
-            raise ValueError(f"{path}: tensor {name} has the unknown dtype {dtype}")
+            raise ValueError(f"{path}: tensor {plain(name)} has the unknown dtype {plain(dtype)}; read are {FORMATS}")
         if start != end or stop - start != count * BYTES[dtype]:
-            raise ValueError(f"{path}: tensor {name} overlaps another or has a wrong length; download the file again")
+            raise ValueError(
+                f"{path}: tensor {plain(name)} overlaps another or has a wrong length; download the file again"
+            )
         end = stop
     if end != data_size:
         raise ValueError(
@@ -120,9 +134,19 @@ def _check_offsets(path: Path, header: dict, data_size: int) -> None:
         )
 
 
-def _entry(name: str, *, dtype, shape, data_offsets) -> tuple[int, int, str, str, int]:
+def _entry(name: str, info) -> tuple[int, int, str, str, int]:
+    if not isinstance(info, dict) or set(info) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{plain(name)} wants dtype, shape and data_offsets")
+    dtype, shape, data_offsets = info["dtype"], info["shape"], info["data_offsets"]
+    if not isinstance(dtype, str) or not isinstance(shape, list):
+        raise ValueError(f"{plain(name)} has no dtype and shape")
+    if not isinstance(data_offsets, list) or len(data_offsets) != 2:
+        raise ValueError(f"{plain(name)} wants two offsets")
     start, stop = data_offsets
-    return int(start), int(stop), name, str(dtype), math.prod(map(int, shape))
+    wrong = [n for n in (start, stop, *shape) if type(n) is not int or not 0 <= n < 2**63]
+    if wrong or len(shape) > 8:
+        raise ValueError(f"{plain(name)} has the shape {plain(str(shape))} at {plain(str(data_offsets))}")
+    return start, stop, name, dtype, math.prod(shape)
 
 
 def find_files(folder: Path) -> list[Path]:
@@ -134,10 +158,7 @@ def find_files(folder: Path) -> list[Path]:
         raise ValueError(f"folder {folder} is missing; a Helios checkpoint needs it")
     index = _find_index(folder)
     if index is not None:
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{index} is no index of safetensors shards; download it again") from error
+        names = _shards(index)
         missing = [n for n in names if not (folder / n).is_file()]
         if missing:
             raise ValueError(f"{folder} lacks the shards {missing} that {index.name} names; download them")
@@ -148,6 +169,17 @@ def find_files(folder: Path) -> list[Path]:
     if len(files) > 1:
         raise ValueError(f"{folder} holds {[f.name for f in files]} and no index; leave one file, or add the index")
     return files
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index names, each in its own folder. ValueError for any other name."""
+    said = read_object(index).get("weight_map")
+    if not isinstance(said, dict) or not said or not all(isinstance(name, str) for name in said.values()):
+        raise ValueError(f"{index} is no index of safetensors shards; download it again")
+    names = sorted(set(said.values()))
+    if foreign := [name for name in names if name != Path(name.replace("\\", "/")).name or not name.strip(".")]:
+        raise ValueError(f"{index} names {shown(foreign[0])}, which is no file of its own folder; download it again")
+    return names
 
 
 def _find_index(folder: Path) -> Path | None:

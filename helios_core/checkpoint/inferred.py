@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from ..config import check_value, check_whole, limits
+
 HEAD = 128  # channels per head in every Wan and every released Helios model
 LATENT = 16
 
@@ -101,8 +103,24 @@ def text_encoder(shapes: Mapping) -> dict:
 INFER = {"transformer": transformer, "vae": vae, "text_encoder": text_encoder}
 
 
+def check_umt5(config: Mapping) -> None:
+    """ValueError unless a text encoder's config has its sizes, as numbers that can be."""
+    for name in ("vocab_size", "d_model", "d_kv", "d_ff", "num_heads", "num_layers"):
+        if name not in config:
+            raise ValueError(f"text encoder config: {name} is missing; take the file from the checkpoint again")
+    known = {"num_heads": limits.LAYERS, "num_layers": limits.LAYERS, "d_model": limits.WIDTH, "d_kv": limits.WIDTH}
+    known |= {name: limits.WIDTH for name in ("vocab_size", "d_ff", "relative_attention_num_buckets")}
+    for name, most in {**known, "relative_attention_max_distance": limits.WIDTH}.items():
+        if name in config:
+            check_value(f"text encoder config: {name}", config[name], int)
+            check_whole(f"text encoder config: {name}", config[name], most)
+    if "layer_norm_epsilon" in config:
+        check_value("text encoder config: layer_norm_epsilon", config["layer_norm_epsilon"], float)
+
+
 def umt5(config: Mapping) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor of a UMT5 encoder, by its Hugging Face name but for the embedding, from its config."""
+    check_umt5(config)
     width, inner, hidden = config["d_model"], config["num_heads"] * config["d_kv"], config["d_ff"]
     found = {"encoder.final_layer_norm.weight": (width,)}
     for block in (f"encoder.block.{i}.layer." for i in range(config["num_layers"])):

@@ -4,7 +4,6 @@ text encoder from elsewhere. What it is comes from its own JSON files wherever t
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config import GENERATION, INDEX, SCHEDULER, ModelConfig, TransformerConfig, VAEConfig, build, read_json
+from ..json_text import parse_object
 from . import headers, recognise
 from .names import split_parts, strip_prefix
 from .sources import PARTS, Source, check_network, check_text_encoder, check_tokenizer, documents, open_part
@@ -60,7 +60,11 @@ def open_checkpoint(path, *, text_encoder=None, vae=None) -> Checkpoint:
     read = read_documents(path)
     _check_parts(path, places)
     sources = {part: open_part(places[part], part) for part in PARTS}
-    return Checkpoint(path, build(read, {part: source.config for part, source in sources.items()}), sources)
+    try:
+        config = build(read, {part: source.config for part, source in sources.items()})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return Checkpoint(path, config, sources)
 
 
 def check(sources: dict[str, Source], config: ModelConfig, shapes: Callable) -> None:
@@ -91,7 +95,7 @@ def read_documents(path: Path) -> dict[str, dict]:
     said = documents(headers.read_metadata(path), path)
     if SCHEDULER not in said:
         return ASSUMED[assumed_variant(path)]
-    return {name: json.loads(said.get(name, "{}")) for name in (INDEX, SCHEDULER, GENERATION)}
+    return {name: parse_object(said.get(name, "{}"), f"{path}: {name}") for name in (INDEX, SCHEDULER, GENERATION)}
 
 
 def assumed_variant(path: Path) -> str:

@@ -25,7 +25,7 @@ WEIGHT_DTYPES = ("auto", *DTYPES, *KINDS)
 GGUF = "gguf"  # the form of a file's layers in GGUF's blocks, of whatever types; only as stored
 METADATA = "helios_quantization"  # key in the file's metadata; its value is one of KINDS
 FLOAT32 = ("time_embedder", "scale_shift_table", "norm1", "norm2", "norm3", "history_key_scale")
-LINEAR = re.compile(r"blocks\.\d+\.(attn[12]\.(to_[qkv]|to_qkv|to_out\.0)|ffn\.net\.(0\.proj|2))\.weight")
+LINEAR = r"blocks\.\d+\.(attn[12]\.(to_[qkv]|to_qkv|to_out\.0)|ffn\.net\.(0\.proj|2))\.weight"
 
 
 def is_float32(name: str) -> bool:
@@ -35,7 +35,7 @@ def is_float32(name: str) -> bool:
 
 def is_quantised(name: str) -> bool:
     """Whether a quantised weight_dtype quantises the tensor of that published name."""
-    return LINEAR.fullmatch(name) is not None
+    return re.fullmatch(LINEAR, name) is not None
 
 
 def compute_format(source, weight_dtype: str, *, fast_bf16: bool) -> str:

@@ -5,13 +5,13 @@ A part is "transformer", "vae" or "text_encoder". A backend reads a `Source` ten
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import read_json
+from ..json_text import parse, parse_object
 from . import gguf, gguf_tokenizer, headers, inferred, marks, recognise
 from .names import DROPPED, FORMATS, LAYER_FORMAT, MARKER, SCALES, SPIECE, ZERO, published, split_parts, strip_prefix
 from .stored import Stored
@@ -162,15 +162,15 @@ def documents(metadata: Mapping, path: Path) -> dict[str, str]:
 
     ValueError where they are broken.
     """
-    try:
-        return dict(json.loads(metadata.get(DOCUMENTS, "{}")))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: its metadata is broken ({error}); convert the checkpoint again") from error
+    said = parse(metadata.get(DOCUMENTS, "{}"), f"{path}: {DOCUMENTS} in its metadata")
+    if not isinstance(said, dict) or not all(isinstance(text, str) for text in said.values()):
+        raise ValueError(f"{path}: its metadata is broken (not texts by path); convert the checkpoint again")
+    return said
 
 
 def _metadata_config(metadata: Mapping, part: str, path: Path) -> dict | None:
     text = documents(metadata, path).get(f"{part}/config.json")
-    return None if text is None else json.loads(text)
+    return None if text is None else parse_object(text, f"{path}: {part}/config.json in its metadata")
 
 
 def check_network(source: Source, wanted: Mapping[str, tuple[int, ...]]) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 from .. import load
+from ..config import check_whole, limits
+from ..file_names import check_name
 from ..history import parse_policy
 from ..pipeline import Helios
 from ..safe_files import check_folder
@@ -23,9 +26,9 @@ def parse_setting(text: str, stages: int) -> dict:
     for part in () if text.strip() == "default" else text.split():
         name, _, value = part.partition("=")
         if name == "steps":
-            options[name] = parse_steps(value, stages)
+            options[name] = _steps(text, value, stages)
         elif name in NUMBERS:
-            options[name] = NUMBERS[name](value)
+            options[name] = _number(text, part, NUMBERS[name])
         elif name in WORDS:
             options[name] = value.replace("_", " ") if name == "shift_tokens" else value
         elif name in SWITCHES and value in ("true", "false"):
@@ -36,19 +39,38 @@ def parse_setting(text: str, stages: int) -> dict:
     return options
 
 
+def _steps(text: str, value: str, stages: int) -> tuple[int, ...]:
+    try:
+        return parse_steps(value, stages)
+    except ValueError as error:
+        raise ValueError(f"--setting {text!r}: {error}") from None
+
+
+def _number(text: str, part: str, kind: type) -> float | int:
+    try:
+        return kind(part.partition("=")[2])
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise ValueError(f"--setting {text!r}: {part!r}: wanted {wanted} after the =") from None
+
+
 def bench(args: argparse.Namespace) -> int:
     """Renders, prints a table, writes the report. ValueError for settings that cannot be, before any rendering."""
     from ..drawn.bench import held_out_scenes, run, summarise, write
 
-    if min(args.prompts, args.seeds, args.chunks, args.batch) < 1:
-        raise ValueError("--prompts, --seeds, --chunks and --batch must be at least 1")
+    for name, most in (("prompts", 10_000), ("seeds", 10_000), ("chunks", limits.CHUNKS), ("batch", 10_000)):
+        check_whole(f"--{name}", getattr(args, name), most)
     drift = None if args.anti_drift is None else parse_policy(args.anti_drift)
     set_threads(args.threads)
+    check_name(Path(args.output).name or "bench-tiny")
     folder, helios = check_folder(args.output), load(args.model)
     names = args.setting or ["default"]
     settings = {name: parse_setting(name, helios.config.schedule.stages) for name in names}
-    for options in settings.values():
-        helios.plan(helios.history(64, 64), **options)
+    for name, options in settings.items():
+        try:
+            helios.plan(helios.history(64, 64), **options)
+        except ValueError as error:
+            raise ValueError(f"--setting {name!r}: {error}") from error
     scenes, results = held_out_scenes(args.prompts), {}
     for name, options in settings.items():
         model = recorded(helios, **options)

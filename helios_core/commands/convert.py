@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
+from pathlib import Path
 
 from tqdm import tqdm
 
 from ..checkpoint import KINDS, PARTS, TINY, find_checkpoint, find_file
 from ..convert import FORMATS, GGUF_KINDS, NO_QUANTISER, convert
+from ..file_names import check_name
 from ..pipeline import TINY as BUILT_IN
 
 FORMAT_HELP = (
@@ -36,8 +39,9 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the weights files written on stdout."""
+    check_name(Path(args.target).name)
     source = find_checkpoint(args.source)
-    with tqdm(unit="B", unit_scale=True, unit_divisor=1024, desc="converting") as bar:
+    with Bar() as bar:
         files = convert(
             BUILT_IN if source == TINY else source,
             args.target,
@@ -46,16 +50,24 @@ def run(args: argparse.Namespace) -> int:
             parts=parse_parts(args.parts),
             text_encoder=find_file("text_encoders", args.text_encoder),
             vae=find_file("vae", args.vae),
-            progress=lambda done, total: _show(bar, done, total),
+            progress=bar.show,
         )
     for file in files:
         print(file)
     return 0
 
 
-def _show(bar: tqdm, done: int, total: int) -> None:
-    bar.total = total
-    bar.update(done - bar.n)
+class Bar(ExitStack):
+    """A progress bar in bytes that appears with the first of them: arguments are checked before."""
+
+    bar = None
+
+    def show(self, done: int, total: int) -> None:
+        """So many bytes are done."""
+        if self.bar is None:
+            made = tqdm(total=total, unit="B", unit_scale=True, unit_divisor=1024, desc="converting")
+            self.bar = self.enter_context(made)
+        self.bar.update(done - self.bar.n)
 
 
 def parse_parts(text: str | None) -> list[str] | None:

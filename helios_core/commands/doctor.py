@@ -10,6 +10,7 @@ from pathlib import Path
 from ..checkpoint import PARTS, Checkpoint, folders, held_parts, open_checkpoint, open_part
 from ..config import read_folder
 from ..devices import INSTALL, needs, read_memory
+from .failures import caught
 
 LIBRARIES = ("transformers", "tokenizers", "safetensors", "einops", "numpy", "av", "ftfy", "gguf")
 GIB = 2**30
@@ -84,32 +85,29 @@ def print_mlx() -> bool:
 
 def print_checkpoint(name: str, folder: Path) -> bool:
     """One line about a checkpoint: variant, size on disk and defaults, or what is wrong with it; False then."""
-    try:
+    with caught("doctor") as failed:
         config = read_folder(folder)
         found = open_checkpoint(folder)
         size = sum(file.stat().st_size for file in {f for source in found.sources.values() for f in source.files})
-    except ValueError as error:
-        print(f"  {name}: cannot be used: {error}")
-        return False
-    d = config.defaults
-    steps = ",".join(map(str, d.steps))
-    print(f"  {name}: {config.variant}, {size / 2**20:.0f} MiB, {d.width}x{d.height}, steps {steps} {d.solver}")
-    print(f"    {folder}")
-    print(f"    {_needs(found)}")
-    return True
+        d = config.defaults
+        steps = ",".join(map(str, d.steps))
+        about = f"{config.variant}, {size / 2**20:.0f} MiB, {d.width}x{d.height}, steps {steps} {d.solver}"
+        print(f"  {name}: {about}\n    {folder}\n    {_needs(found)}")
+    for failure in failed:
+        print(f"  {name}: cannot be used: {failure.text}")
+    return not failed
 
 
 def print_file(name: str, path: Path) -> None:
     """One line about a file of models/diffusion_models: what of a checkpoint it holds, or what it is instead."""
-    try:
+    with caught("doctor") as failed:
         source, held = open_part(path, "transformer"), held_parts(path)
-    except ValueError as error:
-        print(f"  {name}: cannot be used: {error}")
-        return
-    lacks = " and ".join(f"--{part.replace('_', '-')}" for part in PARTS if part not in held)
-    quantised = f", {source.quantised}" if source.quantised else ""
-    print(f"  {name}: {path.stat().st_size / 2**20:.0f} MiB{quantised}{f', needs {lacks}' if lacks else ''}")
-    print(f"    {path}")
+        lacks = " and ".join(f"--{part.replace('_', '-')}" for part in PARTS if part not in held)
+        quantised = f", {source.quantised}" if source.quantised else ""
+        print(f"  {name}: {path.stat().st_size / 2**20:.0f} MiB{quantised}{f', needs {lacks}' if lacks else ''}")
+        print(f"    {path}")
+    for failure in failed:
+        print(f"  {name}: cannot be used: {failure.text}")
 
 
 def _needs(found: Checkpoint) -> str:

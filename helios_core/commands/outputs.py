@@ -1,24 +1,84 @@
-"""Where `helios generate` writes: never over what it reads, and over another file only if that was asked for."""
+"""Where commands write: never over what they read, and over another file only if that was asked for."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ..checkpoint import find_checkpoint, find_file, list_files
+from ..file_names import check_name
 from ..join import check_writable
 from ..safe_files import free_name, identity
 
-READ = ("image", "video", "resume", "prompts_file")  # options of files that may bear an output's name
+# Options of every command that name something to be read, and the folder of models that a bare name is looked for in.
+# Files, folders of them, or several of either.
+READ = {
+    "image": "",
+    "video": "",
+    "resume": "",
+    "prompts_file": "",
+    "pictures": "",
+    "workflow": "",
+    "data": "",
+    "config": "",
+    "sizes": "",
+    "lora_companion": "",
+    "model": "checkpoint",
+    "source": "checkpoint",
+    "vae": "vae",
+    "text_encoder": "text_encoders",
+    "lora": "loras",
+    "codec": "",
+}
+KEPT = {"save_history": ""}  # what is written beside the output, and read again
 
 
-def check_apart(out: Path, args: argparse.Namespace) -> None:
-    """ValueError if `out` is one of the files that the arguments name to be read, by whatever path."""
-    place = identity(out)
-    for name in READ:
-        path = getattr(args, name)
-        if place is not None and path is not None and identity(path) == place:
-            raise ValueError(f"{out} is what --{name.replace('_', '-')} reads; name another output")
+def read_files(args: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    """Option -> every file that it has read; of a folder, but one of --data, those below it. What is not there is left
+    out."""
+    for name, kind in {**READ, **KEPT}.items():
+        given = getattr(args, name, None)
+        for text in given if isinstance(given, (list, tuple)) else [given]:
+            place = None if text is None else _find(str(text), kind)
+            if place is not None:
+                yield from (
+                    (name, path) for path in (place.rglob("*") if place.is_dir() and name != "data" else [place])
+                )
+
+
+def _find(text: str, kind: str) -> Path | None:
+    """The file or folder that an option's text stands for; None if none is there."""
+    from .render import split_strength
+
+    try:
+        if kind == "checkpoint":
+            place = find_checkpoint(text)
+        elif kind == "loras":
+            known = list_files("loras")
+            name = split_strength(text, known)[0]
+            place = known.get(name, Path(name))
+        else:
+            place = find_file(kind, text) if kind else Path(text)
+        return Path(place) if place is not None and Path(place).exists() else None
+    except (OSError, ValueError):  # what is wrong with it is told where it is opened
+        return None
+
+
+def check_apart(outputs: Path | Iterable[Path], args: argparse.Namespace) -> None:
+    """ValueError if an output is one of the files that the arguments name to be read, by whatever path."""
+    outputs = [outputs] if isinstance(outputs, (str, os.PathLike)) else list(outputs)
+    places = {place: Path(out) for out in outputs if (place := identity(out)) is not None}
+    if not places:
+        return
+    for name, path in read_files(args):
+        if (out := places.get(identity(path))) is not None:
+            option = {"pictures": "the list of pictures", "workflow": "the workflow", "source": "IN"}.get(
+                name, f"--{name.replace('_', '-')}"
+            )
+            raise ValueError(f"{out} is what {option} reads; name another output")
 
 
 def choose_output(args: argparse.Namespace) -> Path:
@@ -26,6 +86,7 @@ def choose_output(args: argparse.Namespace) -> Path:
 
     ValueError, before any work, where it cannot be written, and for --overwrite of a file that this run reads.
     """
+    check_name(Path(args.output).name)
     out = check_writable(args.output)
     if args.overwrite:
         check_apart(out, args)

@@ -11,11 +11,13 @@ import numpy as np
 from .. import load
 from ..checkpoint import folders
 from ..devices import BACKENDS
+from ..file_names import check_name
 from ..media import PICTURES, VIDEOS, read_frames, read_picture
-from ..safe_files import check_folder, identity, replacing, write
+from ..safe_files import check_folder, replacing, write
 from . import set_threads
+from .outputs import check_apart
 
-FIGURES = ("probe.png", "heat_map.png")  # of the report
+TEXTS, FIGURES = ("probe.txt", "probe.csv"), ("probe.png", "heat_map.png")  # of the report
 MOST_FRAMES = 257  # of a video, from its beginning: memory stays bounded
 MOST_PICTURES = 64  # evenly of a folder with more
 
@@ -64,7 +66,7 @@ def probe(args: argparse.Namespace) -> int:
 
     settings = probe.ProbeSettings(args.probes, args.weight, args.seed, args.tile, args.pieces)
     files = find_files(args.pictures)
-    folder = check_output(args.output, files)
+    folder = check_output(args.output, args)
     if len(files) > MOST_PICTURES:
         files = [files[i] for i in np.linspace(0, len(files) - 1, MOST_PICTURES).round().astype(int)]
     set_threads(args.threads)
@@ -80,12 +82,14 @@ def probe(args: argparse.Namespace) -> int:
     return 0
 
 
-def check_output(output: str, files: list[Path]) -> Path:
-    """The folder for the report. ValueError if it takes none, or if a figure would replace one of the pictures."""
-    folder, read = check_folder(output), {identity(file) for file in files}
-    for name in FIGURES:
-        if identity(folder / name) in read:
-            raise ValueError(f"{folder / name} is one of the pictures; choose another folder for the report")
+def check_output(output: str, args: argparse.Namespace) -> Path:
+    """The folder for the report. ValueError if it takes none, or if a file of it would replace one that is read."""
+    check_name(Path(output).name or "probe-vae")
+    folder = check_folder(output)
+    try:
+        check_apart([folder / name for name in (*TEXTS, *FIGURES)], args)
+    except ValueError as error:
+        raise ValueError(f"{error}: choose another folder for the report") from error
     return folder
 
 

@@ -6,31 +6,43 @@ import argparse
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from tqdm import tqdm
 
 from .. import load
 from ..checkpoint import SAFETENSORS, find_checkpoint, find_file, list_files
+from ..config import check_number, check_size, check_whole, limits
 from ..history import parse_policy
-from ..join import Boundary, Clip, frame_rate, join, published_length
+from ..join import FRAMES, Boundary, Clip, check_encoder, frame_rate, join, published_length
 from ..lora import check_strength
-from ..safe_files import free_name, own_folder
+from ..safe_files import beside, free_name, own_folder
 from ..steps import parse_steps
-from ..text import PromptSchedule
+from ..text import PromptSchedule, check_text
 from ..with_loras import with_loras
 from . import set_threads, start
 
 
 def check(args: argparse.Namespace) -> None:
     """ValueError for what needs no model to be wrong."""
-    if args.frames < 1:
-        raise ValueError(f"--frames must be at least 1, got {args.frames}")
+    check_whole("--frames", args.frames, limits.FRAMES)
+    for name in ("width", "height"):
+        if getattr(args, name) is not None:
+            check_whole(f"--{name}", getattr(args, name), limits.SIDE)
+    check_number("--cfg", args.cfg, limits.SCALE)
+    check_whole("--boundary-frames", args.boundary_frames, 10_000)
+    check_text(args.negative or "", "--negative")
     if args.fps is not None:
         frame_rate(args.fps)
     if args.anti_drift is not None:
         parse_policy(args.anti_drift)
     _boundary(args)
+    if args.boundary == "none" and args.boundary_frames != FRAMES:
+        raise ValueError("--boundary-frames says how far --boundary reaches; choose one, such as --boundary match")
+    if args.lora_mode != "auto" and not args.lora and args.lora_companion is None:
+        raise ValueError(f"--lora-mode {args.lora_mode} says how a --lora goes in; name one, or leave the mode out")
+    check_encoder()
     start.check(args)
 
 
@@ -77,7 +89,9 @@ def split_strength(text: str, known=()) -> tuple[str, float]:
 
 
 def announce(model, args: argparse.Namespace) -> None:
-    """What the video needs of memory, on stderr, before anything loads."""
+    """What the video needs of memory, on stderr, before anything loads. ValueError for a size that cannot be."""
+    own = model.config.defaults
+    check_size(args.width or own.width, args.height or own.height, model.config.spatial_multiple)
     for line in model.parts.needs(args.width or 0, args.height or 0):
         print(line, file=sys.stderr)
 
@@ -93,7 +107,8 @@ def render(model, prompt: str | PromptSchedule, out: Path, args: argparse.Namesp
     done = settings["chunks"] + (0 if history is None else history.chunk)
     per_chunk = model.config.frames_per_chunk
     length = published_length(args.frames, per_chunk) if args.length == "published" else args.frames
-    return _write(with_bars(events, done), out, args, length)
+    with closing(with_bars(events, done)) as shown:
+        return _write(shown, out, args, length)
 
 
 def _settings(args: argparse.Namespace, config) -> dict:
@@ -125,7 +140,7 @@ def _write(events: Iterable, out: Path, args: argparse.Namespace, length: int) -
     try:
         for event in events:
             if is_chunk(event):
-                clip = clip or Clip.new(own_folder(out.with_name(f"{out.stem}_chunks")), args.fps)
+                clip = clip or Clip.new(own_folder(beside(out, "_chunks")), args.fps)
                 clip = clip.append(event.frames, _boundary(args))
         if clip is None:
             raise ValueError("the model gave no chunk")
@@ -135,7 +150,9 @@ def _write(events: Iterable, out: Path, args: argparse.Namespace, length: int) -
         shutil.rmtree(clip.folder)
         return out
     finally:
-        if clip is not None and clip.folder.is_dir():
+        if clip is not None and not clip.segments:
+            shutil.rmtree(clip.folder, ignore_errors=True)
+        elif clip is not None and clip.folder.is_dir():
             print(f"{clip.num_frames} finished frames are in {clip.folder}, a playable file per chunk", file=sys.stderr)
 
 
@@ -158,14 +175,18 @@ def with_bars(events: Iterable, chunks: int) -> Iterator:
     chunks: of the whole video, those of a run that is gone on with among them.
     """
     bar = None
-    for event in events:
-        if is_chunk(event):
-            bar.set_postfix_str("decoding")
-        else:
-            bar = bar or tqdm(total=event.total, desc=f"chunk {event.chunk + 1}/{chunks}", unit="step")
-            bar.update(event.index + 1 - bar.n)
-        yield event
-        if is_chunk(event):
-            bar.set_postfix_str("")
+    try:
+        for event in events:
+            if is_chunk(event):
+                bar.set_postfix_str("decoding")
+            else:
+                bar = bar or tqdm(total=event.total, desc=f"chunk {event.chunk + 1}/{chunks}", unit="step")
+                bar.update(event.index + 1 - bar.n)
+            yield event
+            if is_chunk(event):
+                bar.set_postfix_str("")
+                bar.close()
+                bar = None
+    finally:  # so that a message gets a line of its own
+        if bar is not None:
             bar.close()
-            bar = None

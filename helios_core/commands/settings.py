@@ -9,18 +9,23 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from math import isfinite
 from pathlib import Path
 from typing import ClassVar
 
+from ..file_names import check_name
+from ..json_text import read
 from ..measure import figures
 from ..safe_files import check_folder, write
-from . import set_threads
+from . import Parser, set_threads
+from .outputs import check_apart
 
 TYPES = {"int": int, "float": float, "str": str}
 INPUTS = "made of"  # in the file of settings: what else the result depends on
+DATA = ("drawn", "photos")  # of --data: what needs no folder
 DATA_HELP = (
     "images or videos, in any depth; or drawn: videos of helios-tiny's vocabulary; or photos: the photographs that "
     "scikit-image and scikit-learn bring, without a fifth to test on"
@@ -53,7 +58,7 @@ class FromFile:
     @classmethod
     def parser(cls, prog: str, description: str, *, folder: str, output: str | None, helps=None):
         """A training command's options. folder, output: where it works and what it writes if nothing else is said."""
-        made = argparse.ArgumentParser(prog=prog, description=description)
+        made = Parser(prog=prog, description=description)
         made.add_argument("--config", type=Path, metavar="JSON", help="settings; options given here count more")
         made.add_argument("--folder", type=Path, default=Path(folder), help=f"checkpoints, logs, curves ({folder})")
         made.add_argument("-o", "--output", type=Path, default=output and Path(output), help=f"to write ({output})")
@@ -71,6 +76,11 @@ class FromFile:
         places that cannot be written to.
         """
         settings = cls.read(args.config, **cls.given(args))
+        if args.output:
+            check_name(args.output.name)
+        check_apart(args.output or "", args)
+        if (data := getattr(args, "data", None)) is not None and str(data) not in DATA and not Path(data).is_dir():
+            raise ValueError(f"--data {data}: not a folder; wanted one of images or videos")
         record = asdict(settings) | {INPUTS: _named_files(settings) | (of(settings) if of else {})}
         set_threads(args.threads)
         figures.require()
@@ -121,6 +131,22 @@ class FromFile:
         return {field.name: getattr(args, field.name) for field in fields(cls)}
 
 
+@contextmanager
+def not_in_vain(folder: Path) -> Iterator[None]:
+    """Inside, a run begins. Where it is refused before it has made anything, a folder made for it is removed again."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    except ValueError:
+        files = sorted(folder.rglob("*")) if made else []
+        if [path.suffix for path in files] == [".json"]:
+            files[0].unlink()
+            for place in made:
+                with suppress(OSError):  # somebody else's by now
+                    place.rmdir()
+        raise
+
+
 def fingerprint(files: Iterable[Path]) -> str:
     """A few digits that change with any byte of the files. ValueError for one that is not there."""
     found = hashlib.sha256()
@@ -135,7 +161,7 @@ def fingerprint(files: Iterable[Path]) -> str:
 
 def absolute(data: Path) -> str:
     """What `--data` names, the same from every folder."""
-    return str(data) if str(data) in ("drawn", "photos") else str(data.resolve())
+    return str(data) if str(data) in DATA else str(data.resolve())
 
 
 def _named_files(settings) -> dict[str, str]:
@@ -162,10 +188,7 @@ def _check(name: str, value, type_name: str, signed: bool) -> None:
 
 
 def _read_json(file: Path, example: dict) -> dict:
-    try:
-        found = json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"--config {file}: cannot be read as JSON ({error})") from error
+    found = read(Path(file))
     if not isinstance(found, dict):
         raise ValueError(f"--config {file}: wanted a JSON object such as {json.dumps(example)}")
     return found

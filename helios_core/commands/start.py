@@ -59,6 +59,8 @@ def check(args: argparse.Namespace) -> None:
         if path is not None and not Path(path).is_file():
             raise ValueError(f"no file at {path}")
     _sigma(args)
+    if args.start_noise is not None and args.prompts_file is None and args.image is None and args.video is None:
+        raise ValueError("--start-noise is mixed into --image or --video; name one of them, or leave it out")
     if args.save_history is not None:
         path = Path(args.save_history)
         if path.suffix != saved.SUFFIX or not path.parent.is_dir():

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from .. import load
 from ..checkpoint import folders
+from ..config import check_whole, limits
+from ..file_names import check_name
 from ..measure import figures
 from ..safe_files import check_folder
 from . import set_threads
+from .outputs import check_apart
 
 WHAT_HELP = (
     "policies: variance, anti-drift and boundary policies; ul, ve: the experiments of Unified Latents and of Variance "
@@ -43,6 +46,11 @@ def study(args: argparse.Namespace) -> int:
     page = Path(args.page) if args.page else folder / f"{args.what}.md"
     if page.suffix != ".md":
         raise ValueError(f"--page {page}: wanted a file whose name ends in .md")
+    check_name(page.name)
+    check_apart(page, args)
+    for name, most in (("prompts", 10_000), ("seeds", 10_000), ("chunks", limits.CHUNKS), ("steps", 10**7)):
+        if getattr(args, name) is not None:
+            check_whole(f"--{name}", getattr(args, name), most)
     figures.require()
     check_folder(folder)
     check_folder(page.absolute().parent)

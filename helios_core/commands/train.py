@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .settings import FromFile
+from .settings import FromFile, not_in_vain
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ def parser() -> argparse.ArgumentParser:
 def train(argv: list[str]) -> int:
     """Runs every part that is not finished yet. ValueError for settings that cannot be, before any training."""
     args = parser().parse_args(argv)
-    settings = TinySettings.begin(args, ["vae.pt"])
-    from ..training.tiny import run
+    with not_in_vain(args.folder):
+        settings = TinySettings.begin(args, ["vae.pt"])
+        from ..training.tiny import run
 
-    run.run(settings, args.folder, args.output, device=args.device, compiled=args.compile)
+        run.run(settings, args.folder, args.output, device=args.device, compiled=args.compile)
     print(args.output)
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..checkpoint import folders, open_part
 from ..pipeline import TINY
-from .settings import FromFile, fingerprint
+from .settings import FromFile, fingerprint, not_in_vain
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,11 @@ def made_of(settings: ULDecoderSettings) -> dict[str, str]:
 def train(argv: list[str]) -> int:
     """Runs every part that is not finished yet. ValueError for settings that cannot be, before any training."""
     args = parser().parse_args(argv)
-    settings = ULDecoderSettings.begin(args, ["decoder.pt", "clips_*"], made_of, name="decoder-config.json")
-    from ..training.ul import decoder_run
+    with not_in_vain(args.folder):
+        settings = ULDecoderSettings.begin(args, ["decoder.pt", "clips_*"], made_of, name="decoder-config.json")
+        from ..training.ul import decoder_run
 
-    rows = decoder_run.run(settings, args.folder, args.output, device=args.device)
+        rows = decoder_run.run(settings, args.folder, args.output, device=args.device)
     if rows:
         print(decoder_run.table(rows), end="")
         print(args.output)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoint import folders, open_part
-from .settings import DATA_HELP, FromFile, absolute, fingerprint
+from .settings import DATA_HELP, FromFile, absolute, fingerprint, not_in_vain
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,11 @@ def train(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     vae = find_vae(args.vae)
     of = {"data": absolute(args.data), "vae": fingerprint(open_part(vae, "vae").files) if vae else "a new one"}
-    settings = VESettings.begin(args, ["ve.pt"], lambda _: of)
-    from ..training.ve import run
+    with not_in_vain(args.folder):
+        settings = VESettings.begin(args, ["ve.pt"], lambda _: of)
+        from ..training.ve import run
 
-    found = run.run(settings, vae, args.data, args.folder, args.output, device=args.device)
+        found = run.run(settings, vae, args.data, args.folder, args.output, device=args.device)
     for name in found.get("before", ()):
         print(f"{name:24}{found['before'][name]:>10.3f} -> {found['after'][name]:.3f}")
     if found:

@@ -1,6 +1,7 @@
 """What a checkpoint says of itself: sizes, variant, schedule, defaults; read from its JSON files."""
 
-from . import model
+from . import limits, model
+from .limits import check_number, check_whole
 from .model import (
     GENERATION,
     INDEX,
@@ -14,7 +15,7 @@ from .model import (
     read_folder,
     warn_size,
 )
-from .published import FromDict, read_json
+from .published import FromDict, check_value, read_json
 from .variants import GUIDANCE, SHIFT_TOKENS, SOLVERS
 
 __all__ = [
@@ -30,7 +31,11 @@ __all__ = [
     "TransformerConfig",
     "VAEConfig",
     "build",
+    "check_number",
     "check_size",
+    "check_value",
+    "check_whole",
+    "limits",
     "model",
     "read_folder",
     "read_json",

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from .published import FromDict, read_json
+from .limits import LAYERS, SIDE, WIDTH, check_whole
+from .published import FromDict, check_value, read_json
 from .variants import SamplingDefaults, ScheduleConfig, check_pipeline, find_defaults, find_variant
 
 LOG = logging.getLogger(__name__)
@@ -47,6 +48,14 @@ class TransformerConfig(FromDict):
     history_scale_mode: str = "per_head"
 
     def __post_init__(self):
+        for name in ("attention_head_dim", "in_channels", "out_channels", "text_dim", "freq_dim", "ffn_dim"):
+            check_whole(f"transformer config: {name}", getattr(self, name), WIDTH)
+        for size in self.patch_size:
+            check_whole("transformer config: patch_size", size, 64)
+        check_whole("transformer config: num_layers", self.num_layers, LAYERS)
+        check_whole("transformer config: num_attention_heads", self.num_attention_heads, LAYERS)
+        if not (self.eps > 0 and self.rope_theta > 0):
+            raise ValueError(f"transformer config: eps {self.eps:g}, rope_theta {self.rope_theta:g}: must be above 0")
         if sum(self.rope_dim) != self.attention_head_dim:
             raise ValueError(f"transformer config: rope_dim {self.rope_dim} must add up to {self.attention_head_dim}")
         if any(d % 2 for d in self.rope_dim):
@@ -99,6 +108,20 @@ class VAEConfig(FromDict):
     scale_factor_spatial: int = 8
 
     def __post_init__(self):
+        sizes = ("base_dim", "z_dim", "in_channels", "out_channels", "scale_factor_temporal", "scale_factor_spatial")
+        for name, size in ((name, getattr(self, name)) for name in sizes):
+            check_whole(f"vae config: {name}", size, 10_000)
+        check_whole("vae config: decoder_base_dim", self.decoder_base_dim or self.base_dim, 10_000)
+        check_whole("vae config: num_res_blocks", self.num_res_blocks, 100)
+        check_whole("vae config: the length of dim_mult", len(self.dim_mult), 8)
+        for size in self.dim_mult:
+            check_whole("vae config: dim_mult", size, 64)
+        for value in self.latents_mean:
+            check_value("vae config: latents_mean", value, float)
+        for value in self.latents_std:
+            check_value("vae config: latents_std", value, float)
+            if not value > 0:
+                raise ValueError(f"vae config: latents_std holds {value}; spreads are above 0")
         if len(self.latents_mean) != self.z_dim or len(self.latents_std) != self.z_dim:
             raise ValueError(f"vae config: latents_mean and latents_std must hold z_dim = {self.z_dim} numbers")
         if len(self.temperal_downsample) != len(self.dim_mult) - 1:
@@ -167,6 +190,8 @@ def build(documents: dict[str, dict], parts: dict[str, dict]) -> ModelConfig:
 
 def check_size(width: int, height: int, multiple: int) -> None:
     """ValueError for a size in pixels that the pyramid cannot halve; it names the nearest sizes that work."""
+    if max(width, height) > SIDE:
+        raise ValueError(f"size {str(width)[:30]}x{str(height)[:30]}: H.264 has at most {SIDE} pixels to a side")
     if width > 0 and height > 0 and width % multiple == 0 and height % multiple == 0:
         return
     near = [

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
+from types import UnionType
+from typing import Union, get_args, get_origin, get_type_hints
+
+from ..json_text import as_object, read_object
+from .limits import WIDTH
 
 IGNORED = {
     "transformer": {"window_size", "add_img_emb"},
@@ -37,8 +43,9 @@ class FromDict:
     def from_dict(cls, raw: dict):
         """Of a published config.json.
 
-        ValueError for keys that are unknown, or of values that no released checkpoint has.
+        ValueError for keys that are unknown, for values of another type, or that no released checkpoint has.
         """
+        as_object(raw, f"{cls.kind} config")
         known = {f.name for f in fields(cls)}
         fixed = FIXED.get(cls.kind, {})
         ignored = IGNORED.get(cls.kind, set()) | set(fixed)
@@ -51,7 +58,44 @@ class FromDict:
         other = [f"{k} {raw[k]!r} instead of {v!r}" for k, v in fixed.items() if raw.get(k, v) != v]
         if other:
             raise ValueError(f"{cls.kind} config: {', '.join(other)}; no released Helios checkpoint has that")
-        return cls(**{k: _freeze(v) for k, v in raw.items() if k in known})
+        values = {k: _freeze(v) for k, v in raw.items() if k in known}
+        for name, value in values.items():
+            check_value(f"{cls.kind} config: {name}", value, _hints(cls)[name])
+        return cls(**values)
+
+
+_hints = cache(get_type_hints)
+NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+
+
+def check_value(name: str, value, hint) -> None:
+    """ValueError unless a value from JSON is of a field's type, and its numbers finite and not absurdly large."""
+    if not _fits(value, hint):
+        raise ValueError(
+            f"{name}: wanted {_words(hint)}, got {str(value)[:80]}; take the file from the checkpoint again"
+        )
+
+
+def _fits(value, hint) -> bool:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is tuple:
+        each = inner[:1] * len(value) if inner[-1] is Ellipsis and isinstance(value, tuple) else inner
+        return isinstance(value, tuple) and len(value) == len(each) and all(map(_fits, value, each))
+    if hint is float:
+        return type(value) in (int, float) and -1e9 <= value <= 1e9 and math.isfinite(value)
+    return type(value) is hint and (hint is not int or 0 <= value <= WIDTH)
+
+
+def _words(hint) -> str:
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(map(_words, get_args(hint)))
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)
+        many = "" if inner[-1] is Ellipsis else f"{len(inner)} "
+        return f"a list of {many}values, each {_words(inner[0])}"
+    return NAMES.get(hint, "another value") + (f" up to {WIDTH}" if hint is int else "")
 
 
 def _freeze(value):
@@ -62,10 +106,4 @@ def read_json(path: Path) -> dict:
     """A JSON object from a file; a missing or broken file is a ValueError that names it."""
     if not path.is_file():
         raise ValueError(f"{path} is missing. A Helios folder holds model_index.json, transformer/, vae/, scheduler/.")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); download it again") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} should hold a JSON object, it holds a {type(value).__name__}")
-    return value
+    return read_object(path)

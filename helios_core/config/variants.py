@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+from .limits import SCALE, SIDE, STEPS, check_number, check_whole
 from .published import FromDict
 
 SOLVERS = ("dmd", "unipc", "euler")
@@ -36,8 +37,18 @@ class ScheduleConfig(FromDict):
     max_shift: float = 1.15
 
     def __post_init__(self):
+        check_whole("scheduler config: num_train_timesteps", self.num_train_timesteps, 100_000, least=10)
+        check_whole("scheduler config: stages", self.stages, 8)
+        for name in ("shift", "gamma", "base_shift", "max_shift"):
+            least = 1e-3 if name in ("shift", "gamma") else 0
+            check_number(f"scheduler config: {name}", getattr(self, name), 100.0, least=least)
+        if self.max_image_seq_len <= self.base_image_seq_len:
+            raise ValueError("scheduler config: max_image_seq_len must be above base_image_seq_len")
         if len(self.stage_range) != self.stages + 1:
             raise ValueError(f"scheduler config: {self.stages} stages need {self.stages + 1} numbers in stage_range")
+        marks = [int(mark * self.num_train_timesteps) for mark in self.stage_range]
+        if marks[0] != 0 or marks[-1] != self.num_train_timesteps or any(b <= a for a, b in zip(marks, marks[1:])):
+            raise ValueError(f"scheduler config: stage_range {self.stage_range} must ascend from 0 to 1")
         if self.time_shift_type not in ("linear", "exponential"):
             raise ValueError(f"scheduler config: time_shift_type {self.time_shift_type!r} is not linear or exponential")
         if self.scheduler_type not in SOLVERS:
@@ -84,6 +95,13 @@ class SamplingDefaults(FromDict):
     def __post_init__(self):
         if self.guidance not in GUIDANCE:
             raise ValueError(f"generation config: guidance {self.guidance!r} is not one of {', '.join(GUIDANCE)}")
+        if self.solver not in SOLVERS:
+            raise ValueError(f"generation config: solver {self.solver!r} is not one of {', '.join(SOLVERS)}")
+        for name, most in (("width", SIDE), ("height", SIDE), ("chunk_latent_frames", 1000), ("max_text_length", 8192)):
+            check_whole(f"generation config: {name}", getattr(self, name), most)
+        for count in self.steps:
+            check_whole("generation config: steps", count, STEPS)
+        check_number("generation config: cfg", self.cfg, SCALE)
 
 
 # What the official command line uses for each published variant.

@@ -187,6 +187,15 @@ def find_tile(config: VAEConfig, tiling: str, shape: tuple, item: int, kind: str
     return tile
 
 
+def check_frames(finite: bool) -> None:
+    """ValueError for decoded frames that hold NaN; else they would become noise or black without a word."""
+    if not finite:
+        raise ValueError(
+            "the decoded frames hold NaN or infinity: check that the VAE's file is whole and of this model, and try "
+            "VAE dtype fp32"
+        )
+
+
 def decode_or_tile(decode: Callable, tile: int | None, smaller: Callable, ran_out: Callable) -> Iterator:
     """Blocks of frames [b c t h w] of decode(tile); where memory runs out, once more in smaller tiles.
 

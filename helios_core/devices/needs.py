@@ -189,8 +189,10 @@ def estimate(
     """The needs of videos of width x height pixels, `batch` of them sampled at once and decoded one by one.
 
     device: its kind, such as cpu, cuda, mps. fast_bf16: whether it multiplies bfloat16 at speed. keeps: whether a host
-    around the pipeline keeps evicted parts in its memory.
+    around the pipeline keeps evicted parts in its memory. ValueError for a size below one latent.
     """
+    if min(width, height) < (scale := config.vae.scale_factor_spatial):
+        raise ValueError(f"size {width}x{height}: a latent is {scale} pixels wide and high, and there must be one")
     kind, item = _numbers(sources[TRANSFORMER], weight_dtype, fast_bf16)
     matrices, rest = _transformer_bytes(sources[TRANSFORMER], (kind, weight_dtype), item, backend)
     pixel = BYTES[DTYPES[vae_dtype]]

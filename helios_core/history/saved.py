@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..checkpoint import headers
 from ..config import ModelConfig, check_size
+from ..file_names import inside
+from ..foreign import reading
+from ..json_text import parse_object
 from ..noise import Noise
 from ..safe_files import check_writable, replacing
 from .window import MOMENTS, History
@@ -123,8 +126,11 @@ def _check(path: Path) -> tuple[dict[str, str], list[str]]:
 def _tensors(path: Path, names: list[str]) -> dict[str, np.ndarray]:
     from safetensors import safe_open
 
-    with safe_open(path, framework="np") as file:
-        return {name: file.get_tensor(name) for name in names}
+    with reading(path, "saved run"), safe_open(path, framework="np") as file:
+        tensors = {name: file.get_tensor(name) for name in names}
+    if broken := [name for name, values in tensors.items() if not np.isfinite(values).all()]:
+        raise ValueError(f"{path} is a damaged saved run: its {broken[0]} holds NaN or infinity; save it again")
+    return tensors
 
 
 def _parse(path: Path, metadata: dict[str, str]) -> tuple[dict, dict, int]:
@@ -138,7 +144,8 @@ def _parse(path: Path, metadata: dict[str, str]) -> tuple[dict, dict, int]:
             f"{path} was saved by a newer version of this pack (format {version}, this one reads {VERSION}); update it"
         )
     try:
-        values, space, seed = json.loads(metadata["history"]), json.loads(metadata["latent_space"]), metadata["seed"]
+        values, space = (parse_object(metadata[name], name) for name in ("history", "latent_space"))
+        seed = metadata["seed"]
         kinds = [type(values[name]) for name in ("sizes", "keep_first_frame", "skip_first_chunk", "chunk")]
         if kinds != [list, bool, bool, int] or {type(n) for n in values["sizes"]} != {int} or values["chunk"] < 0:
             raise ValueError(f"the history's fields are {values}")
@@ -161,14 +168,6 @@ def _check_shapes(path: Path, tensors: dict[str, np.ndarray], config: ModelConfi
         )
     scale = config.vae.scale_factor_spatial
     check_size(window[4] * scale, window[3] * scale, config.spatial_multiple)
-
-
-def inside(folder: Path, name: str) -> Path:
-    """folder / name. ValueError for a name that is empty, absolute, or leads out of the folder by '..'."""
-    windows = PureWindowsPath(name)
-    if not windows.name or windows.anchor or Path(name).is_absolute() or ".." in windows.parts:
-        raise ValueError(f"file name {name!r}: wanted one inside {folder}, without '..' and not absolute")
-    return folder / name
 
 
 def find(name: str, folders: list[Path]) -> Path:

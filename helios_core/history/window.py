@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from einops import pack
 
+from ..file_names import shown
 from ..noise import batch_noise
 
 
@@ -31,8 +32,10 @@ class HistoryParts(NamedTuple):
 def parse_sizes(text: str) -> tuple[int, int, int]:
     """History sizes such as "16,2,1": long, mid and short term latent frames. ValueError for anything else."""
     parts = [p for p in text.replace(" ", ",").split(",") if p]
-    if len(parts) != 3 or not all(p.isdigit() and int(p) >= 1 for p in parts):
-        raise ValueError(f"history_sizes {text!r}: wanted three positive whole numbers (long, mid, short), '16,2,1'")
+    if len(parts) != 3 or not all(p.isdecimal() and len(p) <= 4 and int(p) >= 1 for p in parts):
+        raise ValueError(
+            f"history_sizes {shown(text)}: wanted three positive whole numbers up to 9999 (long, mid, short), '16,2,1'"
+        )
     return tuple(int(p) for p in parts)
 
 

@@ -2,7 +2,7 @@
 
 from . import boundary, video
 from .boundary import FRAMES, POLICIES, Boundary, Tail, follow
-from .clip import Clip, join, published_length
+from .clip import Clip, check_encoder, join, published_length
 from .kept import append_kept, restore
 from .passed_on import pass_on
 from .video import check_writable, frame_rate, read_frames, read_metadata, to_uint8
@@ -15,6 +15,7 @@ __all__ = [
     "Tail",
     "append_kept",
     "boundary",
+    "check_encoder",
     "check_writable",
     "follow",
     "frame_rate",

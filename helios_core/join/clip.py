@@ -145,6 +145,14 @@ def join(
     return path
 
 
+def check_encoder() -> None:
+    """ValueError, before the long work, where PyAV was built without the encoder that all videos are written with."""
+    import av
+
+    if "libx264" not in av.codecs_available:
+        raise ValueError(f"PyAV {av.__version__} of this environment has no libx264; pip install --force-reinstall av")
+
+
 def published_length(frames: int, per_chunk: int = 33, stride: int = 4) -> int:
     """The frames the published pipelines give when asked for `frames`: 65 for 34.
 

@@ -43,10 +43,10 @@ WHOLE = {"movflags": "use_metadata_tags+faststart"}
 
 
 def frame_rate(fps: float | Fraction) -> Fraction:
-    """`fps` as a fraction (23.976 -> 2997/125). ValueError unless 0 < fps <= 1000."""
-    if not 0 < fps <= 1000:
-        raise ValueError(f"fps must be above 0 and at most 1000, got {fps}")
-    return Fraction(fps).limit_denominator(1001)
+    """`fps` as a fraction (23.976 -> 2997/125). ValueError unless it is above 0, at least 1/1001, and at most 1000."""
+    if not 0 < fps <= 1000 or not (rate := Fraction(fps).limit_denominator(1001)):
+        raise ValueError(f"fps must be above 0 and at most 1000, got {fps}; one frame in 1001 seconds is the least")
+    return rate
 
 
 def to_uint8(images) -> np.ndarray:

@@ -7,13 +7,13 @@ plain differences (`.diff`, `.diff_b`), and the official training files whole no
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import json_text
 from ..checkpoint import headers
 from .names import Part, aliases, other_kind, parse, seems, strip, summary
 
@@ -116,7 +116,7 @@ def _fit(path: Path, layers: dict, found: dict, shapes: dict, facts: dict) -> Lo
     names, seen = aliases(shapes), {}
     pairs, changed, unknown, misshapen = {}, {"add": {}, "set": {}}, [], []
     for written, roles in layers.items():
-        layer = names.get(written)
+        layer = names.get(written) or names.get(written.replace(".", "_"))  # some trainers write both in one name
         if layer is None:
             unknown.append(written)
             continue
@@ -166,24 +166,22 @@ def read_facts(path: Path) -> dict:
     """
     beside = path.with_name("adapter_config.json")
     if path.name == "adapter_model.safetensors" and beside.is_file():
-        return _facts(beside, beside.read_text(encoding="utf-8"))
-    with path.open("rb") as file:
-        metadata = json.loads(file.read(int.from_bytes(file.read(8), "little"))).get("__metadata__")
-    metadata = metadata if isinstance(metadata, dict) else {}
+        return _facts(beside, json_text.read(beside))
+    metadata = headers.read_metadata(path)
     if raw := metadata.get("lora_adapter_metadata"):
-        return _facts(path, raw)
+        return _facts(path, json_text.parse(raw, f"{path}: lora_adapter_metadata"))
     stable = re.search(r'"rs_lora": "?true', str(metadata.get("ss_network_args")), re.IGNORECASE)
     return {"use_rslora": stable is not None}
 
 
-def _facts(path: Path, text: str) -> dict:
-    """Of PEFT's LoraConfig as JSON, its keys with or without `transformer.` before them."""
+def _facts(path: Path, said) -> dict:
+    """Of PEFT's LoraConfig, its keys with or without `transformer.` before them."""
     try:
-        facts = {name.removeprefix("transformer."): value for name, value in json.loads(text).items()}
+        facts = {name.removeprefix("transformer."): value for name, value in said.items()}
         facts["alpha_pattern"] = {k: _finite(v) for k, v in (facts.get("alpha_pattern") or {}).items()}
         alpha = facts.get("lora_alpha")
         return {**facts, "lora_alpha": None if alpha is None else _finite(alpha)}
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its LoRA metadata is no LoraConfig ({error}); download it again") from error
 
 

@@ -28,9 +28,7 @@ WAN = (
     (".to_k", ".k"),
     (".to_v", ".v"),
 )
-LOW_RANK = re.compile(
-    r"(?P<path>.+?)\.lora(?:_linear_layer)?[._](?P<side>A|B|down|up)(?:\.[^.]+?)??(?:\.(?P<leaf>weight|bias))?"
-)
+LOW_RANK = r"(?P<path>.+?)\.lora(?:_linear_layer)?[._](?P<side>A|B|down|up)(?:\.[^.]+?)??(?:\.(?P<leaf>weight|bias))?"
 SIDES = {"A": "down", "down": "down", "B": "up", "up": "up"}
 SUFFIXES = {".alpha": "alpha", ".diff": "add", ".diff_b": "add_bias", ".set_weight": "set", ".weight": "set"}
 SUFFIXES |= {".bias": "set_bias"}
@@ -64,7 +62,7 @@ class Part(NamedTuple):
 def parse(key: str) -> Part | None:
     """A key into path and role; None for a key of no known form."""
     key = key.replace(".diff_m", ".modulation.diff")
-    if match := LOW_RANK.fullmatch(key):
+    if match := re.fullmatch(LOW_RANK, key):
         side = SIDES[match["side"]]
         return Part(strip(match["path"]), "bias" if match["leaf"] == "bias" else side)
     for suffix, role in SUFFIXES.items():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .. import pyramid
-from ..config import SHIFT_TOKENS, ModelConfig, ScheduleConfig
+from ..config import SHIFT_TOKENS, ModelConfig, ScheduleConfig, limits
 from . import schedule
 from .guidance import CFG, CFGZero, from_scale
 from .solvers import SOLVERS
@@ -59,6 +59,8 @@ class Plan:
             raise ValueError(f"solver {self.solver!r}: wanted one of {', '.join(SOLVERS)}")
         if len(self.steps) != self.schedule.stages or min(self.steps) < 1:
             raise ValueError(f"steps {self.steps}: wanted {self.schedule.stages} positive numbers, one per stage")
+        if max(self.steps) > limits.STEPS:
+            raise ValueError(f"steps {self.steps}: wanted at most {limits.STEPS} in each stage")
         if self.shift_tokens not in SHIFT_TOKENS:
             raise ValueError(f"shift_tokens {self.shift_tokens!r}: wanted one of {SHIFT_TOKENS}")
 
@@ -181,5 +183,6 @@ def check_finite(step: SampleStep, finite) -> None:
     if not bool(finite):
         raise ValueError(
             f"chunk {step.chunk + 1}, stage {step.stage + 1}, step {step.index + 1} of {step.total}: the latent "
-            "holds NaN or infinity. Try weight_dtype fp32 or bf16, and check that the weights are complete."
+            "holds NaN or infinity. Try weight dtype fp32 or bf16 and a lower cfg, and check that weights and LoRAs "
+            "are whole and of this model."
         )

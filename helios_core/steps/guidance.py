@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from einops import rearrange, reduce
 
-from ..config import GUIDANCE
+from ..config import GUIDANCE, limits
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ def from_scale(cfg: float, kind: str = GUIDANCE[0], zero_steps: int = 2) -> CFG 
     """No guidance at 1 or below. ValueError for a negative scale or one that is no number, and for an unknown kind."""
     if not 0 <= cfg < math.inf:
         raise ValueError(f"cfg {cfg}: wanted a number from 0; up to 1 is no guidance")
+    if cfg > limits.SCALE:
+        raise ValueError(f"cfg {cfg:g}: wanted a number up to {limits.SCALE:g}; above 10 pictures break as a rule")
     if kind not in GUIDANCE:
         raise ValueError(f"guidance {kind!r}: wanted one of {', '.join(GUIDANCE)}")
     if cfg <= 1:

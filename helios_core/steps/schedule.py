@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config import ScheduleConfig
+from ..config import ScheduleConfig, check_whole, limits
 
 # Training bounds the exponential shift at 7; the published pipelines do not.
 TRAINING_CLAMP = math.log(7)
@@ -84,11 +84,18 @@ def _jump(ori_start: float, gamma: float) -> tuple[float, float]:
 
 
 def dynamic_shift(tokens: int, config: ScheduleConfig, *, clamp: float | None = None) -> float:
-    """The factor by which sigmas are shifted for a number of tokens; clamp bounds the exponent (training: ln 7)."""
+    """The factor by which sigmas are shifted for a number of tokens; clamp bounds the exponent (training: ln 7).
+
+    ValueError where a factor is beyond all numbers.
+    """
     slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
     mu = config.base_shift + slope * (tokens - config.base_image_seq_len)
     if config.time_shift_type == "linear":
         return mu
+    if clamp is None and not mu < 500:
+        raise ValueError(
+            f"scheduler config: at {tokens} tokens the shift would be e to the {mu:.0f}; shift_clamp bounds it"
+        )
     return math.exp(mu if clamp is None else min(mu, clamp))
 
 
@@ -134,4 +141,4 @@ def parse_steps(text: str, stages: int) -> tuple[int, ...]:
         raise ValueError(f"steps {text!r}: wanted {stages} positive whole numbers such as {','.join(['2'] * stages)!r}")
     if len(parts) != stages:
         raise ValueError(f"steps {text!r} has {len(parts)} numbers; this checkpoint has {stages} stages")
-    return tuple(int(p) for p in parts)
+    return tuple(check_whole(f"steps {text[:40]!r}: each", int(p[:9]), limits.STEPS) for p in parts)

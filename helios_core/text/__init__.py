@@ -3,7 +3,7 @@
 from . import remembered
 from .clean import prompt_clean
 from .embedding import Embedding
-from .prompts import PromptSchedule, as_schedule, check_prompt
+from .prompts import PromptSchedule, as_schedule, check_prompt, check_text
 from .tokenizer import load_tokenizer, read_spiece
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "PromptSchedule",
     "as_schedule",
     "check_prompt",
+    "check_text",
     "load_tokenizer",
     "prompt_clean",
     "read_spiece",

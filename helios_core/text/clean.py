@@ -6,8 +6,8 @@ import html
 import re
 import unicodedata
 
-WIDE = re.compile("[\u0132\u0133\ufb00-\ufb04\uff01-\uffef\u3000]")  # ligatures, full and half width
-CONTROLS = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]")
+WIDE = "[\u0132\u0133\ufb00-\ufb04\uff01-\uffef\u3000]"  # ligatures, full and half width
+CONTROLS = "[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]"
 
 
 def prompt_clean(text: str) -> str:
@@ -27,5 +27,5 @@ def plain(text: str) -> str:
     control characters."""
     text = text if "<" in text else html.unescape(text)
     text = re.sub("[\u02bc\u2018-\u201b]", "'", re.sub("[\u201c-\u201f]", '"', text))
-    text = WIDE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
-    return CONTROLS.sub("", unicodedata.normalize("NFC", text))
+    text = re.sub(WIDE, lambda found: unicodedata.normalize("NFKC", found[0]), text)
+    return re.sub(CONTROLS, "", unicodedata.normalize("NFC", text))

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from .embedding import Embedding, mix
 
 # A separator counts only where an entry follows: "16:9", "12:30" and a ';' inside a prompt are text.
-ENTRY = re.compile(r"(?:^|(?<!\\);|\n)\s*([-+]?\d[\d.,]*)[ \t]*(?:\(([^)\n]*)\))?[ \t]*:(?!\d)")
+ENTRY = r"(?:^|(?<!\\);|\n)\s*([-+]?\d[\d.,]*)[ \t]*(?:\(([^)\n]*)\))?[ \t]*:(?!\d)"
 LOG = logging.getLogger(__name__)
 EXAMPLE = "'0: a red circle; 4 (2): a blue square'"
 
@@ -62,7 +62,7 @@ class PromptSchedule:
         is always a plain ';'. The colon of an entry is not followed by a digit: "12:30" begins none. ValueError where
         the text begins otherwise.
         """
-        heads = list(ENTRY.finditer(text))
+        heads = list(re.finditer(ENTRY, text))
         if not heads or text[: heads[0].start()].strip():
             raise ValueError(f"prompt schedule: {text.strip()[:40]!r} does not begin with a chunk; wanted {EXAMPLE}")
         ends = [head.start() for head in heads[1:]] + [len(text)]
@@ -109,9 +109,16 @@ class Schedule:
 
 
 def check_prompt(prompt: str, what: str = "prompt") -> None:
-    """ValueError for a prompt that says nothing. what: where it stands, for the message."""
+    """ValueError for a prompt that says nothing, or is no text. what: where it stands, for the message."""
     if not prompt.strip():
         raise ValueError(f"{what}: the prompt is empty; say what the video should show")
+    check_text(prompt, what)
+
+
+def check_text(text: str, what: str) -> None:
+    """ValueError for text that is none: bytes of another encoding, as a terminal may hand them on."""
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError(f"{what}: {text[:40]!r} is no text in UTF-8; set the terminal or the file to UTF-8")
 
 
 def as_schedule(prompt: str | PromptSchedule) -> PromptSchedule:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..checkpoint import check_tokenizer
+from ..foreign import reading
 
 Tokenize = Callable[[list[str]], list[list[int]]]
 
@@ -30,26 +31,44 @@ class Trainer(NamedTuple):
     byte_fallback: bool = False
 
 
-def load_tokenizer(place, max_length: int) -> Tokenize:
+def load_tokenizer(place, max_length: int, words: int = 0) -> Tokenize:
     """Prompts -> token ids per prompt, end token included, at most max_length.
 
-    place: the tokenizer's folder, or what `sources` found inside a weights file (its bytes are read). ValueError if
-    there is none.
+    place: the tokenizer's folder, or what `sources` found inside a weights file (its bytes are read). words: that the
+    text encoder knows; 0: not checked. ValueError if there is none, or none that can be read.
     """
+    check_tokenizer(place)
+    where = _where(place)
+    with reading(where, "tokenizer"):
+        tokenizer = _open(place)
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(max_length)
+    return lambda prompts: [_checked(row.ids, words, where) for row in tokenizer.encode_batch(prompts)]
+
+
+def _where(place) -> Path:
+    if not isinstance(place, Path):
+        return place.file
+    return next(place / name for name in ("tokenizer.json", "spiece.model") if (place / name).is_file())
+
+
+def _checked(ids: list[int], words: int, where: Path) -> list[int]:
+    """ValueError for a token that the text encoder has no row for: on a GPU that would end the whole process."""
+    if words and ids and max(ids) >= words:
+        raise ValueError(f"{where} gives token {max(ids)}, the text encoder has {words}; take both from one checkpoint")
+    return ids
+
+
+def _open(place):
     from tokenizers import Tokenizer
 
-    check_tokenizer(place)
     if not isinstance(place, Path):
         text = place.key.endswith(".json")
-        tokenizer = Tokenizer.from_buffer(place.read()) if text else from_spiece(place.read(), str(place.file))
-    elif (place / "tokenizer.json").is_file():
+        return Tokenizer.from_buffer(place.read()) if text else from_spiece(place.read(), str(place.file))
+    if (place / "tokenizer.json").is_file():
         # As it stands: transformers 5 rebuilds a T5 tokenizer without the normalizer of its file.
-        tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
-    else:
-        tokenizer = from_spiece((place / "spiece.model").read_bytes(), str(place / "spiece.model"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
-    return lambda prompts: [row.ids for row in tokenizer.encode_batch(prompts)]
+        return Tokenizer.from_file(str(place / "tokenizer.json"))
+    return from_spiece((place / "spiece.model").read_bytes(), str(place / "spiece.model"))
 
 
 def from_spiece(data: bytes, path: str):
@@ -61,7 +80,7 @@ def from_spiece(data: bytes, path: str):
 
     try:
         pieces, trainer, charsmap, whitespace = read_spiece(data)
-    except (IndexError, ValueError, struct.error) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
         raise ValueError(f"{path}: the sentencepiece model in it is broken ({error})") from error
     if trainer.kind != UNIGRAM:
         raise ValueError(f"{path}: a sentencepiece model of type {trainer.kind}; UMT5's is a unigram model")

@@ -78,7 +78,7 @@ def join(device: str) -> torch.device:
         return find_device(device)
     place = find_device(device)
     if place.type == "cuda":
-        place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        place = torch.device(place.type, int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(place)
     distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
     return place

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoint import Source, Stored, headers
+from ..json_text import parse_object
 from .config import PARTS, ULConfig
 
 KEY = "helios_ul"
@@ -46,9 +47,9 @@ def open_file(path: Path) -> ULFile:
     if KEY not in metadata:
         raise ValueError(f"{path} is no Unified Latents model; those come from helios train ul")
     try:
-        said = json.loads(metadata[KEY])
+        said = parse_object(metadata[KEY], f"{path}: {KEY} in its metadata")
         config, steps = ULConfig.from_dict(said["config"]), int(said["steps"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, OverflowError, TypeError) as error:
         raise ValueError(f"{path}: its metadata is broken ({error!r}); write it again") from error
     if steps < 1:
         raise ValueError(f"{path} was never trained and would decode to noise; train it with helios train ul")

@@ -1,10 +1,10 @@
 """ComfyUI's workflow files, run without ComfyUI."""
 
-from . import loops, unroll
+from . import dates, loops, unroll
 from .context import Progress, Run, current
 from .files import VideoFile
 from .graph import BLOCKED
 from .run import run
 from .standins import free_name
 
-__all__ = ["BLOCKED", "Progress", "Run", "VideoFile", "current", "free_name", "loops", "run", "unroll"]
+__all__ = ["BLOCKED", "Progress", "Run", "VideoFile", "current", "dates", "free_name", "loops", "run", "unroll"]

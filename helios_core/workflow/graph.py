@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import format as fmt
-from .values import title
+from .values import label, title
 
 BLOCKED = object()  # an output that keeps the nodes wired to it from running
 
@@ -19,8 +19,9 @@ BLOCKED = object()  # an output that keeps the nodes wired to it from running
 class Graph:
     """All nodes of a run by id, and what they become. Nodes are given it as ComfyUI's DYNPROMPT."""
 
-    def __init__(self, prompt: dict):
-        self._nodes, self._parents, self._shown = dict(prompt), {}, {}
+    def __init__(self, prompt: dict, cut: dict[str, dict[str, str]] | None = None):
+        """cut: node -> input -> why nothing comes though something is wired to it."""
+        self._nodes, self._parents, self._shown, self.cut = dict(prompt), {}, {}, cut or {}
 
     def get_node(self, node: str) -> dict:
         """A node's entry, {class_type, inputs}."""
@@ -82,14 +83,23 @@ def order(graph: Graph, classes: dict, wanted: list[str], results: dict) -> list
 
 
 def _visit(node: str, graph: Graph, classes: dict, results: dict, found: dict) -> None:
-    if node in found or node in results:
-        return
+    path = [(node, iter(_eager(node, graph, classes)))]
+    while path:
+        last, wires = path[-1]
+        if last in found or last in results or (first := next(wires, None)) is None:
+            path.pop()
+            if last not in results:
+                found.setdefault(last)
+        else:
+            path.append((first, iter(_eager(first, graph, classes))))
+
+
+def _eager(node: str, graph: Graph, classes: dict) -> list[str]:
+    """The nodes that a node cannot run without."""
     entry = graph.get_node(node)
     inputs = fmt.inputs_of(classes[entry["class_type"]])
-    for name, value in entry["inputs"].items():
-        if fmt.is_link(value) and not inputs.get(name, ("*", {}))[1].get("lazy"):
-            _visit(value[0], graph, classes, results, found)
-    found[node] = None
+    wired = {name: value[0] for name, value in entry["inputs"].items() if fmt.is_link(value)}
+    return [source for name, source in wired.items() if not inputs.get(name, ("*", {}))[1].get("lazy")]
 
 
 def _needed(graph: Graph, todo: list[str], results: dict, kept: dict) -> set[str]:
@@ -119,6 +129,24 @@ def _value(value, results: dict):
     return results[value[0]][value[1]] if fmt.is_link(value) else value
 
 
+class _named:
+    """What is raised inside names the node: a ValueError in its message, all else in a note."""
+
+    def __init__(self, graph: Graph, node: str):
+        own = graph.get_display_node_id(node)
+        self.label = label(own, {own: graph.get_node(own)})
+        self.cut = "".join(f"; {name}: {why}" for name, why in graph.cut.get(own, {}).items())
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind, error: BaseException | None, trace) -> None:
+        if type(error) is ValueError and self.label not in str(error):
+            raise ValueError(f"{self.label}: {error}{self.cut}") from error
+        if isinstance(error, Exception):
+            error.__notes__ = [*getattr(error, "__notes__", ()), self.label]
+
+
 def _call(node: str, graph: Graph, classes: dict, results: dict, hidden: dict, starts: Callable) -> dict:
     """What a node returns, as {"result": tuple, "unread": inputs} and, where it becomes others, "expand"."""
     entry = graph.get_node(node)
@@ -131,7 +159,8 @@ def _call(node: str, graph: Graph, classes: dict, results: dict, hidden: dict, s
     for name, what in kind.INPUT_TYPES().get("hidden", {}).items():
         given[name] = {"UNIQUE_ID": node, "DYNPROMPT": graph}.get(what, hidden.get(what))
     starts(graph.get_display_node_id(node), title(entry))
-    result: Any = getattr(kind(), kind.FUNCTION)(**given)
+    with _named(graph, node):
+        result: Any = getattr(kind(), kind.FUNCTION)(**given)
     grown = {"expand": result["expand"]} if isinstance(result, dict) and "expand" in result else {}
     result = result.get("result", ()) if isinstance(result, dict) else result
     return {"result": tuple(result or ()), "unread": unread, **grown}

@@ -6,14 +6,16 @@ do not fit, cycles, an output folder that cannot be written. Only what an output
 
 from __future__ import annotations
 
-import json
 import logging
+import re
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import safe_files
+from .. import json_text, safe_files
 from . import format as fmt
 from . import values
 from .context import Run, running
@@ -39,24 +41,39 @@ def run(path, node_classes: dict, overrides=None, *, output_dir, input_dir=None,
 
     classes = {**NODES, **node_classes}
     source = read(path)
-    prompt = fmt.to_api(source, classes)
-    values.override(prompt, classes, overrides or {})
-    order = plan(prompt, classes)
+    with _naming(path):
+        prompt, cut = fmt.to_api_and_cut(source, classes)
+        values.override(prompt, classes, overrides or {})
+        order = plan(prompt, classes)
     name = f"{Path(path).stem}_{uuid.uuid4().hex[:6]}"
     state = Run(name, Path(output_dir), Path(input_dir or "."), on_progress or (lambda _: None), classes)
     hidden = {"PROMPT": prompt, "EXTRA_PNGINFO": {"workflow": source} if fmt.is_ui(source) else {}}
     try:
         with running(state):
-            values.check(prompt, classes, order)
+            with _naming(path):
+                values.check(prompt, classes, order, cut)
             safe_files.check_folder(state.output_dir).mkdir(parents=True, exist_ok=True)
-            execute(Graph(prompt), classes, outputs(prompt, classes), hidden, state.starts)
+            execute(Graph(prompt, cut), classes, outputs(prompt, classes), hidden, state.starts)
         state.finished = True
     finally:
         if state.finished:
             shutil.rmtree(state.folder, ignore_errors=True)
-        elif state.folder.is_dir():
+        elif not any(path for path in state.folder.rglob("*.mp4") if not path.name.endswith(".part.mp4")):
+            shutil.rmtree(state.folder, ignore_errors=True)
+        else:
             LOG.warning("finished chunks are in %s, a playable file each", state.folder)
     return Result(state.files, state.texts)
+
+
+@contextmanager
+def _naming(path) -> Iterator[None]:
+    """What is wrong with a workflow names its file; what --set says speaks for itself."""
+    try:
+        yield
+    except ValueError as error:
+        if str(error).startswith("--set"):
+            raise
+        raise ValueError(f"{Path(path).name}: {error}") from error
 
 
 def read(path) -> dict:
@@ -64,27 +81,44 @@ def read(path) -> dict:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no workflow file at {path}")
-    try:
-        source = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    source = json_text.read(path)
     if not fmt.is_ui(source) and not fmt.is_api(source):
-        raise ValueError(f"{path} is no workflow: wanted 'nodes' and 'links', or numbered nodes with class_type")
+        raise ValueError(f"{path} is no workflow: wanted 'nodes' and 'links', or {_wanted(source)}")
     return source
+
+
+def _wanted(source) -> str:
+    """What a file lacks to be of the API format; which node, where most of it is."""
+    whole = [i for i, n in source.items() if fmt.is_api({i: n})] if isinstance(source, dict) else []
+    broken = [i for i in source if i not in whole] if whole else []
+    at = f"; node {str(broken[0])[:40]} has none, export the workflow from ComfyUI again" if broken else ""
+    return f"numbered nodes with class_type and inputs{at}"
 
 
 def plan(prompt: dict, classes: dict) -> list[str]:
     """The nodes that outputs need, in the order to check them. ValueError for unknown nodes, no output, or a cycle."""
-    unknown = sorted({n["class_type"] for n in prompt.values() if n["class_type"] not in classes})
+    unknown: dict[str, list[str]] = {}
+    for node, entry in prompt.items():
+        if entry["class_type"] not in classes:
+            unknown.setdefault(entry["class_type"], []).append(node)
     if unknown:
-        hints = [f"{u!r}{values.near(u, classes)}" for u in unknown]
+        hints = [f"{_unknown(kind, classes)} (node {', '.join(nodes[:5])})" for kind, nodes in sorted(unknown.items())]
         raise ValueError(f"nodes this pack does not know: {', '.join(hints)}. Such a workflow needs ComfyUI itself.")
     if not (found := outputs(prompt, classes)):
         raise ValueError("the workflow saves nothing: add a Save Video node")
-    order: list[str] = []
+    order: dict[str, None] = {}
     for node in found:
-        _visit(node, prompt, order, ())
-    return order
+        if node not in order:
+            _visit(node, prompt, order)
+    return list(order)
+
+
+def _unknown(kind: str, classes: dict) -> str:
+    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", kind):
+        return "a subgraph that the file does not hold; save it in ComfyUI again"
+    if re.match(r"workflow[>/]", kind):
+        return f"the group node {kind[9:]!r}; convert it to nodes or to a subgraph in ComfyUI"
+    return f"{kind!r}{values.near(kind, classes)}"
 
 
 def outputs(prompt: dict, classes: dict) -> list[str]:
@@ -92,14 +126,25 @@ def outputs(prompt: dict, classes: dict) -> list[str]:
     return [i for i, n in prompt.items() if getattr(classes[n["class_type"]], "OUTPUT_NODE", False)]
 
 
-def _visit(node: str, prompt: dict, order: list[str], path: tuple[str, ...]) -> None:
-    if node in path:
-        raise ValueError(f"the workflow runs in a circle: {' -> '.join((*path[path.index(node) :], node))}")
-    if node in order:
-        return
+def _visit(node: str, prompt: dict, order: dict[str, None]) -> None:
+    """Adds the node to the order, after all that it needs, however long the way there is."""
+    path = {node: _wired(node, prompt)}  # node -> what of its inputs is still to be looked at
+    while path:
+        last = next(reversed(path))
+        found = next(path[last], None)
+        if found is None:
+            del path[last]
+            order[last] = None
+        elif found in path:
+            circle = [*path][[*path].index(found) :]
+            raise ValueError(f"the workflow runs in a circle: {' -> '.join([*circle[:20], found])}")
+        elif found not in order:
+            path[found] = _wired(found, prompt)
+
+
+def _wired(node: str, prompt: dict) -> Iterator[str]:
     for name, value in prompt[node]["inputs"].items():
         if fmt.is_link(value):
             if value[0] not in prompt:
                 raise ValueError(f"{values.label(node, prompt)}.{name} is wired to node {value[0]}, which is not there")
-            _visit(value[0], prompt, order, (*path, node))
-    order.append(node)
+            yield value[0]

@@ -9,18 +9,28 @@ import re
 from pathlib import Path
 
 from .. import media
-from ..join import video
-from ..safe_files import replacing
+from ..file_names import inside
+from ..join import check_encoder, video
+from ..safe_files import check_folder, replacing
+from . import dates, standins_values
 from .context import current
-from .files import VideoFile, to_image
+from .files import VideoFile, read_audio, to_image
 
+COUNT = "_00001_"  # what is put behind a prefix
 EXAMPLES = Path(__file__).parents[2] / "web" / "examples"  # what the pack's workflows begin with
 
 
 def find_input(name: str) -> Path:
-    """A file of the input folder, or any file by its path, or an example of the pack. Outside a run, of this folder."""
+    """A file of the input folder, or any file by its path, or an example of the pack. Outside a run, of this folder.
+
+    "NAME [output]" is a file of the output folder, "NAME [input]" of the input folder, as ComfyUI writes them.
+    """
     run = current()
-    file, example = (run.input_dir if run else Path.cwd()) / name, EXAMPLES / Path(name).name
+    folder = run.input_dir if run else Path.cwd()
+    if name.endswith(" [output]"):
+        return (run.output_dir if run else folder) / name.removesuffix(" [output]")
+    name = name.removesuffix(" [input]")
+    file, example = folder / name, EXAMPLES / Path(name).name
     return example if name == example.name and example.is_file() and not file.exists() else file
 
 
@@ -71,11 +81,35 @@ class LoadVideo:
         return (VideoFile(find_input(file)),)
 
 
+class LoadAudio:
+    """The sound of a file in the input folder."""
+
+    FUNCTION = "load"
+    RETURN_TYPES = ("AUDIO",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        """The inputs, as ComfyUI asks for them."""
+        return {"required": {"audio": ("COMBO", {"audio_upload": True})}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, audio):
+        """True, or that there is no such file."""
+        return find_input(audio).is_file() or f"no sound at {find_input(audio)}; name one with --set"
+
+    def load(self, audio):
+        """(AUDIO,). ValueError for a file without sound."""
+        path = find_input(audio)
+        if (sound := read_audio(path)) is None:
+            raise ValueError(f"{path} has no sound that can be heard; name another file with --set")
+        return (sound,)
+
+
 class GetVideoComponents:
-    """A video's frames, sound and frame rate."""
+    """A video's frames, sound and frame rate; frames are read in 8 bits, as sRGB."""
 
     FUNCTION = "split"
-    RETURN_TYPES = ("IMAGE", "AUDIO", "FLOAT")
+    RETURN_TYPES = ("IMAGE", "AUDIO", "FLOAT", "INT", "COMBO")
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -83,9 +117,9 @@ class GetVideoComponents:
         return {"required": {"video": ("VIDEO", {})}}
 
     def split(self, video):
-        """(IMAGE [f h w 3], AUDIO or None, frames per second)."""
+        """(IMAGE [f h w 3], AUDIO or None, frames per second, bits, colour space)."""
         parts = video.get_components()
-        return parts.images, parts.audio, float(parts.frame_rate)
+        return parts.images, parts.audio, float(parts.frame_rate), 8, "sRGB"
 
 
 class CreateVideo:
@@ -93,6 +127,7 @@ class CreateVideo:
 
     FUNCTION = "create"
     RETURN_TYPES = ("VIDEO",)
+    LATER = {"bit_depth": (8,)}  # inputs of newer versions of the node, and which values run here
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -131,8 +166,10 @@ class SaveVideo:
     """A video as an MP4 of the output folder."""
 
     FUNCTION = "save"
-    RETURN_TYPES = ()
+    RETURN_TYPES = ("VIDEO",)
     OUTPUT_NODE = True
+    ALSO_CALLED = {"format.codec": "codec"}  # newer versions of the node
+    LATER = {"format.codec.encoding": ("auto",), "codec.encoding": ("auto",)}
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -142,30 +179,30 @@ class SaveVideo:
                 "video": ("VIDEO", {}),
                 "filename_prefix": ("STRING", {"default": "video/ComfyUI"}),
                 "format": (["auto", "mp4"], {"default": "auto"}),
-                "codec": (["auto", "h264"], {"default": "auto"}),
             },
+            "optional": {"codec": (["auto", "h264"], {"default": "auto"})},
             "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
         }
 
     @classmethod
     def VALIDATE_INPUTS(cls, filename_prefix):
-        """True, or that the name leads out of the output folder."""
-        return safe_prefix(filename_prefix) or f"filename_prefix {filename_prefix!r} leads out of the output folder"
+        """True, or why no file of that name can be written."""
+        return refusal(filename_prefix) or True
 
     def save(self, video, filename_prefix, format="auto", codec="auto", prompt=None, extra_pnginfo=None):
         """Writes the file, with the workflow inside; the run tells its name."""
         run = current()
-        path = free_name(run.output_dir, filename_prefix)
+        path = free_name(run.output_dir, dates.fill(filename_prefix))
         video.save_to(str(path), format=format, codec=codec, metadata={**(extra_pnginfo or {}), "prompt": prompt})
         run.files.append(path)
-        return ()
+        return (video,)
 
 
 class SaveImage:
     """Pictures as PNG files of the output folder."""
 
     FUNCTION = "save"
-    RETURN_TYPES = ()
+    RETURN_TYPES = ("IMAGE",)
     OUTPUT_NODE = True
 
     @classmethod
@@ -176,8 +213,8 @@ class SaveImage:
 
     @classmethod
     def VALIDATE_INPUTS(cls, filename_prefix):
-        """True, or that the name leads out of the output folder."""
-        return SaveVideo.VALIDATE_INPUTS(filename_prefix)
+        """True, or why no file of that name can be written."""
+        return refusal(filename_prefix, ".png") or True
 
     def save(self, images, filename_prefix):
         """Writes a file per picture; the run tells their names."""
@@ -185,25 +222,31 @@ class SaveImage:
 
         run = current()
         for frame in video.to_uint8(images[..., :3]):
-            path = free_name(run.output_dir, filename_prefix, ".png")
+            path = free_name(run.output_dir, dates.fill(filename_prefix), ".png")
             with replacing(path) as part:
                 Image.fromarray(frame).save(part, format="PNG")
             run.files.append(path)
-        return ()
+        return (images,)
 
 
-def safe_prefix(prefix: str) -> bool:
-    """Whether a name stays in the folder that it is meant for."""
-    path = Path(prefix)
-    return bool(path.name) and not path.is_absolute() and ".." not in path.parts
+def refusal(prefix: str, suffix: str = ".mp4") -> str:
+    """Why no file of a prefix can be written into the run's output folder; nothing where one can."""
+    run = current()
+    try:
+        if suffix == ".mp4":
+            check_encoder()
+        check_folder(inside(run.output_dir if run else Path.cwd(), dates.fill(prefix), ending=COUNT + suffix).parent)
+    except ValueError as error:
+        return f"filename_prefix: {error}"
+    return ""
 
 
 def free_name(folder: Path, prefix: str, suffix: str = ".mp4") -> Path:
-    """folder/prefix_00001_.mp4, counted as ComfyUI counts; makes the folder."""
-    base = folder / prefix
+    """folder/prefix_00001_.mp4, counted as ComfyUI counts; makes the folder. ValueError for a name that cannot be."""
+    base = inside(folder, prefix, ending=COUNT + suffix)
     base.parent.mkdir(parents=True, exist_ok=True)
-    pattern = re.compile(re.escape(base.name) + r"_(\d+)_?\.\w+")
-    used = [int(m[1]) for p in base.parent.iterdir() if (m := pattern.fullmatch(p.name))]
+    pattern = re.escape(base.name) + r"_(\d+)_?\.\w+"
+    used = [int(m[1]) for p in base.parent.iterdir() if (m := re.fullmatch(pattern, p.name))]
     return base.parent / f"{base.name}_{max(used, default=0) + 1:05}_{suffix}"
 
 
@@ -211,7 +254,7 @@ class PreviewAny:
     """Anything, as text."""
 
     FUNCTION = "show"
-    RETURN_TYPES = ()
+    RETURN_TYPES = ("STRING",)
     OUTPUT_NODE = True
 
     @classmethod
@@ -223,30 +266,32 @@ class PreviewAny:
         """Notes the text under the node's title; the run tells it."""
         run = current()
         run.texts[run.title] = str(source)
-        return ()
+        return (run.texts[run.title],)
 
 
-class PrimitiveInt:
-    """A whole number."""
+class PreviewImage:
+    """Pictures that are shown and not kept."""
 
-    FUNCTION = "give"
-    RETURN_TYPES = ("INT",)
+    FUNCTION = "show"
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_NODE = True
 
     @classmethod
     def INPUT_TYPES(cls):
         """The inputs, as ComfyUI asks for them."""
-        limit = 2**63 - 1
-        return {"required": {"value": ("INT", {"min": -limit, "max": limit, "control_after_generate": True})}}
+        return {"required": {"images": ("IMAGE", {})}}
 
-    def give(self, value):
-        """(the number,)."""
-        return (value,)
+    def show(self, images):
+        """Notes how many there are under the node's title; the run tells it."""
+        run, (count, height, width) = current(), images.shape[:3]
+        run.texts[run.title] = f"{count} pictures, {width}x{height}, shown only in ComfyUI; Save Image writes them"
+        return (images,)
 
 
 NODES = {
     kind.__name__: kind
     for kind in (
-        *(LoadImage, LoadVideo, GetVideoComponents, CreateVideo, VAEDecode),
-        *(SaveVideo, SaveImage, PreviewAny, PrimitiveInt),
+        *(LoadImage, LoadVideo, LoadAudio, GetVideoComponents, CreateVideo, VAEDecode),
+        *(SaveVideo, SaveImage, PreviewAny, PreviewImage),
     )
-}
+} | standins_values.NODES

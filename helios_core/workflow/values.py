@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 
+from ..file_names import plain
 from . import format as fmt
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -11,7 +13,9 @@ TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 def title(entry: dict) -> str:
     """What the user calls a node; its class where it has no title."""
-    return entry.get("_meta", {}).get("title") or entry["class_type"]
+    meta = entry.get("_meta")
+    named = meta.get("title") if isinstance(meta, dict) else None
+    return named if isinstance(named, str) and named else entry["class_type"]
 
 
 def label(node: str, prompt: dict) -> str:
@@ -74,23 +78,47 @@ def convert(value, what: str, options: dict, *, where: str, ranged: bool = True)
     if what == "COMBO":
         return _choice(value, options.get("options"), where)
     try:
-        value = {"INT": _integer, "FLOAT": float, "BOOLEAN": _boolean, "STRING": str}[what](value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{where}: wanted {what}, got {value!r}") from None
+        value = {"INT": _integer, "FLOAT": _number, "BOOLEAN": _boolean, "STRING": _text}[what](value)
+    except (OverflowError, TypeError, ValueError):
+        raise ValueError(f"{where}: wanted {what}, got {said(value)}") from None
     for bound, outside in (("min", lambda v, b: v < b), ("max", lambda v, b: v > b)):
         if ranged and bound in options and outside(value, options[bound]):
-            raise ValueError(f"{where}: {value!r} is out of range, {bound} is {options[bound]}")
+            raise ValueError(f"{where}: {plain(str(value))} is out of range, {bound} is {options[bound]}")
     return value
 
 
 def _choice(value, choices, where: str):
-    if choices is None or value in choices:
+    if choices is None:
+        if isinstance(value, str) and value:
+            return value
+        raise ValueError(f"{where}: wanted the name of a file, got {said(value)}")
+    if value in choices:
         return value
     same = [c for c in choices if str(c) == str(value)]
     if not same:
         names = [str(c) for c in choices]
-        raise ValueError(f"{where}: {value!r} is not one of {', '.join(names)}{near(str(value), names)}")
+        raise ValueError(f"{where}: {said(value)} is not one of {', '.join(names)}{near(str(value)[:99], names)}")
     return same[0]
+
+
+def said(value) -> str:
+    """A value in a message."""
+    text = "null, which is nothing" if value is None else repr(value)
+    return text if len(text) <= 80 else f"{text[:70]} ..."
+
+
+def _text(value) -> str:
+    """Of a text or a number; null is no text, nor is a list."""
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    raise ValueError
+
+
+def _number(value) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
 
 
 def _integer(value) -> int:
@@ -108,28 +136,44 @@ def _boolean(value) -> bool:
     return text in TRUE
 
 
-def check(prompt: dict, classes: dict, order: list[str]) -> None:
-    """Converts and checks every value and wire of the nodes to be run, in place. ValueError names node and input."""
+def check(prompt: dict, classes: dict, order: list[str], cut: dict | None = None) -> None:
+    """Converts and checks every value and wire of the nodes to be run, in place. ValueError names node and input.
+
+    cut: node -> input -> why nothing comes though something is wired to it.
+    """
     for node in order:
         entry = prompt[node]
         kind = classes[entry["class_type"]]
         inputs = fmt.inputs_of(kind)
         missing = [n for n in kind.INPUT_TYPES().get("required", {}) if n not in entry["inputs"]]
         if missing:
-            raise ValueError(f"{label(node, prompt)} needs {', '.join(missing)}: wire it up, or give it a value")
+            why = [f"; {name}: {said}" for name, said in (cut or {}).get(node, {}).items() if name in missing]
+            raise ValueError(
+                f"{label(node, prompt)} needs {', '.join(missing)}: wire it up, or give it a value{''.join(why)}"
+            )
         own = own_checks(kind)
         for name, value in list(entry["inputs"].items()):
             where = f"{label(node, prompt)}.{name}"
             if name not in inputs:
                 del entry["inputs"][name]  # of another version of the node; ComfyUI takes no notice either
+                _check_later(value, getattr(kind, "LATER", {}).get(name), where)
             elif fmt.is_link(value):
                 _check_link(value, inputs[name][0], prompt, classes, where)
             elif fmt.has_widget(*inputs[name]):
                 entry["inputs"][name] = convert(value, *inputs[name], where=where, ranged=name not in own)
-            else:
-                raise ValueError(f"{where}: wanted a wire of type {inputs[name][0]}, got the value {value!r}")
+            elif inputs[name][0] != "*":
+                raise ValueError(f"{where}: wanted a wire of type {inputs[name][0]}, got the value {said(value)}")
         if verify := getattr(kind, "VALIDATE_INPUTS", None):
             _verify(verify, entry["inputs"], label(node, prompt))
+
+
+def _check_later(value, known: tuple | None, where: str) -> None:
+    """ValueError for a value of a newer version's input that does not run here."""
+    if known is not None and not fmt.is_link(value) and value not in known:
+        raise ValueError(
+            f"{where}: {said(value)} is nothing that `helios run` can do, {' or '.join(map(str, known))} is; "
+            "choose that, or run it in ComfyUI"
+        )
 
 
 def _check_link(link: list, wanted: str, prompt: dict, classes: dict, where: str) -> None:

@@ -33,18 +33,23 @@ BROKEN = {
     "overlap": ({"a": entry(0, 4), "b": entry(2, 6)}, b"\0" * 6, "b overlaps"),
     "hole": ({"a": entry(0, 4), "b": entry(8, 12)}, b"\0" * 12, "b overlaps"),
     "wrong length": ({"a": entry(0, 8)}, b"\0" * 8, "wrong length"),
-    "negative": ({"a": entry(-4, 0)}, b"", "overlaps"),
+    "negative": ({"a": entry(-4, 0)}, b"", "malformed"),
     "cut short": ({"a": entry(0, 4)}, b"\0" * 3, "names 4 bytes of weights, it holds 3"),
     "too long": ({"a": entry(0, 4)}, b"\0" * 5, "cut short or too long"),
     "unknown dtype": ({"a": entry(0, 4, dtype="F31")}, b"\0" * 4, "unknown dtype F31"),
-    "dtype of another kind": ({"a": entry(0, 4, dtype=["F32"])}, b"\0" * 4, "unknown dtype"),
+    "dtype of another kind": ({"a": entry(0, 4, dtype=["F32"])}, b"\0" * 4, "malformed"),
     "no offsets": ({"a": {"dtype": "F32", "shape": [1]}}, b"\0" * 4, "malformed"),
     "three offsets": ({"a": entry(0, 4) | {"data_offsets": [0, 4, 8]}}, b"\0" * 4, "malformed"),
     "shape of another kind": ({"a": entry(0, 4) | {"shape": 1}}, b"\0" * 4, "malformed"),
     "entry of another kind": ({"a": 5}, b"", "malformed"),
-    "list": ([1, 2], b"", "malformed"),
+    "list": ([1, 2], b"", "should hold a JSON object, it holds a list; download"),
     "not JSON": (b"{not json}", b"", "not JSON"),
-    "not UTF-8": (b"\xff\xfe\xff", b"", "not JSON"),
+    "not UTF-8": (b"\xff\xfe\xff", b"", "no UTF-8 text .*download the file again"),
+    "deep": (b"[" * 5000, b"", "nested too deeply"),
+    "byte order mark": (b"\xef\xbb\xbf{]", b"", "not JSON"),
+    "endless": (b'{"a": ' + b"9" * 5000 + b"}", b"", "endless number"),
+    "two negatives": ({"a": entry(0, 4, shape=(-1, -1))}, b"\0" * 4, "malformed"),
+    "fractions": ({"a": entry(0, 4.5)}, b"\0" * 4, "malformed"),
 }
 
 
@@ -54,6 +59,25 @@ def test_broken_headers_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match=words) as error:
         headers.read_header(raw(tmp_path / "x.safetensors", header, data))
     assert "x.safetensors" in str(error.value)
+
+
+@pytest.mark.parametrize("said", [{"a": 1}, [1], "text", {"a": {"b": "c"}}])
+def test_metadata_is_texts(tmp_path, said):
+    with pytest.raises(ValueError, match="x.safetensors: the safetensors header's metadata is no list of texts"):
+        headers.read_metadata(raw(tmp_path / "x.safetensors", {"__metadata__": said}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../b.safetensors", "..\\b.safetensors", "/etc/b.safetensors", "C:\\b.safetensors", "sub/b.safetensors", "..", ""],
+)
+def test_an_index_names_files_of_its_own_folder_only(tmp_path, name):
+    """Even where there is one."""
+    (tmp_path / "part").mkdir()
+    raw(tmp_path / "b.safetensors", {})
+    (tmp_path / "part" / headers.INDICES[0]).write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(ValueError, match="which is no file of its own folder"):
+        headers.find_files(tmp_path / "part")
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", b"\xff" * 8, b"\x10" + b"\0" * 9, b"PK\x03\x04" + b"\0" * 60])

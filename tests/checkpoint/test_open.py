@@ -46,7 +46,7 @@ def test_metadata_goes_before_the_name(files, states, caplog):
         config = open_checkpoint(path, text_encoder=files[1], vae=files[2]).config
     assert config.variant == "mid" and config.transformer.rope_theta == 5000.0 and not caplog.records
     save_file(states["transformer"], path, metadata={"helios": "{"})
-    with pytest.raises(ValueError, match="metadata is broken"):
+    with pytest.raises(ValueError, match="helios in its metadata is not JSON"):
         open_checkpoint(path, text_encoder=files[1], vae=files[2])
 
 

@@ -30,7 +30,9 @@ def test_a_missing_shard_is_named(folder):
 @pytest.mark.parametrize("text", ["", "[1]", "{}", '{"weight_map": 3}'])
 def test_a_broken_index_is_named(folder, text):
     (folder / "transformer" / f"{FILE}.index.json").write_text(text)
-    with pytest.raises(ValueError, match="index of safetensors shards"):
+    with pytest.raises(
+        ValueError, match="index of safetensors shards|index.json (is not JSON|should hold a JSON object)"
+    ):
         load(folder)
 
 
@@ -73,7 +75,7 @@ def test_missing_parts_are_named(folder, part):
 
 def test_broken_config_is_named(folder):
     (folder / "transformer" / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="config.json is not valid JSON"):
+    with pytest.raises(ValueError, match="config.json is not JSON"):
         load(folder)
 
 

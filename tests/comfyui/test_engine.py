@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -84,6 +85,10 @@ def chunk(*between, weight_dtype="fp32", seed=0) -> dict:
     prompt["s"] = {"class_type": "DMDPyramidSample", "inputs": inputs}
     prompt["p"] = {"class_type": "ProbeLatent", "inputs": {"latent": ["s", 0], "name": "chunk"}}
     return prompt
+
+
+def idle(server) -> bool:
+    return json.loads(server.get("/prompt"))["exec_info"]["queue_remaining"] == 0
 
 
 def sampled(server, prompt: dict) -> np.ndarray:
@@ -210,14 +215,17 @@ def test_a_chosen_device(server, tiny, device):
 
 
 def test_a_chunk_is_found_again_by_what_patches_the_model_and_not_under_an_unknown_wrapper(server, loras):
-    """Two queues without ComfyUI's own cache: the sampler runs twice, and samples again only where it must."""
+    """Two queues, nothing in ComfyUI's own cache: the sampler runs twice, and samples again only where it must. The
+    model is loaded to sample, and only then: another prompt between them has what was freed be gone."""
     lora = [("LoraLoaderModelOnly", {"lora_name": "peft.safetensors", "strength_model": 0.25})]
     for nodes, again in ((lora, 0), ([("ProbeWrapper", {})], 1), ([("ProbeAttention", {})], 0)):
         begun = []
         for _ in range(2):
             sampled(server, chunk(*nodes, seed=11))
-            server.post("/free", {"unload_models": True, "free_memory": True})
             begun.append((server.base / "log.txt").read_text().count("Requested to load HeliosModel"))
+            server.post("/free", {"unload_models": True, "free_memory": True})
+            server.wait(lambda: idle(server), "an idle server")
+            time.sleep(1)  # the queue looks for what is to be freed once a second at most
         assert begun[1] - begun[0] == again, nodes
 
 

@@ -66,7 +66,7 @@ def test_generate_passes_what_was_asked_and_leaves_the_rest_to_the_checkpoint(fa
         (["--prompt", "  "], "--prompt: the prompt is empty"),
         (["--prompt", "a", "--frames", "0"], "--frames must be at least 1, got 0"),
         (["--prompt", "a", "--fps", "0"], "fps must be above 0"),
-        (["--prompt", "a", "--boundary-frames", "0"], "boundary frames: wanted at least 1, got 0"),
+        (["--prompt", "a", "--boundary-frames", "0"], "--boundary-frames must be at least 1, got 0"),
         (["--prompt", "a", "--threads", "0"], "--threads must be at least 1"),
         (["--prompt", "a", "-o", "none/out.mp4"], "not an existing folder"),
         (["--prompt", "a", "-o", "out.avi"], "must end in .mp4"),

@@ -23,7 +23,7 @@ def test_train_takes_a_config_and_the_command_line_wins(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("{", "cannot be read as JSON"),
+        ("{", "is not JSON"),
         ("[1]", "wanted a JSON object"),
         ('{"stepz": 1}', "unknown stepz; known are vae_steps"),
         ('{"steps": -1}', "steps must be a positive int"),

@@ -272,3 +272,11 @@ def test_fields_to_come_are_kept_too(fake_helios, tmp_path, monkeypatch):
     file = saved.write(tmp_path / "a", Longer(**values, further=further, count=4), seed=0, config=fake_helios.config)
     back = read(file, fake_helios).history
     assert torch.equal(back.further, further) and back.count == 4
+
+
+def test_numbers_that_are_none_are_refused(fake_helios, tmp_path):
+    history = make(fake_helios)
+    history.window[0, 0, -1, 0, 0] = float("nan")
+    path = saved.write(tmp_path / "run.safetensors", history, seed=1, config=fake_helios.config)
+    with pytest.raises(ValueError, match="run.safetensors is a damaged saved run: its window holds NaN"):
+        saved.read(path, fake_helios.config, fake_helios.backend.array)

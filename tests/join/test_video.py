@@ -144,7 +144,7 @@ def test_unwritable_outputs_are_named_before_the_work(tmp_path):
         (tmp_path / "file" / "a.mp4", "not an existing folder"),
         (tmp_path / "folder.mp4", "is a folder"),
         (tmp_path / "a.gif", "must end in .mp4"),
-        (tmp_path / ("x" * 300 + ".mp4"), "name too long"),
+        (tmp_path / ("x" * 300 + ".mp4"), "its name is too long, 304 bytes"),
     ):
         with pytest.raises(ValueError, match=f"(?i){says}"):
             video.check_writable(path)

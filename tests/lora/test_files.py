@@ -89,8 +89,9 @@ def test_bad_values_are_refused_when_read(tmp_path):
 
 
 def test_bad_metadata_pickles_and_missing_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="lora_adapter_metadata is not JSON"):
+        files.read_lora(write(tmp_path, GOOD, lora_adapter_metadata="{"), SHAPES)
     for raw in (
-        "{",
         "[1]",
         '{"transformer.lora_alpha": "much"}',
         '{"lora_alpha": NaN}',
@@ -133,3 +134,11 @@ def test_m25_companion_refuses_unknown_keys_other_shapes_and_code(tmp_path, caps
     with pytest.raises(ValueError, match="is missing"):
         changes.read_companion(tmp_path / "none.pth", CONFIG, SHAPES)
     assert "ran" not in capsys.readouterr().out
+
+
+def test_names_that_mix_underscores_and_dots_are_read(tmp_path):
+    """As some trainers write them."""
+    shapes = {"blocks.0.attn1.to_q.weight": (48, 48)}
+    for layer in ("blocks_0.self_attn.q", "blocks.0_attn1.to_q", "lora_unet_blocks_0_attn1.to_q"):
+        found = files.read_lora(write(tmp_path, pair_of(layer, (4, 48), (48, 4))), shapes)
+        assert list(found.pairs) == ["blocks.0.attn1.to_q"] and not found.unused

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import helios_video as pack
 import pytest
-from helios_video.nodes import dates
+from helios_video.helios_core.workflow import dates
 
 NOW = datetime(2026, 3, 4, 15, 6, 7)
 

@@ -36,5 +36,6 @@ def test_the_vae_crops_as_comfyuis_does(fake_helios):
     vae = sockets.VAESocket(fake_helios)
     assert vae.encode(torch.rand(6, 20, 34, 3)).shape == (1, 16, 2, 2, 4)
     assert vae.encode_tiled(torch.rand(5, 16, 32, 4), tile_x=512, tile_y=512, overlap=64).shape == (1, 16, 2, 2, 4)
+    assert vae.encode_tiled(torch.rand(5, 16, 32, 3), not_video=True).shape == (5, 16, 1, 2, 4)
     with pytest.raises(ValueError, match="too small"):
         vae.encode(torch.rand(1, 4, 4, 3))

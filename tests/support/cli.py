@@ -24,7 +24,9 @@ class Fake:
     """Two steps and 33 frames per chunk; `fails` is raised in place of chunk 2."""
 
     config = SimpleNamespace(
-        frames_per_chunk=33, defaults=SimpleNamespace(width=64, height=64, steps=(2, 2, 2), solver="dmd")
+        frames_per_chunk=33,
+        spatial_multiple=32,
+        defaults=SimpleNamespace(width=64, height=64, steps=(2, 2, 2), solver="dmd"),
     )
 
     def __init__(self, fails=None):
@@ -36,6 +38,9 @@ class Fake:
 
     def needs(self, width, height):
         return [f"needed for {width}x{height}"]
+
+    def encode_ahead(self, *_, **__):
+        pass
 
     def generate(self, prompt, **settings):
         self.asked = {"prompt": prompt, **settings}

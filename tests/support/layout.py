@@ -16,6 +16,7 @@ ORDER = (
     ("text", "history", "ul", "devices", "workflow", "steps"),
     ("checkpoint", "join", "decode", "measure", "pyramid"),
     ("config", "noise", "resample", "store", "media"),
-    ("safe_files",),
+    ("safe_files", "json_text"),
+    ("file_names", "foreign", "interrupts"),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}

@@ -7,7 +7,7 @@ import json
 import pytest
 from helios_video.helios_core.workflow.context import Progress, current
 from helios_video.helios_core.workflow.run import run
-from support.sums import CLASSES, Number, Show, ui
+from support.sums import CLASSES, Add, Number, Show, ui
 
 
 @pytest.fixture(autouse=True)
@@ -133,10 +133,93 @@ def test_a_ui_workflow_runs(go):
     assert Show.shown == [(6.0 - 8.0, "6", ["1", "2", "4", "6"], True)]
 
 
-def test_a_circle_of_reroutes_and_subgraphs_are_refused(go):
+def test_a_circle_of_reroutes_is_refused_and_unused_subgraphs_are_not_read(go):
     source = ui()
     source["links"][0] = [1, 3, 0, 3, 0, "*"]
     with pytest.raises(ValueError, match="in a circle through link"):
         go(source)
-    with pytest.raises(ValueError, match="holds subgraphs"):
-        go({**ui(), "definitions": {"subgraphs": [{}]}})
+    go({**ui(), "definitions": {"subgraphs": [{"id": "never used"}, None]}})
+
+
+def test_a_chain_of_two_thousand_nodes(go):
+    source = {"0": api()["1"], **{str(i): adds(str(i - 1)) for i in range(1, 2001)}}
+    go({**source, "end": {"class_type": "Show", "inputs": {"value": ["2000", 0]}}}, {"First.seed": 0})
+    assert Show.shown[0][0] == 0 and len(Number.made) == 1
+
+
+def adds(before):
+    return {"class_type": "Add", "inputs": {"a": [before, 0], "b": [before, 0]}}
+
+
+class Breaks(Number):
+    def make(self, text, seed, scale, mode, minus):
+        raise ValueError("the text is too plain")
+
+
+class BreaksElsewhere(Number):
+    def make(self, text, seed, scale, mode, minus):
+        return 1 / 0, text
+
+
+def test_an_error_of_a_run_names_the_node(go, monkeypatch):
+    monkeypatch.setitem(CLASSES, "Number", Breaks)
+    with pytest.raises(ValueError, match=r"^node 1 \(First, Number\): the text is too plain"):
+        go(api())
+    monkeypatch.setitem(CLASSES, "Number", BreaksElsewhere)
+    with pytest.raises(ZeroDivisionError) as raised:
+        go(api())
+    assert raised.value.__notes__ == ["node 1 (First, Number)"]
+
+
+def test_what_is_wrong_with_a_file_names_it(go):
+    with pytest.raises(ValueError, match=r"^flow.json: node 1 \(First, Number\).text: wanted STRING, got null"):
+        go(broken(lambda s: s["1"]["inputs"].update(text=None)))
+    with pytest.raises(ValueError, match="flow.json is no workflow: .*; node 2 has none"):
+        go(broken(lambda s: s["2"].update(class_type=None)))
+    with pytest.raises(ValueError, match=r"the group node 'mine'; convert it .* \(node 1, 2\)"):
+        go(broken(lambda s: [s[i].update(class_type="workflow>mine") for i in "12"]))
+
+
+def test_a_muted_node_is_named_where_it_is_missed(go):
+    source = ui()
+    source["nodes"][1]["mode"] = 2
+    with pytest.raises(ValueError, match=r"node 4 \(Add\) needs b: .*; b: node 2 \(Number\) is muted"):
+        go(source)
+
+
+class Optional(Add):
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}, "optional": {**super().INPUT_TYPES()["required"]}}
+
+    def add(self, a=None, b=None):
+        if b is None:
+            raise ValueError("wire b")
+
+
+def test_a_muted_node_is_named_where_a_node_fails_for_want_of_it(go, monkeypatch):
+    monkeypatch.setitem(CLASSES, "Add", Optional)
+    source = ui()
+    source["nodes"][1]["mode"] = 2
+    with pytest.raises(ValueError, match=r"^node 4 \(Add\): wire b; b: node 2 \(Number\) is muted"):
+        go(source)
+
+
+class Seeded(Number):
+    @classmethod
+    def INPUT_TYPES(cls):
+        types = super().INPUT_TYPES()
+        types["required"]["seed"] = ("INT", {"default": 0, "min": 0, "max": 2**53 - 1})
+        return types
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, seed):
+        return 0 <= seed < 2**64 or "seed: 64 bits"
+
+
+def test_seeds_that_a_browser_cannot_hold_are_read_from_files(go, monkeypatch):
+    monkeypatch.setitem(CLASSES, "Number", Seeded)
+    go(broken(lambda s: s["1"]["inputs"].update(seed=2**64 - 1)))
+    assert 2**64 - 1 in Number.made
+    with pytest.raises(ValueError, match="seed: 64 bits"):
+        go(broken(lambda s: s["1"]["inputs"].update(seed=2**64)))

@@ -9,7 +9,7 @@ import pytest
 from helios_video.helios_core import media
 from helios_video.helios_core.join import video
 from helios_video.helios_core.workflow.run import run
-from helios_video.helios_core.workflow.standins import LoadImage
+from helios_video.helios_core.workflow.standins import LoadImage, refusal
 from PIL import Image
 from support.clips import TURNS, corners, numbered, numbers, tone, turn, uneven, write
 
@@ -39,7 +39,7 @@ def test_pictures_and_videos_go_in_and_out(tmp_path):
     assert [p.name for p in out.iterdir()] == ["video"], "files on the way are left behind"
     with pytest.raises(ValueError, match="no video at .*gone.mp4"):
         run(tmp_path / "flow.json", {}, {"LoadVideo.file": "gone.mp4"}, output_dir=out, input_dir=tmp_path)
-    with pytest.raises(ValueError, match="leads out of the output folder"):
+    with pytest.raises(ValueError, match="filename_prefix: file name '../x': wanted one inside"):
         run(tmp_path / "flow.json", {}, {"SaveVideo.filename_prefix": "../x"}, output_dir=out, input_dir=tmp_path)
 
 
@@ -99,3 +99,10 @@ def test_pictures_are_loaded_as_they_are_shown(tmp_path):
     image, mask = load(str(tmp_path / "clear.png"))
     assert np.array_equal((image[0].numpy() * 255).round(), corners(1)[0])
     np.testing.assert_allclose(mask[0].numpy(), 1 - alpha / 255, atol=1e-6)
+
+
+def test_dates_in_a_prefix_are_filled_in(tmp_path, monkeypatch):
+    """Their colon is none of the name."""
+    monkeypatch.chdir(tmp_path)
+    assert refusal("%date:yyyy-MM-dd%/clip") == ""
+    assert "holds ':'" in refusal("ab:c")

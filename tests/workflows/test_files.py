@@ -70,7 +70,8 @@ def test_slots_are_those_of_the_classes(source):
         kind = CLASSES[node["type"]]
         inputs = fmt.inputs_of(kind)
         assert {entry["name"]: entry["type"] for entry in node["inputs"]} == {n: w for n, (w, _) in inputs.items()}
-        assert [entry["type"] for entry in node["outputs"]] == list(kind.RETURN_TYPES)
+        given = [entry["type"] for entry in node["outputs"]]  # of core's nodes newer versions have more
+        assert given == list(kind.RETURN_TYPES)[: None if node["type"] in pack.NODE_CLASS_MAPPINGS else len(given)]
         if node["type"] in pack.NODE_CLASS_MAPPINGS:
             assert [entry["name"] for entry in node["outputs"]] == list(kind.RETURN_NAMES)
 
@@ -100,7 +101,7 @@ def least_height(node):
     widgets = {name: spec for name, spec in inputs.items() if fmt.has_widget(*spec)}
     rows = sum(1 + fmt.slots_after(name, *spec) for name, spec in widgets.items())
     boxes = sum(bool(options.get("multiline")) for _, options in widgets.values())
-    return 20 * max(len(inputs) - len(widgets), len(kind.RETURN_TYPES)) + 24 * rows + 14 + 60 * boxes
+    return 20 * max(len(inputs) - len(widgets), len(node["outputs"])) + 24 * rows + 14 + 60 * boxes
 
 
 def box(node):

@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 from einops import rearrange
 
-from .arrays import to_array
+from .arrays import evaluate, to_array
 
 
 def fit(frames, width: int, height: int) -> mx.array:
@@ -52,5 +52,5 @@ def encode(vae, frames) -> tuple[mx.array, mx.array]:
     x = rearrange(to_array(frames) * 2 - 1, "f h w c -> 1 c f h w")
     mean, logvar = vae.encode(x.astype(vae.dtype))
     mean, std = mean.astype(mx.float32), mx.exp(logvar.astype(mx.float32) / 2)
-    mx.eval(mean, std)
+    evaluate(mean, std)
     return mean, std

@@ -17,7 +17,7 @@ from einops import rearrange
 from ...checkpoint import KINDS, Source, compute_format, tell_narrowed
 from ...config import ModelConfig, TransformerConfig, VAEConfig
 from ...devices import decoding, host_free
-from .arrays import to_array
+from .arrays import evaluate, to_array
 from .files import FLOATS
 from .files import as_float32 as as_float32
 from .files import check_finite as check_finite
@@ -49,13 +49,13 @@ def array(values, like: mx.array | None = None) -> mx.array:
 def to_cpu(x: mx.array) -> mx.array:
     """float32 and evaluated."""
     x = x.astype(mx.float32)
-    mx.eval(x)
+    evaluate(x)
     return x
 
 
 def finish(*arrays: mx.array) -> None:
     """Computes what was only described so far: one step's graph."""
-    mx.eval(*arrays)
+    evaluate(*arrays)
 
 
 def all_finite(x: mx.array) -> mx.array:
@@ -75,7 +75,7 @@ def decode_blocks(vae: WanVAE, z):
 
     def decode(tile: int | None):
         for block in vae.stream(z) if tile is None else [vae.decode_tiled(z, tile)]:
-            mx.eval(block)
+            evaluate(block)
             yield block
 
     yield from decoding.decode_or_tile(
@@ -105,7 +105,8 @@ def ran_out(vae: WanVAE, error: RuntimeError) -> bool:
 
 
 def to_pixels(frames: mx.array) -> np.ndarray:
-    """Frames [b c t h w] in [-1, 1] -> uint8 [t h w c] of the first batch element."""
+    """Frames [b c t h w] in [-1, 1] -> uint8 [t h w c] of the first batch element. ValueError for NaN."""
+    decoding.check_frames(mx.isfinite(frames[0].astype(mx.float32).sum()).item())
     pixels = mx.clip(mx.round((frames[0].astype(mx.float32) + 1) * 127.5), 0, 255).astype(mx.uint8)
     return np.array(rearrange(pixels, "c t h w -> t h w c"))
 
@@ -194,7 +195,7 @@ def load_transformer(
 
 def prepare(model: HeliosTransformer, device) -> HeliosTransformer:
     """Made ready for sampling; compiled on a GPU only: for a CPU, MLX needs a C++ compiler and half a minute."""
-    return model.fuse() if kind(device) == "cpu" else model.fuse().compile()
+    return model.fuse() if kind(device) == "cpu" else model.fuse().jit()
 
 
 def load_vae(source: Source, config: ModelConfig, *, dtype: str = "fp32", tiling: str = "auto", device=None) -> WanVAE:

@@ -14,7 +14,7 @@ import mlx.nn as nn
 import numpy as np
 
 from ...lora import Changes, arrange, gain_mode, locate, refuse_quantised, stacked
-from .arrays import to_array
+from .arrays import evaluate, to_array
 from .files import channels_last
 from .load import array
 from .transformer import HeliosTransformer, PatchEmbed
@@ -73,7 +73,7 @@ def adapt(model: HeliosTransformer, changes: Changes, *, merge: bool, shared: bo
     for path, parts in beside.items():
         _wrap(model, path, parts)
     _amplify(model, changes.gains)
-    return model.compile() if compiled else model
+    return model.jit() if compiled else model
 
 
 def share(value):
@@ -109,7 +109,7 @@ def _edit(module: nn.Module, path: str, leaf: str, parts: list) -> None:
             rows = function(rows, array)
         new = mx.concatenate([before, rows, after])
     module[leaf] = channels_last(new).astype(old.dtype)
-    mx.eval(module[leaf])
+    evaluate(module[leaf])
 
 
 def _wrap(model: HeliosTransformer, path: str, parts: list) -> None:
@@ -117,7 +117,7 @@ def _wrap(model: HeliosTransformer, path: str, parts: list) -> None:
     dtype = getattr(base, "dtype", None) or base.weight.dtype
     joined = [(row, *(to_array(x).astype(dtype) for x in stacked(pairs))) for row, pairs in parts]
     layer = LoraLinear(base, joined)
-    mx.eval(layer.down, layer.ups)
+    evaluate(layer.down, layer.ups)
     place(model, path, layer)
 
 

@@ -25,6 +25,7 @@ from ...checkpoint import (
     split_kind,
     stored_group,
 )
+from .arrays import evaluate
 from .files import check_factors, read, widen
 from .vae_conv import on_cpu
 
@@ -62,7 +63,7 @@ def quantise(name: str, w: mx.array, kind: str) -> dict[str, mx.array]:
     if columns not in GROUP_SIZES:
         raise ValueError(f"{name} has {w.shape[1]} columns; MLX quantises multiples of {GROUP_SIZES[0]}: choose bf16")
     layer, parts = name.removesuffix(WEIGHT), ENCODERS[form](w.reshape(len(w), -1, columns))
-    mx.eval(parts)
+    evaluate(parts)
     return {layer + suffix: part for suffix, part in parts.items()}
 
 

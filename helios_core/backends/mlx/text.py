@@ -20,6 +20,7 @@ from mlx.core import array
 
 from ...checkpoint import EMBEDDINGS, Source, check_text_encoder
 from ...text import Embedding, load_tokenizer
+from .arrays import evaluate
 from .files import FLOATS, widen
 from .layers import gelu_tanh
 
@@ -157,7 +158,7 @@ class UMT5TextEncoder:
         ids = mx.array([row + [0] * (longest - len(row)) for row in rows])
         mask = mx.array([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
         states = self.model(ids, mask) * mask[..., None]
-        mx.eval(states)
+        evaluate(states)
         return Embedding(states, self.max_length)
 
 
@@ -169,11 +170,11 @@ def load_text_encoder(
     dtype: of the weights; None is the file's (`find_dtype`). ValueError names missing files, and missing, unexpected
     or misshapen keys.
     """
-    tokenize = load_tokenizer(source.tokenizer, max_length)
     check_text_encoder(source)
+    tokenize = load_tokenizer(source.tokenizer, max_length, source.config["vocab_size"])
     model = UMT5EncoderModel(source.config)
     model.load_weights(list(_read(source, dtype or find_dtype(source)).items()), strict=True)
-    return UMT5TextEncoder(model.eval(), tokenize, max_length=max_length)
+    return UMT5TextEncoder(model.train(False), tokenize, max_length=max_length)
 
 
 def find_dtype(source: Source) -> mx.Dtype:
@@ -191,7 +192,7 @@ def _read(source: Source, dtype: mx.Dtype) -> dict[str, array]:
     found, weights = source.tensors, {}
     for name in sorted(found, key=lambda n: found[n][:2]):
         weights[name] = widen(found[name]).astype(_kept(name, dtype))
-        mx.eval(weights[name])
+        evaluate(weights[name])
     both = [weights.pop(name) for name in EMBEDDINGS if name in weights]
     if len(both) == 2 and not bool(mx.array_equal(*both)):
         raise ValueError(f"text encoder {source.path}: {' and '.join(EMBEDDINGS)} differ; a UMT5 file ties them")

@@ -19,13 +19,14 @@ import mlx.nn as nn
 import numpy as np
 from einops import rearrange
 from mlx.core import array
+from mlx.core import compile as jit
 from mlx.utils import tree_flatten
 
 from ...config import TransformerConfig
 from ...text import Embedding
 from .. import rope
 from ..recent import Recent, digest
-from .arrays import to_array
+from .arrays import evaluate, to_array
 from .layers import Attention, FeedForward, Modulation, OutputNorm, TimeTextEmbedding, gated_add, modulated_norm
 
 PROMPTS = 2  # whose keys and values stay: each is layers * tokens * dim * 2 numbers, 420 MB for 512 tokens at 14B
@@ -101,7 +102,7 @@ class Block(nn.Module):
 class HeliosTransformer(nn.Module):
     """Predicts the flow velocity of one chunk. `on_block` is called before every step and may raise to stop.
 
-    Between its blocks there is nothing to stop: they are only described there. compiled: the forward, if `compile` was
+    Between its blocks there is nothing to stop: they are only described there. compiled: the forward, if `jit` was
     called. prompts, tables: what is kept of prompts and sizes; `forget` drops it. A copy that shares the weights shares
     them too.
     """
@@ -131,12 +132,12 @@ class HeliosTransformer(nn.Module):
         """Joins the self-attention projections, a block at a time."""
         for block in self.blocks:
             block.attn1.fuse()
-            mx.eval(block.attn1.to_qkv.parameters())
+            evaluate(block.attn1.to_qkv.parameters())
         return self
 
-    def compile(self) -> HeliosTransformer:
+    def jit(self) -> HeliosTransformer:
         """Compiles the forward: a graph per size and length of the prompt, with the weights among its inputs."""
-        self.compiled = mx.compile(self.forward, inputs=[self])
+        self.compiled = jit(self.forward, inputs=[self])
         return self
 
     def array(self, values) -> array:
@@ -176,7 +177,7 @@ class HeliosTransformer(nn.Module):
             folded = mx.arange(rows.shape[1]) == rows.shape[1] - 1
             bias = mx.where(folded, math.log(padding), 0.0).astype(self.dtype)[None, None, None]
         found = TextContext([k for k, _ in pairs], [v for _, v in pairs], bias)
-        mx.eval(*found.keys, *found.values, *([] if bias is None else [bias]))
+        evaluate(*found.keys, *found.values, *([] if bias is None else [bias]))
         return found
 
     def history_context(self, parts) -> HistoryContext:

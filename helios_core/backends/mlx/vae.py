@@ -15,6 +15,7 @@ from mlx import nn
 from ...devices import BLOCK_SIZE as BLOCK_SIZE
 from ...devices import frames_at_once
 from ..vae_shapes import check_config, check_frames, check_latents, pair
+from .arrays import evaluate
 from .vae_blocks import AttentionBlock, CausalConv3d, Downsample, Head, MidBlock, ResidualBlock, RMSNorm, UpBlock
 from .vae_conv import Stream, on_cpu
 
@@ -77,7 +78,7 @@ def flow(x: mx.array, layers: list, stream: Stream) -> Iterator[mx.array]:
         x = layer(x, stream)
         if not x.shape[1]:
             break
-    mx.eval(x, stream.past)
+    evaluate(x, stream.past)
     if x.shape[1]:
         yield x
 
@@ -180,7 +181,7 @@ class WanVAE(nn.Module):
                 tiles.append(x)
             above = tiles
             rows.append(mx.concatenate([x[..., : (th - oh) * scale, : (tw - ow) * scale] for x in tiles], axis=-1))
-            mx.eval(above, rows)
+            evaluate(above, rows)
         return mx.clip(mx.concatenate(rows, axis=-2), -1.0, 1.0)
 
 

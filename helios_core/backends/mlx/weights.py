@@ -7,6 +7,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ...checkpoint import KINDS, Source, check_network, is_float32, is_quantised
+from .arrays import evaluate
 from .files import channels_last, published_shape, widen
 from .quant import can_keep, find_kind, make_layer, read_layer
 
@@ -39,10 +40,10 @@ def load_weights(model: nn.Module, source: Source, cast, names=None) -> nn.Modul
     state = []
     for name in sorted(wanted if names is None else names, key=lambda n: source.tensors[n][:2]):
         tensor = channels_last(widen(source.tensors[name])).astype(cast(name))
-        mx.eval(tensor)
+        evaluate(tensor)
         state.append((name, tensor))
     model.load_weights(state, strict=names is None)
-    return model.eval()
+    return model.train(False)
 
 
 def quantise_model(model: nn.Module, kind: str) -> nn.Module:
@@ -72,6 +73,6 @@ def load_transformer_weights(model: nn.Module, source: Source, *, dtype: mx.Dtyp
         stored, path = source.tensors[name], name.removesuffix(".weight")
         bias = submodule(model, path).bias
         layer = read_layer(stored, bias) if can_keep(stored) else make_layer(name, widen(stored), asked, bias)
-        mx.eval(layer.parameters())
+        evaluate(layer.parameters())
         place(model, path, layer)
-    return model.eval()
+    return model.train(False)

@@ -20,12 +20,14 @@ QUERIES = 256  # queries whose logits stay in the cache
 
 def on_cpu(x: Tensor) -> bool:
     """Whether the CPU's own ways are open to x: inference in a type that oneDNN multiplies natively."""
+    if torch.compiler.is_compiling():  # the compiler has its own
+        return False
     return ONEDNN and x.device.type == "cpu" and x.dtype in ONEDNN_DTYPES and not torch.is_grad_enabled()
 
 
 def spare(x: Tensor) -> Tensor | None:
     """x, for an operation to write its result into; None, so that it makes a new tensor, where gradients need x."""
-    return None if torch.is_grad_enabled() else x
+    return None if torch.is_grad_enabled() or torch.compiler.is_compiling() else x
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:

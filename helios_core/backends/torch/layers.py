@@ -48,8 +48,11 @@ def gated_add(streams: list[Tensor], update: Tensor, mods: list[Modulation]) -> 
 def rotate(x: Tensor, rotations: Tensor) -> Tensor:
     """Turns channel pairs of x [b n m h d], float32, by complex rotations that broadcast to [b n m h d/2].
 
-    Without gradients in place.
+    Without gradients in place. A compiler, which has no complex numbers, is given real ones.
     """
+    if torch.compiler.is_compiling():
+        (a, b), (c, s) = (t.unbind(-1) for t in (x.unflatten(-1, (-1, 2)), torch.view_as_real(rotations)))
+        return torch.stack([a * c - b * s, a * s + b * c], dim=-1).flatten(-2)
     pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
     return torch.view_as_real(torch.mul(pairs, rotations, out=spare(pairs))).flatten(-2)
 

@@ -99,7 +99,8 @@ def ran_out(vae: WanVAE, error: RuntimeError) -> bool:
 
 
 def to_pixels(frames: torch.Tensor) -> np.ndarray:
-    """Frames [b c t h w] in [-1, 1] -> uint8 [t h w c] of the first batch element."""
+    """Frames [b c t h w] in [-1, 1] -> uint8 [t h w c] of the first batch element. ValueError for NaN."""
+    decoding.check_frames(bool(torch.isfinite(frames[0].sum(dtype=torch.float32))))
     pixels = ((frames[0].float() + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8)
     return rearrange(pixels, "c t h w -> t h w c").cpu().numpy()
 
@@ -213,4 +214,4 @@ def build_and_load(build, source: Source, cast, device) -> nn.Module:
     for name in sorted(names, key=lambda n: source.tensors[n][:2]):
         state[name] = files.read(source.tensors[name], cast(name), device)
     model.load_state_dict(state, strict=True, assign=True)
-    return model.requires_grad_(False).eval()
+    return model.requires_grad_(False).train(False)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...checkpoint import EMBEDDINGS, Source, check_text_encoder
+from ...foreign import reading
 from ...text import Embedding, load_tokenizer
 from .files import STORED, Files
 
@@ -53,12 +54,12 @@ def load_text_encoder(
     """
     from transformers import UMT5Config, UMT5EncoderModel
 
-    tokenize = load_tokenizer(source.tokenizer, max_length)
     check_text_encoder(source)
-    with torch.device("meta"):
+    tokenize = load_tokenizer(source.tokenizer, max_length, source.config["vocab_size"])
+    with torch.device("meta"), reading(source.path, "UMT5 text encoder"):
         model = UMT5EncoderModel(UMT5Config(**source.config))
     model.load_state_dict(_read(source, dtype or find_dtype(source), device), assign=True)
-    return UMT5TextEncoder(model.eval().requires_grad_(False), tokenize, max_length=max_length)
+    return UMT5TextEncoder(model.train(False).requires_grad_(False), tokenize, max_length=max_length)
 
 
 def find_dtype(source: Source) -> torch.dtype:

@@ -204,7 +204,7 @@ class HeliosTransformer(nn.Module):
         """Velocity [b c t h w] float32 of latents x [b c t h w] at timesteps t [1] or [b]."""
         tokens = self.patch_embedding(x.to(self.dtype))
         grid = tuple(tokens.shape[2:])
-        streams = [rearrange(tokens, "b d t h w -> b (t h w) d").float()]
+        streams = [rearrange(tokens, "b d t h w -> b (t h w) d").float().contiguous()]  # norms read rows
         rotations = self.rotations(history, grid)
         embedding, vectors = self.condition_embedder(t)
         mods = [self.modulations(vectors)]

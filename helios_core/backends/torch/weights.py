@@ -33,7 +33,7 @@ def load_transformer_weights(
             _fill_layer(model, layer, list(own), source, files, dtype, (kind, asked), device)
         if block is not None:
             model.blocks[block].attn1.fuse()
-    return model.requires_grad_(False).eval()
+    return model.requires_grad_(False).train(False)
 
 
 def _block(name: str) -> int | None:

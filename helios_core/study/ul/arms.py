@@ -107,7 +107,7 @@ def refit(model: UL, files: list[Path], place: Path, steps: int, seed: int) -> V
         noisy, v = diffuse(z, draws.like(z), level)
         return {"loss": rate(v, fresh.prior(noisy, level), level, span).mean() / SIZE**2}
 
-    return fit(fresh, loss, recipe(steps), place / "refit.pt").eval().prior
+    return fit(fresh, loss, recipe(steps), place / "refit.pt").train(False).prior
 
 
 def sample(model: UL, files: list[Path], frames: torch.Tensor, place: Path, steps: int, seed: int) -> dict[str, float]:

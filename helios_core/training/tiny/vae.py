@@ -94,7 +94,7 @@ def train(folder: Path, *, steps: int, device="cpu") -> WanVAE:
     vae = WanVAE(VAE_CONFIG)
     initialise(vae)
     recipe = Recipe(steps=steps, lr=1e-3, warmup=20, ema=0.99, weight_decay=0.0)
-    return fit(vae.to(device), reconstruction(vae, device), recipe, folder / "vae.pt").eval()
+    return fit(vae.to(device), reconstruction(vae, device), recipe, folder / "vae.pt").train(False)
 
 
 def polish(vae: WanVAE, folder: Path, *, steps: int, device="cpu") -> WanVAE:
@@ -103,7 +103,7 @@ def polish(vae: WanVAE, folder: Path, *, steps: int, device="cpu") -> WanVAE:
         part.requires_grad_(False)
     recipe = Recipe(steps=steps, lr=7e-4, warmup=20, ema=0.995, weight_decay=0.0)
     loss = reconstruction(vae, device, first=IMAGE_STEPS)
-    return fit(vae.to(device), loss, recipe, folder / "vae_polish.pt").eval()
+    return fit(vae.to(device), loss, recipe, folder / "vae_polish.pt").train(False)
 
 
 def reconstruction(vae: WanVAE, device, *, first: int = 0):

@@ -124,7 +124,7 @@ def loss_of(model: UL, clips: DecoderClips, batch: int):
 
 def train(model: UL, clips: DecoderClips, recipe: Recipe, file: Path, *, batch: int) -> UL:
     """Trains the decoder, from `file` on if it is there; leaves the averaged weights in it."""
-    return fit(model, loss_of(model, clips, batch), recipe, file).eval()
+    return fit(model, loss_of(model, clips, batch), recipe, file).train(False)
 
 
 def build(config: ULConfig) -> UL:

@@ -164,9 +164,9 @@ def mixed(device):
 
 def train_codec(model: UL, data, terms: Terms, recipe: Recipe, file: Path, *, batch: int) -> UL:
     """Stage 1, from `file` on if it is there; leaves the averaged weights in the model."""
-    return fit(model, stage_one(model, data, terms, recipe.steps, batch), recipe, file).eval()
+    return fit(model, stage_one(model, data, terms, recipe.steps, batch), recipe, file).train(False)
 
 
 def train_base(model: UL, encoder, data, recipe: Recipe, file: Path, *, bias: float, batch: int) -> UL:
     """Stage 2, likewise."""
-    return fit(model, stage_two(model, encoder, data, bias=bias, batch=batch), recipe, file).eval()
+    return fit(model, stage_two(model, encoder, data, bias=bias, batch=batch), recipe, file).train(False)

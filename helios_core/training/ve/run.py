@@ -125,7 +125,7 @@ def train(vae: WanVAE, crops: Crops, settings, folder: Path, *, tuning: bool) ->
         save_every=settings.save_every, log_every=settings.log_every,
     )  # fmt: skip
     trained = fit(vae, objective(vae, crops, make_term(settings), settings), recipe, folder / "ve.pt")
-    return trained.requires_grad_(False).eval()
+    return trained.requires_grad_(False).train(False)
 
 
 def look(vae: WanVAE, crops: Crops, settings) -> probe.Findings:

@@ -62,7 +62,7 @@ def train_vae(patches: Tensor, term, file: Path, *, steps: int, seed: int, laten
         rebuilt = terms.reconstruction(model.decode(z), x)
         return {"loss": rebuilt + term(mean, logvar, z), "rebuilt": rebuilt, "log_variance": logvar.mean()}
 
-    return fit(model, loss, recipe(steps), file).eval()
+    return fit(model, loss, recipe(steps), file).train(False)
 
 
 class Flow(nn.Module):
@@ -94,7 +94,7 @@ def train_flow(vae: PatchVAE, patches: Tensor, file: Path, *, steps: int, seed: 
         t = torch.from_numpy(rng.random((BATCH, 1), dtype=np.float32))
         return {"loss": ((model((1 - t) * data + t * noise, t) - (noise - data)) ** 2).mean()}
 
-    return fit(model, loss, recipe(steps), file).eval()
+    return fit(model, loss, recipe(steps), file).train(False)
 
 
 @torch.inference_mode()

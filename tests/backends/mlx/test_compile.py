@@ -52,7 +52,7 @@ def traced(monkeypatch):
 
 def test_m22_three_stages_are_three_graphs(tmp_path, traced):
     """Whatever the timestep, and chunk after chunk: the history's tokens are inputs, not constants."""
-    net = model(tmp_path).compile()
+    net = model(tmp_path).jit()
     text, _ = contexts(net)
     for t in (998.0, 385.0):
         history = net.history_context(random_history(8, 12))
@@ -63,7 +63,7 @@ def test_m22_three_stages_are_three_graphs(tmp_path, traced):
 
 
 def test_only_what_changes_the_graph_makes_another(tmp_path, traced):
-    net = model(tmp_path).compile()
+    net = model(tmp_path).jit()
     text, history = contexts(net)
     x = mx.zeros((1, 16, 9, 4, 6))
     for prompt_of_two in (text, net.text_context(prompt(used=(9,)))):
@@ -83,7 +83,7 @@ def test_steps_are_compiled_on_a_gpu(tmp_path, monkeypatch, where, compiled):
 
 
 def test_a_stop_comes_before_every_compiled_step(tmp_path):
-    net, asked = model(tmp_path).compile(), []
+    net, asked = model(tmp_path).jit(), []
     net.on_block = lambda: asked.append(1)
     text, history = contexts(net)
     for count in (1, 2, 3):
@@ -100,7 +100,7 @@ def test_a_stop_comes_before_every_compiled_step(tmp_path):
 
 def test_a_lora_gets_graphs_of_its_own(tmp_path, traced):
     """And the base keeps its own."""
-    base = model(tmp_path, **{**LORA_SIZES, "num_layers": 2}).compile()
+    base = model(tmp_path, **{**LORA_SIZES, "num_layers": 2}).jit()
     file = files.read_lora(write_lora(tmp_path, peft(make_pairs())), SHAPES)
     compiled = base.compiled
     changed = mlx_lora.adapt(base, changes.read_changes([(file, 1.0)], None, CONFIG, SHAPES), merge=False)
@@ -116,7 +116,7 @@ def test_m12_a_compiled_step_follows_its_weights(tmp_path):
     net = model(tmp_path)
     text, _ = contexts(net)
     net.forward = lambda x, *_: mx.tanh(x + net.proj_out.bias.sum())
-    net.compile()
+    net.jit()
     if shutil.which("g++") is None:
         mx.disable_compile()
     try:
@@ -132,7 +132,7 @@ def test_a_compiled_model_is_forgotten_as_others_are(tmp_path):
     """Its graphs hold its weights as inputs, and nothing else holds them."""
     mlx_load.empty_cache()
     before = mx.get_active_memory()
-    net = model(tmp_path, ffn_dim=20000).compile()
+    net = model(tmp_path, ffn_dim=20000).jit()
     text, history = contexts(net)
     net.velocity(mx.zeros((1, 16, 9, 4, 6)), 1.0, text, history)
     assert mx.get_active_memory() - before > 7e6

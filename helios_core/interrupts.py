@@ -1,0 +1,30 @@
+"""Ctrl-C while the command line is still being read in, which takes a second on a slow disk: no traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import PurePath
+
+CODE = 130  # of a command that Ctrl-C stopped
+
+
+def stop_at_once() -> None:
+    """Until `as_usual`, Ctrl-C ends a process that was started as the `helios` command. Others are let alone."""
+    started = sys.argv[:1] == ["-m"] or PurePath((sys.argv or [""])[0]).stem == "helios"
+    if started and threading.current_thread() is threading.main_thread():
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _stop)
+
+
+def as_usual() -> None:
+    """From here on it raises KeyboardInterrupt, as everywhere."""
+    if signal.getsignal(signal.SIGINT) is _stop:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _stop(*_) -> None:
+    os.write(2, b"stopped\n")
+    os._exit(CODE)
