@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from ..checkpoint import EMBEDDINGS, Source, Stored, gguf, gguf_tokenizer, names, numbers, precision
 from ..devices import libraries
 from ..safe_files import replacing
-from ..text import read_spiece
+from ..text import fields
 from . import gguf_quants
 from .layouts import SPIECE, Contents, Output, Piece, read_chunks
 
@@ -158,12 +159,23 @@ def _tokenizer_values(files: dict[str, bytes], path: Path) -> dict[str, Any]:
             found[gguf_tokenizer.FILES + name] = data.decode()
     if SPIECE in files:
         try:
-            pieces, trainer, table, merges = read_spiece(files[SPIECE])
-        except (IndexError, ValueError) as error:
+            lists = _lists(files[SPIECE])
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
             raise ValueError(f"{path}: the sentencepiece model is broken ({error})") from error
-        tokens, scores, kinds = (list(column) for column in zip(*pieces))
-        lists = {"model": "t5", "pre": "default", "tokens": tokens, "scores": scores, "token_type": kinds}
-        lists |= {"eos_token_id": trainer.end, "unknown_token_id": trainer.unknown, "padding_token_id": 0}
-        lists |= {"add_space_prefix": True, "remove_extra_whitespaces": merges, "precompiled_charsmap": table}
         found |= {gguf_tokenizer.LISTS + key: value for key, value in lists.items()}
     return found
+
+
+def _lists(model: bytes) -> dict[str, Any]:
+    """A sentencepiece model's pieces and options, by llama.cpp's names for them."""
+    parts = [(number, dict(fields(value))) for number, value in fields(model) if number <= 3]
+    pieces = [part for number, part in parts if number == 1]
+    trainer, normaliser = (next((part for number, part in parts if number == n), {}) for n in (2, 3))
+    return {
+        **{"model": "t5", "pre": "default", "tokens": [piece[1].decode() for piece in pieces]},
+        "scores": [struct.unpack("<f", piece.get(2, bytes(4)))[0] for piece in pieces],
+        "token_type": [piece.get(3, 1) for piece in pieces],
+        **{"eos_token_id": trainer.get(42, 2), "unknown_token_id": trainer.get(40, 0), "padding_token_id": 0},
+        **{"add_space_prefix": bool(normaliser.get(3, 1)), "remove_extra_whitespaces": bool(normaliser.get(4, 1))},
+        "precompiled_charsmap": normaliser.get(2, b""),
+    }
