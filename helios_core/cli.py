@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     _add_generate(commands.add_parser("generate", help="a prompt becomes an MP4"))
     _add_run(commands.add_parser("run", help="run a ComfyUI workflow file, without ComfyUI"))
     _add_convert(commands.add_parser("convert", help="a checkpoint into another layout, quantised if asked for"))
+    _add_inspect(commands.add_parser("inspect", help="what a file is, what it holds and lacks, and what runs it"))
     commands.add_parser("doctor", help="show backends, devices, memory, model folders and checkpoints")
     _add_bench(commands.add_parser("bench", help="how well a checkpoint of drawn shapes does what the prompt says"))
     _add_study(commands.add_parser("study", help="which variance, drift and boundary policies earn their place"))
@@ -93,6 +94,10 @@ def _add_convert(sub: argparse.ArgumentParser) -> None:
     from .commands.convert import add_options
 
     add_options(sub)
+
+
+def _add_inspect(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("file", metavar="FILE", help="a file or folder, or the name of one in models/")
 
 
 def _add_study(sub: argparse.ArgumentParser) -> None:
@@ -218,6 +223,10 @@ def _dispatch(args: argparse.Namespace, rest: list[str]) -> int:
         from .commands.convert import run as convert
 
         return convert(args)
+    if args.command == "inspect":
+        from .commands.inspect import inspect
+
+        return inspect(args.file)
     if args.command == "doctor":
         from .commands.doctor import doctor
 

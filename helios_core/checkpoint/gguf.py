@@ -171,8 +171,8 @@ class Reader:
 
     def each(self, count: int, one, what: str):
         """`count` results of `one`, each a name and something; none twice."""
-        if count > (len(self.data) - self.at) // 9:  # a record has that many bytes at the least
-            raise self.broken(f"{count} {what}s in a file of {len(self.data)} bytes")
+        if count > len(self.data) // 9:  # a record has that many bytes at the least
+            raise self.broken(f"{count} {what}s in a file of {len(self.data)} bytes, or the file is cut short")
         seen = set()
         for _ in range(count):
             name, found = one()

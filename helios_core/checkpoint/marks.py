@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..json_text import parse_object
 from .names import FORMATS, LAYER_FORMAT, MARKER, SCALES
 from .numbers import NUMPY, as_float32
 from .stored import Marks, Stored
@@ -104,11 +105,11 @@ BESIDE = tuple({f".{name}": None for form in FORMS.values() for name in form.par
 
 def of_metadata(metadata: Mapping[str, str], path) -> dict[str, str]:
     """Layer -> JSON, of what a file's metadata says. ValueError where it is broken."""
-    try:
-        layers = json.loads(metadata.get(FORMATS, "{}")).get("layers", {})
-        return {name: json.dumps(layer) for name, layer in layers.items()}
-    except (AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: {FORMATS} in its metadata is broken ({error}); download the file again") from error
+    where = f"{path}: {FORMATS} in its metadata"
+    layers = parse_object(metadata.get(FORMATS, "{}"), where).get("layers", {})
+    if not isinstance(layers, dict):
+        raise ValueError(f"{where} is broken: 'layers' is no object; download the file again")
+    return {name: json.dumps(layer) for name, layer in layers.items()}
 
 
 def attach(path, tensors: dict[str, Stored], names: Mapping[str, str], found, layers: Mapping[str, str]) -> None:
@@ -193,11 +194,10 @@ def _held(marks: Marks, shape: tuple[int, int], kept: str) -> int:
 
 
 def _format(said: str, where: str) -> str:
-    try:
-        found = json.loads(said)["format"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{where}{LAYER_FORMAT} does not say a layer's format ({error}); download it again") from error
-    if found not in FORMS:
+    found = parse_object(said, f"{where}{LAYER_FORMAT}, a layer's format,").get("format")
+    if found is None:
+        raise ValueError(f"{where}{LAYER_FORMAT} does not say a layer's format; download it again")
+    if not isinstance(found, str) or found not in FORMS:
         raise ValueError(f"{where}{LAYER_FORMAT} says {str(found)[:60]!r}; read are {', '.join(FORMS)}")
     return found
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,7 +61,10 @@ def open_checkpoint(path, *, text_encoder=None, vae=None) -> Checkpoint:
             raise ValueError(f"no {what} at {place}; wanted a folder in the published layout or a safetensors file")
     read = read_documents(path)
     _check_parts(path, places)
-    sources = {part: open_part(places[part], part) for part in PARTS}
+    sources = {}
+    for part, place in places.items():
+        with pointing(place):
+            sources[part] = open_part(place, part)
     try:
         config = build(read, {part: source.config for part, source in sources.items()})
     except ValueError as error:
@@ -72,9 +77,21 @@ def check(sources: dict[str, Source], config: ModelConfig, shapes: Callable) -> 
 
     shapes: a network's config -> published name -> shape of its tensors; a backend knows.
     """
-    check_network(sources["transformer"], shapes(config.transformer))
-    check_network(sources["vae"], shapes(config.vae))
-    check_part(sources["text_encoder"], shapes)
+    with pointing(sources["transformer"].path):
+        check_network(sources["transformer"], shapes(config.transformer))
+    with pointing(sources["vae"].path):
+        check_network(sources["vae"], shapes(config.vae))
+    with pointing(sources["text_encoder"].path):
+        check_part(sources["text_encoder"], shapes)
+
+
+@contextmanager
+def pointing(path: Path):
+    """A ValueError meanwhile is raised again, with what tells more of the file."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error}. What the file is: helios inspect {shlex.quote(str(path))}") from error
 
 
 def check_part(source: Source, shapes: Callable) -> None:

@@ -16,7 +16,7 @@ from .model import (
     warn_size,
 )
 from .published import FromDict, check_value, read_json
-from .variants import GUIDANCE, SHIFT_TOKENS, SOLVERS
+from .variants import GUIDANCE, SHIFT_TOKENS, SOLVERS, find_variant
 
 __all__ = [
     "FromDict",
@@ -35,6 +35,7 @@ __all__ = [
     "check_size",
     "check_value",
     "check_whole",
+    "find_variant",
     "limits",
     "model",
     "read_folder",

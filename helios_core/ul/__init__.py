@@ -3,13 +3,14 @@
 from . import logsnr
 from .config import ULConfig
 from .decode import MAX_STEPS, Decoded, DecodePlan, check_latents, decode, evaluations, working_memory
-from .files import ULFile, describe, open_file
+from .files import KEY, ULFile, describe, open_file
 from .logsnr import add_noise
 
 __all__ = [
     "Decoded",
     "MAX_STEPS",
     "DecodePlan",
+    "KEY",
     "ULConfig",
     "ULFile",
     "add_noise",

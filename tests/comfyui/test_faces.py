@@ -15,6 +15,7 @@ from support.frontend import visited
 
 pytestmark = NEEDED
 FILES = sorted((ROOT / "workflows").glob("*.json"))
+OLD = ROOT / "tests" / "workflows" / "text_to_video_of_0_1_0.json"
 TITLE = 30  # pixels above a node in canvas mode
 BOXES = """() => {
   const {scale, offset} = app.canvas.ds, canvas = app.canvas.canvas.getBoundingClientRect()
@@ -164,3 +165,17 @@ def test_a_run_is_saved_under_its_date(server):
     entry = server.run(with_value(prompt, "DMDPyramidSample", steps="1,1,1"))
     assert entry["status"]["status_str"] == "success", messages(entry, "execution_error")
     assert [p.name for p in (server.base / "output").glob("20??/run_*.safetensors")]
+
+
+def test_a_workflow_of_0_1_0_loads_and_runs(page):
+    """Its wires are of types that were the pack's own: HELIOS_MODEL and HELIOS_TEXT_ENCODER."""
+    source = json.loads(OLD.read_text(encoding="utf-8"))
+    assert {"HELIOS_MODEL", "HELIOS_TEXT_ENCODER"} <= {link[5] for link in source["links"]}
+    page.evaluate("async workflow => { await app.loadGraphData(workflow, true, true, null) }", source)
+    page.wait_for_timeout(1500)
+    wired = "() => app.graph._nodes.flatMap(n => n.inputs ?? []).filter(i => i.link != null).length"
+    assert page.evaluate(wired) == len(source["links"])
+    page.evaluate(QUICK, 77 + (page.mode == "vue"))
+    page.evaluate(RUN)
+    page.wait_for_function("() => window.ended", timeout=120_000)
+    assert page.evaluate("() => window.ended") == ["execution_success", ""]

@@ -118,6 +118,8 @@ class Files:
         same = STORED.get(stored.dtype) == dtype and torch.device(device).type == "cpu" and stored.scale is None
         if same and not own and stored.start % dtype.itemsize == 0:
             return self.map(stored)
+        if stored.in_gguf:  # without a float32 copy of the whole
+            return gguf.widen(stored.dtype, self.map(stored.codes), torch.empty(stored.shape, dtype=dtype)).to(device)
         return widen(stored).to(device=device, dtype=dtype)
 
     def map(self, stored: Stored) -> Tensor:
