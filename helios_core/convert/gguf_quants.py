@@ -6,6 +6,9 @@ squares, then rounded as they are stored, and the codes made anew for them. llam
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from ..checkpoint.gguf import BLOCKS, EXTRA
@@ -15,7 +18,7 @@ OWN = ("q6_k", "q5_k", "q4_k")
 KINDS = (*BY_PACKAGE, *OWN)
 NO_QUANTISER = tuple(name.lower() for name in BLOCKS if name.lower() not in KINDS)
 FITS = 3
-AT_ONCE = 1 << 20  # weights
+AT_ONCE = 1 << 18  # weights: what stays in the cache
 
 
 def package():
@@ -39,14 +42,17 @@ def quantise(w: np.ndarray, kind: str) -> np.ndarray:
     """A weight [o i] in float32 -> its blocks' bytes, one after the other. kind: one of KINDS."""
     columns, _ = BLOCKS[kind.upper()]
     rows = np.ascontiguousarray(w, dtype=np.float32).reshape(-1, columns)
-    return np.concatenate([_some(part, kind) for part in np.array_split(rows, max(1, rows.size // AT_ONCE))])
+    parts = np.array_split(rows, max(1, rows.size // AT_ONCE))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.concatenate(list(pool.map(lambda part: _some(part, kind), parts)))
 
 
 def _some(blocks: np.ndarray, kind: str) -> np.ndarray:
     if kind in OWN:
         return q6_k(blocks) if kind == "q6_k" else q45_k(blocks, 5 if kind == "q5_k" else 4)
     made = package()
-    return made.quantize(blocks, made.GGMLQuantizationType[kind.upper()])
+    found = made.quantize(blocks.reshape(1, -1), made.GGMLQuantizationType[kind.upper()])  # as one row: at once
+    return found.reshape(len(blocks), -1)
 
 
 def divide(x: np.ndarray, by: np.ndarray) -> np.ndarray:
