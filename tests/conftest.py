@@ -9,12 +9,14 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start, too
 pytest.register_assert_rewrite("support")
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def one_thread():
-    """The tests' networks are too small for two, and results do not depend on how many cores there are."""
+    """The tests' networks are too small for two, and results do not depend on how many cores there are, nor on what a
+    test before gave to --threads."""
     import torch
 
-    torch.set_num_threads(1)
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -280,8 +280,8 @@ def test_ctrl_c_is_quiet_from_the_beginning(tmp_path, wait):
 WAITS = """
 import sys
 sys.argv[0] = "helios"
-print("begun", flush=True)
 from helios_video.helios_core import interrupts
+print("begun", flush=True)
 import helios_video.helios_core.cli as cli
 import time
 real = cli._run

@@ -7,7 +7,9 @@ from helios_video.helios_core.backends.torch.load import array
 from helios_video.helios_core.config.model import VAEConfig
 from helios_video.helios_core.decode.latents import denormalise, normalise
 
-VAE = VAEConfig(latents_mean=tuple(np.linspace(-1, 1, 16)), latents_std=tuple(np.linspace(0.5, 3, 16)))
+VAE = VAEConfig(
+    latents_mean=tuple(np.linspace(-1, 1, 16).tolist()), latents_std=tuple(np.linspace(0.5, 3, 16).tolist())
+)
 Z = np.random.default_rng(0).normal(size=(2, 16, 3, 4, 5)).astype(np.float32)
 
 

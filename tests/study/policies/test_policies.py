@@ -174,7 +174,7 @@ def test_the_command_line_refuses_before_any_work(tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     for words, says in (
         (["--part", "speed"], "--part 'speed': wanted one of noise"),
-        (["--prompts", "0"], "at least 1 prompt"),
+        (["--prompts", "0"], "--prompts must be at least 1"),
         (["--page", "page.html"], "ends in .md"),
     ):
         assert main(["study", "policies", *words]) == 2
