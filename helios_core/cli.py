@@ -60,7 +60,7 @@ def _add_generate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--model", default="helios-tiny", help=MODEL_HELP)
     sub.add_argument("--text-encoder", metavar="FILE", help=TEXT_ENCODER_HELP)
     sub.add_argument("--vae", metavar="FILE", help="the same for the VAE, such as wan_2.1_vae.safetensors")
-    sub.add_argument("--lora", action="append", default=[], metavar="FILE[:STRENGTH]", help=LORA_HELP)
+    sub.add_argument("--lora", action="append", default=[], metavar="FILE[:STRENGTH[@BLOCKS]]", help=LORA_HELP)
     sub.add_argument("--lora-mode", choices=LORA_MODES, default="auto", help=LORA_MODE_HELP)
     sub.add_argument("--lora-companion", metavar="FILE", help="the transformer_partial.pth of an official training")
     sub.add_argument("--width", type=int, help="pixels (default: the checkpoint's own)")
@@ -156,7 +156,10 @@ BOUNDARY_HELP = (
     "where they jump; crossfade: blend with that frame, which blurs what moves. Scene cuts stay (default: %(default)s)"
 )
 BOUNDARY_FRAMES_HELP = "how many frames of a chunk --boundary may change (default: %(default)s)"
-LORA_HELP = "a LoRA of Helios or Wan 2.1 14B: a file, or its name in models/loras; strength 1 if left out. Repeatable."
+LORA_HELP = (
+    "a LoRA of Helios or Wan 2.1 14B: a file, or its name in models/loras; strength 1 if left out; BLOCKS: factors of "
+    "blocks, such as 0-9=0.5,10-19=0,other=1 (other: outside of blocks; rest: not named). Repeatable."
+)
 LORA_MODE_HELP = "apply: beside the weights; merge: into copies of them; auto: apply (default: %(default)s)"
 SETTING_HELP = (
     "a sampler setting, such as 'steps=2,2,2 solver=dmd cfg=1', or 'default', the checkpoint's own; repeatable"

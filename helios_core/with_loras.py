@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from .config import TransformerConfig
-from .lora import COMPANION, MODES, LoraFile, check_strength, read_changes, read_companion, read_lora
+from .lora import COMPANION, MODES, LoraFile, Strength, read_changes, read_companion, read_lora, read_strength
 from .pipeline import Helios
 from .store import fingerprint
 
@@ -21,7 +21,7 @@ class Loras:
     """
 
     config: TransformerConfig
-    files: tuple[tuple[LoraFile, float], ...]
+    files: tuple[tuple[LoraFile, Strength], ...]
     mode: str = "apply"
     companion: Path | None = None
 
@@ -56,14 +56,15 @@ class Loras:
 def with_loras(helios: Helios, loras, *, mode: str = "auto", companion=None) -> Helios:
     """A handle on the same parts with more LoRAs on the transformer; `helios` stays as it is. See `Loras`.
 
-    loras: (file, strength) pairs. mode: apply, merge or auto (as before, else apply). Reads the files' headers only,
-    and the whole of the companion, to check it. ValueError for a file that does not fit, and for a second companion.
+    loras: (file, strength) pairs, or with the factors of blocks as a third, such as "0-9=0.5" (`read_strength`). mode:
+    apply, merge or auto (as before, else apply). Reads the files' headers only, and the whole of the companion, to
+    check it. ValueError for a file that does not fit, and for a second companion.
     """
     if mode not in MODES:
         raise ValueError(f"LoRA mode {mode!r}: wanted one of {', '.join(MODES)}")
     config = helios.config.transformer
     before, shapes = helios.parts.loras or Loras(config, ()), helios.backend.shapes(config)
-    files = [(read_lora(path, shapes), check_strength(strength)) for path, strength in loras]
+    files = read_files(loras, config, shapes)
     if companion is not None:
         read_companion(companion := Path(companion), config, shapes)
         if before.companion is not None:
@@ -75,3 +76,8 @@ def with_loras(helios: Helios, loras, *, mode: str = "auto", companion=None) -> 
         companion=companion or before.companion,
     )
     return helios.with_parts(helios.parts.with_loras(made))
+
+
+def read_files(loras, config: TransformerConfig, shapes) -> tuple[tuple[LoraFile, Strength], ...]:
+    """The files' headers and what is asked of them. loras: as `with_loras` takes them. ValueError for what is wrong."""
+    return tuple((read_lora(path, shapes), read_strength(*how, layers=config.num_layers)) for path, *how in loras)

@@ -30,14 +30,14 @@ def open_model(helios: Helios, vae, disable_dynamic: bool = False):
     import comfy.model_management as management
     import comfy.model_patcher as patching
 
-    from . import engine_layers
+    from . import engine_keys, engine_layers
 
     device, away = management.get_torch_device(), management.unet_offload_device()
     network = engine_layers.load_network(helios, device)
     kind = patching.ModelPatcher if disable_dynamic else getattr(patching, "CoreModelPatcher", patching.ModelPatcher)
     patcher = kind(model_class()(helios, vae, network, away), load_device=device, offload_device=away)
     patcher.cached_patcher_init = (open_model, (helios, vae))
-    patching_keys()
+    engine_keys.teach(model_class())
     return patcher
 
 
@@ -271,22 +271,3 @@ def plain(value):
     if hasattr(value, "weights") and hasattr(value, "loaded_keys"):
         return type(value).__name__, plain(value.weights)
     return value
-
-
-@cache
-def patching_keys() -> None:
-    """Teaches ComfyUI's LoRA loaders the names that Helios' and Wan's layers have in LoRA files. Once."""
-    import comfy.lora as lora
-
-    original_keys = lora.model_lora_keys_unet
-
-    def keys(model, key_map=None):
-        found = original_keys(model, {} if key_map is None else key_map)
-        if isinstance(model, model_class()):
-            from ..helios_core.lora import key_forms
-
-            for form, name in key_forms(model.diffusion_model.state_dict()).items():
-                found.setdefault(form, f"diffusion_model.{name}")
-        return found
-
-    lora.model_lora_keys_unet = keys

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import torch
-from comfy.weight_adapter import LoRAAdapter
+from comfy.weight_adapter import LoRAAdapter, WeightAdapterBase
 
-from ..helios_core.lora import check_strength, read_changes, read_companion, read_lora
-from ..helios_core.with_loras import Loras
+from ..helios_core.lora import Edit, read_changes, read_companion
+from ..helios_core.with_loras import Loras, read_files
 
 
 def with_loras(patcher, loras, companion=None):
-    """(A clone of a MODEL with LoRAs, what they change as text); loras: (file, strength) pairs.
+    """(A clone of a MODEL with LoRAs, what they change as text); loras: as core's with_loras takes them.
 
     companion: the transformer_partial.pth of a training. ValueError for a file that does not fit.
     """
     helios = patcher.model.helios
     config, shapes = helios.config.transformer, helios.backend.shapes(helios.config.transformer)
-    files = tuple((read_lora(path, shapes), check_strength(strength)) for path, strength in loras)
+    files = read_files(loras, config, shapes)
     if companion is not None:
         read_companion(companion, config, shapes)
         if patcher.get_attachment(COMPANION) is not None:
@@ -41,14 +41,31 @@ def with_loras(patcher, loras, companion=None):
     return clone, Loras(config, files, companion=companion).report
 
 
-def add_edit(clone, key: str, edit) -> None:
-    """A change of a whole parameter (lora/changes.py) as a patch: an addition, or a blend towards other values."""
-    value = torch.from_numpy(edit.args[0])
-    strength = edit.args[1] if len(edit.args) > 1 else None
-    if strength is None:
-        clone.add_patches({key: ("diff", (value,))})
+class EditAdapter(WeightAdapterBase):
+    """A change of a whole weight that is no addition (lora/edits.py). weights: its kind, then its values."""
+
+    name = "helios"
+
+    def __init__(self, loaded_keys, weights):
+        self.loaded_keys, self.weights = loaded_keys, weights
+
+    def calculate_weight(self, weight, key, strength, strength_model, offset, function, *_, **__):
+        """The weight with the change, in its own number format."""
+        kind, *values = self.weights
+        old = weight.float()
+        new = Edit(kind, tuple(values))(old, lambda x, like: x.to(like.device, like.dtype))
+        return weight.copy_(old + strength * function(new - old))
+
+
+def add_edit(clone, key: str, edit: Edit) -> None:
+    """A change of a whole parameter as a patch: an addition, a blend towards other values, or else computed by us."""
+    values = tuple(torch.from_numpy(x) if hasattr(x, "dtype") else x for x in edit.values)
+    if edit.kind == "add":
+        clone.add_patches({key: ("diff", values)})
+    elif edit.kind == "blend":
+        clone.add_patches({key: ("diff", values[:1])}, strength_patch=values[1], strength_model=1 - values[1])
     else:
-        clone.add_patches({key: ("diff", (value,))}, strength_patch=strength, strength_model=1 - strength)
+        clone.add_patches({key: EditAdapter(set(), (edit.kind, *values))})
 
 
 COMPANION = "helios_companion"

@@ -43,6 +43,7 @@ class HeliosLora:
                     ["none", *host.companion_names()],
                     {"default": "none", "advanced": True, "tooltip": COMPANION_TIP},
                 ),
+                "blocks": ("STRING", {"default": "", "advanced": True, "tooltip": BLOCKS_TIP}),
             },
         }
 
@@ -51,9 +52,9 @@ class HeliosLora:
         """Sizes and dates of the files: files that were written anew are read anew."""
         return [host.file_stamp(host.lora_path(name)) for name in (lora, companion) if name != "none"]
 
-    def apply(self, model, lora, strength, mode="auto", companion="none"):
+    def apply(self, model, lora, strength, mode="auto", companion="none", blocks=""):
         """(The model with it,); the one given stays as it is."""
-        files = [(host.lora_path(lora), strength)] if lora != "none" else []
+        files = [(host.lora_path(lora), strength, blocks)] if lora != "none" else []
         partial = host.lora_path(companion) if companion != "none" else None
         if not files and partial is None:
             return model, "no LoRA"
@@ -66,6 +67,10 @@ MODE_TIP = (
     "In ComfyUI, with torch, ComfyUI patches the weights in its own way, and this has no effect. Elsewhere: apply "
     "computes the LoRA beside the weights, which stay shared; it works on quantised and streamed weights and "
     "costs a few percent of speed. merge computes new weights, up to a second model in memory. auto is apply."
+)
+BLOCKS_TIP = (
+    "Strength per block, as a factor of strength: 0-9=0.5, 10-19=0, 20-=1. other: the layers outside of blocks; rest: "
+    "all that is not named. Empty: the same everywhere."
 )
 COMPANION_TIP = (
     "The transformer_partial.pth that the official training writes beside a LoRA: without it such a LoRA is "

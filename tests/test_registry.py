@@ -26,6 +26,7 @@ FOLDERS = {
     "locales": {".json"},
     "web": {".md", ".png", ".webp", ".js", ".css", ".mp4"},
     "workflows": {".json", ".jpg"},
+    "subgraphs": {".json"},  # the name is ComfyUI's: it looks for blueprints in no other folder
 }
 # What ComfyUI 0.3.64 asks for in its requirements.txt: name -> lower bound, if any.
 COMFYUI_BRINGS = {

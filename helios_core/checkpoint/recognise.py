@@ -68,6 +68,7 @@ KINDS = (
     ),
 )
 LORA = (".lora_A.weight", ".lora_B.weight", ".lora_down.weight", ".lora_up.weight", ".lora.down.weight")
+LORA += (".lora_A.default.weight", ".hada_w1_a", ".lokr_w1", ".lokr_w1_a", ".lokr_w2", ".lokr_w2_a")
 
 
 def of_bytes(start: bytes) -> str:

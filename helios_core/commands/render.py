@@ -16,7 +16,7 @@ from ..checkpoint import find_checkpoint, find_file, list_files
 from ..config import check_number, check_size, check_whole, limits
 from ..history import parse_policy
 from ..join import FRAMES, Boundary, Clip, check_encoder, frame_rate, join, published_length
-from ..lora import check_strength
+from ..lora import check_strength, parse_blocks
 from ..safe_files import beside, free_name, own_folder
 from ..steps import parse_steps
 from ..text import PromptSchedule, check_text
@@ -66,26 +66,32 @@ def add_loras(model, args: argparse.Namespace):
         return model
     known = list_files("loras")
     named = [split_strength(text, known) for text in args.lora]
-    files = [(known.get(name, name), strength) for name, strength in named]
+    files = [(known.get(name, name), *how) for name, *how in named]
     model = with_loras(model, files, mode=args.lora_mode, companion=args.lora_companion)
     print(model.parts.loras.report, file=sys.stderr)
     return model
 
 
-def split_strength(text: str, known=()) -> tuple[str, float]:
-    """FILE[:STRENGTH] into both. Files may have colons of their own, as Windows drives do. known: names of files.
+def split_strength(text: str, known=()) -> tuple[str, float, str]:
+    """FILE[:STRENGTH[@BLOCKS]] into its parts. Files may have colons of their own, as Windows drives do.
 
-    ValueError where the strength is no number.
+    known: names of files. BLOCKS: as `parse_blocks` takes them. ValueError where the strength is no number.
     """
     head, colon, tail = text.rpartition(":")
     if not colon or not head or text in known or Path(text).exists():
-        return text, 1.0
+        return text, 1.0, ""
+    number, _, blocks = tail.partition("@")
     try:
-        return head, check_strength(float(tail))
+        strength = check_strength(float(number))
     except ValueError:
         if any(c in tail for c in "/\\") or tail.endswith(".safetensors"):
-            return text, 1.0
-        raise ValueError(f"--lora {text!r}: wanted FILE or FILE:STRENGTH, such as style.safetensors:0.8") from None
+            return text, 1.0, ""
+        raise ValueError(f"--lora {text!r}: {WANTED}") from None
+    parse_blocks(blocks)
+    return head, strength, blocks
+
+
+WANTED = "wanted FILE or FILE:STRENGTH or FILE:STRENGTH@BLOCKS, such as style.safetensors:0.8@0-9=0.5,10-=1"
 
 
 def announce(model, args: argparse.Namespace) -> None:

@@ -13,14 +13,22 @@ from ..json_text import as_object, read_object
 from .limits import WIDTH
 
 IGNORED = {
-    "transformer": {"window_size", "add_img_emb"},
+    # From is_use_gan on, which the official merge tool writes: heads and low-rank layers that only training has.
+    "transformer": {"window_size", "add_img_emb", "is_use_gan", "is_use_gan_hooks", "is_use_gan_final"}
+    | {"gan_cond_map_dim", "gan_hooks", "restrict_lora_rank", "is_train_restrict_lora"},
     "vae": {"clip_output"},
-    "scheduler": {"version"},
 }
 # Keys that may be there with this value only: another one is another computation.
 FIXED = {
-    "transformer": {"qk_norm": "rms_norm_across_heads", "added_kv_proj_dim": None, "restrict_self_attn": False},
+    "transformer": {
+        "qk_norm": "rms_norm_across_heads",
+        "added_kv_proj_dim": None,
+        "image_dim": None,
+        "restrict_self_attn": False,
+        "restrict_lora": False,
+    },
     "scheduler": {
+        "version": "v1",
         "prediction_type": "flow_prediction",
         "use_flow_sigmas": True,
         "thresholding": False,
@@ -31,6 +39,14 @@ FIXED = {
         "disable_corrector": [],
         "solver_p": None,
     },
+}
+WHY = {
+    "version": "v2 has other sigmas (global ones, cut per stage), which no official training or sampling uses",
+    "image_dim": "this network has no image embedding; a Wan image-to-video model is another one",
+    "added_kv_proj_dim": "this network has no keys and values of an image; a Wan image-to-video model is another one",
+    "restrict_self_attn": "history that does not attend to the new frames is another network",
+    "restrict_lora": "its self-attention has layers of its own for the history; if it was trained with "
+    "restrict_self_attn off they are not used, and false is right",
 }
 
 
@@ -57,7 +73,8 @@ class FromDict:
             )
         other = [f"{k} {raw[k]!r} instead of {v!r}" for k, v in fixed.items() if raw.get(k, v) != v]
         if other:
-            raise ValueError(f"{cls.kind} config: {', '.join(other)}; no released Helios checkpoint has that")
+            why = "".join(f". {k}: {WHY[k]}" for k, v in fixed.items() if k in WHY and raw.get(k, v) != v)
+            raise ValueError(f"{cls.kind} config: {', '.join(other)}; no released Helios checkpoint has that{why}")
         values = {k: _freeze(v) for k, v in raw.items() if k in known}
         for name, value in values.items():
             check_value(f"{cls.kind} config: {name}", value, _hints(cls)[name])

@@ -1,7 +1,6 @@
 """What LoRA files do to a model's parameters, their numbers read. A backend does it, on its own arrays.
 
-An edit is a function (value, array) -> value of a whole parameter, float32 and in the published layout; array makes a
-numpy array the backend's, where the value is. Nothing else here knows arrays but by arithmetic.
+What becomes low-rank pairs can be computed beside a layer; the rest are edits of whole parameters (edits.py).
 """
 
 from __future__ import annotations
@@ -19,7 +18,10 @@ import numpy as np
 from ..checkpoint import headers, numbers
 from ..config import TransformerConfig
 from ..devices import INSTALL, installed
-from .files import COMPANION, LoraFile, Pair, companion_names
+from .edits import Edit
+from .files import COMPANION, Adapter, LoraFile, companion_names
+from .forms import low_rank, whole
+from .strength import Strength
 
 BROKEN = (pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError)
 JOINED = ("to_q", "to_k", "to_v")  # the order of their rows in to_qkv
@@ -33,13 +35,13 @@ class Changes:
     the history's keys, by parameter.
     """
 
-    edits: dict[str, list[Callable]] = field(default_factory=lambda: defaultdict(list))
+    edits: dict[str, list[Edit]] = field(default_factory=lambda: defaultdict(list))
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = field(default_factory=lambda: defaultdict(list))
     gains: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def read_changes(
-    loras: list[tuple[LoraFile, float]], companion: Path | None, config: TransformerConfig, shapes
+    loras: list[tuple[LoraFile, Strength]], companion: Path | None, config: TransformerConfig, shapes
 ) -> Changes:
     """Reads the files. shapes: the model's parameters' by name. ValueError for NaN or infinity in them."""
     changes = Changes()
@@ -47,32 +49,48 @@ def read_changes(
         if "history_key_scale" in name:
             changes.gains[name] = new
         else:
-            changes.edits[name].append(partial(_blend, new, 1.0))
+            changes.edits[name].append(Edit("blend", (new, 1.0)))
     for file, strength in loras:
-        if strength:
+        if strength.value:
             _collect(changes, file, strength, partial(_tensor, file.path, headers.read_header(file.path)))
     return changes
 
 
-def _collect(changes: Changes, file: LoraFile, strength: float, tensor: Callable[[str], np.ndarray]) -> None:
-    for layer, pair in file.pairs.items():
-        scale = np.float32(strength * _scale(file, pair, tensor))
-        changes.pairs[layer].append((tensor(pair.down), tensor(pair.up) * scale))
-        if pair.bias is not None:
-            changes.edits[f"{layer}.bias"].append(partial(_add, tensor(pair.bias) * scale))
+def _collect(changes: Changes, file: LoraFile, strength: Strength, tensor: Callable[[str], np.ndarray]) -> None:
+    for layer, adapter in file.adapters.items():
+        if here := strength.of(layer):
+            _adapt(changes, layer, adapter, _scale(file, adapter, tensor), here, tensor)
     for name, key in file.replaced.items():
-        changes.edits[name].append(partial(_blend, tensor(key), strength))
+        if here := strength.of(name):
+            changes.edits[name].append(Edit("blend", (tensor(key), here)))
     for name, key in file.added.items():
-        changes.edits[name].append(partial(_add, tensor(key) * np.float32(strength)))
+        if here := strength.of(name):
+            changes.edits[name].append(Edit("add", (tensor(key) * np.float32(here),)))
 
 
-def _scale(file: LoraFile, pair: Pair, tensor: Callable[[str], np.ndarray]) -> float:
-    if pair.alpha is None:
-        return pair.scale(None)
-    alpha = tensor(pair.alpha)
+def _adapt(changes: Changes, layer: str, adapter: Adapter, scale: float, strength: float, tensor: Callable) -> None:
+    """A layer's change: a pair where that is the smaller way, and no length goes with it; else an edit."""
+    held = {role: tensor(key) for role, key in adapter.keys.items()}
+    if adapter.bias is not None:
+        changes.edits[f"{layer}.bias"].append(Edit("add", (tensor(adapter.bias) * np.float32(scale * strength),)))
+    if adapter.lengths is not None:
+        lengths = tensor(adapter.lengths)
+        column = adapter.rows or lengths.ndim < 2 or lengths.shape[0] > 1
+        lengths, edit = lengths.reshape((-1, 1) if column else (1, -1)), whole(adapter.kind, held, scale)
+        changes.edits[f"{layer}.weight"].append(Edit("decompose", (lengths, strength, edit.kind, *edit.values)))
+    elif (pair := low_rank(adapter.kind, held)) is not None:
+        changes.pairs[layer].append((pair[0], pair[1] * np.float32(scale * strength)))
+    else:
+        changes.edits[f"{layer}.weight"].append(whole(adapter.kind, held, scale * strength))
+
+
+def _scale(file: LoraFile, adapter: Adapter, tensor: Callable[[str], np.ndarray]) -> float:
+    if adapter.alpha is None:
+        return adapter.scale(None)
+    alpha = tensor(adapter.alpha)
     if alpha.size != 1:
-        raise ValueError(f"{file.path.name}: {pair.alpha} holds {alpha.size} numbers; alpha is one")
-    return pair.scale(alpha.item())
+        raise ValueError(f"{file.path.name}: {adapter.alpha} holds {alpha.size} numbers; alpha is one")
+    return adapter.scale(alpha.item())
 
 
 def _tensor(path: Path, header: dict[str, headers.TensorInfo], key: str) -> np.ndarray:
@@ -110,21 +128,6 @@ def read_companion(path: Path, config: TransformerConfig, shapes) -> dict[str, n
     return {name: _checked(path, key, found[key].detach().float().numpy()) for name, key in names.items()}
 
 
-def _add(delta: np.ndarray, value, array):
-    return value + array(delta, value)
-
-
-def _blend(new: np.ndarray, strength: float, value, array):
-    new = array(new, value)
-    return new if strength == 1 else value + strength * (new - value)
-
-
-def _product(down: np.ndarray, up: np.ndarray, value, array):
-    """value + up @ down, for a matrix or the kernel of a convolution."""
-    down, up = (array(x.reshape(len(x), -1), value) for x in (down, up))
-    return value + (up @ down).reshape(value.shape)
-
-
 class Place(NamedTuple):
     """Where a published parameter is: the module's path, the name in it, first row and rows; rows 0 is all of them."""
 
@@ -156,7 +159,7 @@ def arrange(changes: Changes, place: Callable[[str], Place], merged: Callable[[s
     for layer, pairs in changes.pairs.items():
         path, leaf, row, rows = place(f"{layer}.weight")
         if merged(path):
-            edits[path, leaf].append((row, rows, [partial(_product, *pair) for pair in pairs]))
+            edits[path, leaf].append((row, rows, [Edit("product", pair) for pair in pairs]))
         else:
             beside[path].append((row, pairs))
     return edits, beside
@@ -172,7 +175,7 @@ def refuse_quantised(path: str, leaf: str):
     """Always ValueError: a quantised weight cannot be rewritten."""
     raise ValueError(
         f"{path}.{leaf} is quantised and cannot be rewritten. Apply the LoRA instead of merging it; where its "
-        "file holds whole differences (.diff), load the checkpoint with weight_dtype bf16"
+        "file holds whole differences (.diff), DoRA or a large LoKr, load the checkpoint with weight_dtype bf16"
     )
 
 

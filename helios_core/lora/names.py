@@ -2,7 +2,8 @@
 
 Forms: PEFT and diffusers (`transformer.blocks.0.attn1.to_q.lora_A.weight`), Wan's own names as ComfyUI and Wan's
 trainers save them (`diffusion_model.blocks.0.self_attn.q.lora_down.weight`), kohya and musubi
-(`lora_unet_blocks_0_self_attn_q`), LyCORIS (`lycoris_...`), DiffSynth (`pipe.dit....`). No framework here.
+(`lora_unet_blocks_0_self_attn_q`), LyCORIS (`lycoris_...`), DiffSynth (`pipe.dit....`); all of a path's dots may be
+underscores, or some (`lora_unet_blocks_12.self_attn.k`). No framework here.
 """
 
 from __future__ import annotations
@@ -28,18 +29,21 @@ WAN = (
     (".to_k", ".k"),
     (".to_v", ".v"),
 )
-LOW_RANK = r"(?P<path>.+?)\.lora(?:_linear_layer)?[._](?P<side>A|B|down|up)(?:\.[^.]+?)??(?:\.(?P<leaf>weight|bias))?"
-SIDES = {"A": "down", "down": "down", "B": "up", "up": "up"}
+ADAPTER = r"(?:\.[^.]+?)??(?:\.(?P<leaf>weight|bias))?"  # PEFT's name of an adapter, mostly left out
+LOW_RANK = r"(?P<path>.+?)[._]lora(?:_linear_layer)?[._](?P<side>A|B|down|up|mid)" + ADAPTER
+MATRIX = r"(?P<path>.+?)\.(?P<role>(?:hada|lokr)_(?:w[12](?:_[ab])?|t[12]))" + ADAPTER
+MAGNITUDE = r"(?P<path>.+?)\.(?P<role>dora_scale|lora_magnitude_vector)" + ADAPTER
+SIDES = {"A": "down", "down": "down", "B": "up", "up": "up", "mid": "mid"}
+MAGNITUDES = {"dora_scale": "dora", "lora_magnitude_vector": "dora_rows"}
 SUFFIXES = {".alpha": "alpha", ".diff": "add", ".diff_b": "add_bias", ".set_weight": "set", ".weight": "set"}
-SUFFIXES |= {".bias": "set_bias"}
-OTHER_KINDS = {
-    "dora_scale": "DoRA",
-    "lora_magnitude_vector": "DoRA",
-    "hada_": "LoHa",
-    "lokr_": "LoKr",
-    "oft_": "OFT",
-    "lora_mid": "LoCon with a middle matrix",
-}
+SUFFIXES |= {".bias": "set_bias", ".w_norm": "add", ".b_norm": "add_bias"}  # the last two: LyCORIS, of norms
+OTHER_KINDS = {"oft_": "OFT", "boft": "BOFT", "hra_": "HRA", "ia3_": "IA3", "vera_": "VeRA"}
+MATRICES = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2", "lokr_w1", "lokr_w2")
+MATRICES += ("lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b", "lokr_t2")
+# Role -> the end of a key as ComfyUI's own loader knows it.
+USUAL = {"down": "lora_down.weight", "up": "lora_up.weight", "mid": "lora_mid.weight", "alpha": "alpha"}
+USUAL |= {"add": "diff", "add_bias": "diff_b", "dora": "dora_scale", "dora_rows": "dora_scale"}
+USUAL |= {role: role for role in MATRICES}
 FAMILIES = (
     (r"lora_te2|input_blocks|text_model", "Stable Diffusion or SDXL"),
     (r"(down|up)_blocks|mid_block|middle_block", "Stable Diffusion or SDXL"),
@@ -53,7 +57,11 @@ WIDTHS = {1536: "Wan 2.1 1.3B", 3072: "Wan 2.2 5B", 5120: "Wan 14B or Helios 14B
 
 
 class Part(NamedTuple):
-    """What a key holds: a layer's path as the file writes it, and its role there (down, up, alpha, add, set ...)."""
+    """What a key holds: a layer's path as the file writes it, and its role there.
+
+    down, up, mid, alpha, bias of a LoRA; the matrices of a LoHa or LoKr by their own names; dora, dora_rows: lengths,
+    the second surely of rows; add, add_bias: differences; set, set_bias: whole values.
+    """
 
     path: str
     role: str
@@ -65,6 +73,9 @@ def parse(key: str) -> Part | None:
     if match := re.fullmatch(LOW_RANK, key):
         side = SIDES[match["side"]]
         return Part(strip(match["path"]), "bias" if match["leaf"] == "bias" else side)
+    for pattern, roles in ((MATRIX, {}), (MAGNITUDE, MAGNITUDES)):
+        if match := re.fullmatch(pattern, key):
+            return Part(strip(match["path"]), roles.get(match["role"], match["role"]))
     for suffix, role in SUFFIXES.items():
         if key.endswith(suffix):
             return Part(strip(key.removesuffix(suffix)), role)
@@ -79,13 +90,14 @@ def strip(path: str) -> str:
 
 
 def aliases(names) -> dict[str, str]:
-    """Every way to write a layer or a table -> its published path. names: the model's parameters."""
+    """A layer or a table as `flat` writes it, by either name -> its published path. names: the model's parameters."""
     paths = {name if name.endswith("scale_shift_table") else name.rpartition(".")[0] for name in names}
-    found = {}
-    for path in paths:
-        for form in (path, wan_name(path)):
-            found[form] = found[form.replace(".", "_")] = path
-    return found
+    return {flat(form): path for path in paths for form in (path, wan_name(path))}
+
+
+def flat(path: str) -> str:
+    """With underscores for all dots: how a path is looked up, whichever of them a file has."""
+    return path.replace(".", "_")
 
 
 def key_forms(names) -> dict[str, str]:
@@ -93,12 +105,25 @@ def key_forms(names) -> dict[str, str]:
     that read LoRAs by such a list. names: the model's parameters."""
     parameters = set(names)
     found = {}
-    for form, path in aliases(parameters).items():
+    for path in set(aliases(parameters).values()):
         parameter = path if path in parameters else f"{path}.weight"
-        if parameter in parameters:
+        for form in (path, wan_name(path)) if parameter in parameters else ():
             for prefix in ("", *PREFIXES):
-                found[prefix + form] = parameter
+                found[prefix + form] = found[prefix + flat(form)] = parameter
     return found
+
+
+def usual_keys(keys, names) -> dict[str, str]:
+    """Keys of a LoRA file -> how ComfyUI writes them, of those that the model has a layer for.
+
+    names: the model's parameters.
+    """
+    paths, found = aliases(names), {}
+    for key in keys:
+        part = parse(key)
+        if part and part.role in USUAL and (layer := paths.get(flat(part.path))):
+            found.setdefault(f"diffusion_model.{layer}.{USUAL[part.role]}", key)
+    return {key: usual for usual, key in found.items()}
 
 
 def wan_name(path: str) -> str:
@@ -116,7 +141,7 @@ def other_kind(names) -> str | None:
 def seems(shapes: dict[str, tuple[int, ...]]) -> str:
     """What a file is, going by its keys and shapes, for an error message."""
     parts = {key: parse(key) for key in shapes}
-    if not any(part and part.role in ("down", "up") for part in parts.values()):
+    if not any(part and part.role in ("down", "up", *MATRICES) for part in parts.values()):
         found = recognise.of_names([strip(key) for key in shapes])
         return f"it holds no low-rank pairs, so it is no LoRA{f' but seems to be {found}' if found else ''}"
     for pattern, family in FAMILIES:

@@ -7,6 +7,7 @@ Field numbers: sentencepiece_model.proto of google/sentencepiece.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,17 +19,30 @@ from ..foreign import reading
 Tokenize = Callable[[list[str]], list[list[int]]]
 
 UNIGRAM = 1
-NORMAL, USER = 1, 4  # kinds of pieces
+NORMAL, UNKNOWN, CONTROL, USER, UNUSED = 1, 2, 3, 4, 5  # kinds of pieces
 SPACE = "\u2581"
+PRIVATE = 0xF0000  # the first of 65,534 characters that no text has
+MARKS = ("<pad>", "</s>", "<unk>", "<s>")  # what a T5 tokenizer.json finds in a text where sentencepiece does not
 
 
 class Trainer(NamedTuple):
-    """How a model was made. byte_fallback: unknown characters become pieces of their bytes."""
+    """How a model was made. byte_fallback: unknown characters become pieces of their bytes. suffix: spaces go to the
+    word before."""
 
     kind: int = UNIGRAM
     unknown: int = 0
     end: int = 2
     byte_fallback: bool = False
+    suffix: bool = False
+
+
+class Normaliser(NamedTuple):
+    """What is done to a text first. prefix: a space is added. merge: spaces at the ends go, others become one."""
+
+    charsmap: bytes = b""
+    prefix: bool = True
+    merge: bool = True
+    escape: bool = True
 
 
 def load_tokenizer(place, max_length: int, words: int = 0) -> Tokenize:
@@ -64,50 +78,105 @@ def _open(place):
 
     if not isinstance(place, Path):
         text = place.key.endswith(".json")
-        return Tokenizer.from_buffer(place.read()) if text else from_spiece(place.read(), str(place.file))
+        return from_json(place.read()) if text else from_spiece(place.read(), str(place.file))
     if (place / "tokenizer.json").is_file():
         # As it stands: transformers 5 rebuilds a T5 tokenizer without the normalizer of its file.
-        return Tokenizer.from_file(str(place / "tokenizer.json"))
+        return as_text(Tokenizer.from_file(str(place / "tokenizer.json")))
     return from_spiece((place / "spiece.model").read_bytes(), str(place / "spiece.model"))
+
+
+def from_json(data: bytes):
+    """A tokenizers.Tokenizer of a tokenizer.json."""
+    from tokenizers import Tokenizer
+
+    return as_text(Tokenizer.from_buffer(data))
+
+
+def as_text(tokenizer):
+    """The tokenizer, for which </s> and the like in a prompt are text, as in sentencepiece."""
+    tokenizer.encode_special_tokens = True
+    added = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+    return split_within(tokenizer, [rf"{re.escape(x[0])}(?={re.escape(x[1:])})" for x in added if x in MARKS])
+
+
+def split_within(tokenizer, patterns: list[str]):
+    """The tokenizer, which takes no piece that goes on beyond a match of a pattern."""
+    from tokenizers import Regex, pre_tokenizers
+
+    if patterns:
+        split = pre_tokenizers.Split(Regex("|".join(patterns)), "merged_with_previous")
+        own = tokenizer.pre_tokenizer
+        tokenizer.pre_tokenizer = split if own is None else pre_tokenizers.Sequence([own, split])
+    return tokenizer
 
 
 def from_spiece(data: bytes, path: str):
     """A tokenizers.Tokenizer of a sentencepiece unigram model, which ends every text with its end token.
 
-    ValueError for a broken model, or one of another kind.
+    ValueError for a broken model, one of another kind, and one that works in a way that is not read here.
     """
-    from tokenizers import Regex, Tokenizer, models, normalizers, processors
+    from tokenizers import Tokenizer, models, normalizers, processors
 
     try:
-        pieces, trainer, charsmap, whitespace = read_spiece(data)
+        pieces, trainer, normaliser = read_spiece(data)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
         raise ValueError(f"{path}: the sentencepiece model in it is broken ({error})") from error
     if trainer.kind != UNIGRAM:
         raise ValueError(f"{path}: a sentencepiece model of type {trainer.kind}; UMT5's is a unigram model")
-    model = models.Unigram(scores(pieces), unk_id=trainer.unknown, byte_fallback=trainer.byte_fallback)
-    tokenizer = Tokenizer(model)
-    steps = [normalizers.Precompiled(charsmap)] if charsmap else []
-    if whitespace:
-        steps += [normalizers.Replace(Regex("^ +| +$"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
-    tokenizer.normalizer = normalizers.Sequence([*steps, normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+    if not normaliser.escape:
+        raise ValueError(f"{path}: a sentencepiece model that does not escape spaces, which is not read; UMT5's does")
+    steps = normalisation(normaliser)
+    kept = protected(pieces, normalizers.Sequence(steps), path)
+    entries = vocabulary([(kept.get(text, text), score, kind) for text, score, kind in pieces])
+    tokenizer = Tokenizer(models.Unigram(entries, unk_id=trainer.unknown, byte_fallback=trainer.byte_fallback))
+    first = [normalizers.Replace(text, kept[text]) for text in sorted(kept, key=len, reverse=True)]
+    tokenizer.normalizer = normalizers.Sequence([*first, *steps, *spaces(normaliser.prefix, trainer.suffix)])
     end = (pieces[trainer.end][0], trainer.end)
     tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {end[0]}", special_tokens=[end])
-    return tokenizer
+    return split_within(tokenizer, ["<(?=0x[0-9A-F]{2}>)"] if trainer.byte_fallback else [])
 
 
-def scores(pieces: list[tuple]) -> list[tuple[str, float]]:
-    """Vocabulary of a unigram model; symbols that the user defined always win, as in sentencepiece."""
+def vocabulary(pieces: list[tuple]) -> list[tuple[str, float]]:
+    """Of a unigram model, as sentencepiece takes it: symbols that the user defined have a score of their own, and what
+    stands for no text (</s>, unused pieces) begins with a space, which no normalised text has."""
     best = max((score for _, score, kind in pieces if kind == NORMAL), default=0.0)
-    forced = ((text, len(text.encode()) * best - 0.1 if kind == USER else score) for text, score, kind in pieces)
-    return list(forced)
+    forced = ((text, len(text.encode()) * best - 0.1 if kind == USER else score, kind) for text, score, kind in pieces)
+    return [(f" {text}" if kind in (UNKNOWN, CONTROL, UNUSED) else text, score) for text, score, kind in forced]
+
+
+def normalisation(normaliser: Normaliser) -> list:
+    """Characters that stand for others, and runs of spaces."""
+    from tokenizers import Regex, normalizers
+
+    steps = [normalizers.Precompiled(normaliser.charsmap)] if normaliser.charsmap else []
+    if normaliser.merge:
+        steps += [normalizers.Replace(Regex("^ +| +$"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
+    return steps
+
+
+def spaces(prefix: bool, suffix: bool) -> list:
+    """Spaces as pieces have them, and the one that is added before a text or after it."""
+    from tokenizers import Regex, normalizers
+
+    added = normalizers.Replace(Regex(r"(?<=[\s\S])\z"), SPACE) if suffix else normalizers.Prepend(SPACE)
+    return [*([added] if prefix else []), normalizers.Replace(" ", SPACE)]
+
+
+def protected(pieces: list[tuple], normalizer, path: str) -> dict[str, str]:
+    """Symbols of the user that normalisation would change -> a private character that stands for each.
+
+    Sentencepiece finds such symbols before it normalises. ValueError for those of spaces.
+    """
+    texts = [text.replace(SPACE, " ") for text, _, kind in pieces if kind == USER]
+    changed = [text for text in texts if normalizer.normalize_str(f"a{text}a") != f"a{text}a"]
+    if lost := [text for text in changed if " " in text]:
+        raise ValueError(f"{path}: a sentencepiece model that removes the spaces of its own symbols {lost[:4]}")
+    return {text: chr(PRIVATE + i) for i, text in enumerate(changed)}
 
 
 def read_spiece(data: bytes) -> tuple:
-    """Pieces (text, score, kind), Trainer, normalisation table, whether it merges spaces.
-
-    ValueError for a broken one.
-    """
-    pieces, trainer, charsmap, whitespace = [], Trainer(), b"", True
+    """Pieces (text, score, kind), Trainer, Normaliser. ValueError for a broken one."""
+    pieces, trainer, normaliser = [], Trainer(), Normaliser()
     for number, value in fields(data):
         if number == 1:
             piece = dict(fields(value))
@@ -115,15 +184,16 @@ def read_spiece(data: bytes) -> tuple:
             pieces.append((piece[1].decode(), score, piece.get(3, NORMAL)))
         elif number == 2:
             given = dict(fields(value))
-            trainer = Trainer(*(given.get(number, old) for number, old in zip((3, 40, 42, 35), trainer)))
+            trainer = Trainer(*(given.get(number, old) for number, old in zip((3, 40, 42, 35, 24), trainer)))
         elif number == 3:
-            normaliser = dict(fields(value))
-            charsmap, whitespace = normaliser.get(2, b""), bool(normaliser.get(4, 1))
+            given = dict(fields(value))
+            normaliser = Normaliser(*(given.get(number, old) for number, old in zip((2, 3, 4, 5), normaliser)))
     # A table: the length of its index, the index, and texts that it points to.
-    charsmap[4 + int.from_bytes(charsmap[:4], "little") :].decode()
+    table = normaliser.charsmap
+    table[4 + int.from_bytes(table[:4], "little") :].decode()
     if not pieces or max(trainer.unknown, trainer.end) >= len(pieces):
         raise ValueError("it has no pieces, or no unknown or end token")
-    return pieces, trainer._replace(byte_fallback=bool(trainer.byte_fallback)), charsmap, whitespace
+    return pieces, trainer._replace(byte_fallback=bool(trainer.byte_fallback)), normaliser
 
 
 def fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:

@@ -36,7 +36,7 @@ def unroll(graph: dict, end: str, count: int, classes: dict) -> tuple[dict, tupl
     for index in range(count):
         place = f"{end}.{index + 1}."
         given = {**values, **(_steps(nodes, f"{end}.{index}.", threads, values) if index else {}), "index": index}
-        nodes |= {place + node: _copy(node, graph, loop, place, given) for node in loop.body}
+        nodes |= {_named(place, node): _copy(node, graph, loop, place, given) for node in loop.body}
         values = {**given, **{name: _moved(value, loop, place, given) for name, value in ends.items()}}
     return nodes, tuple(values.get(name) for name in RESULTS)
 
@@ -60,7 +60,12 @@ def _moved(value, loop: Loop, place: str, given: dict):
     source, slot = value
     if source == loop.start:
         return given.get(GIVEN[slot])
-    return [place + source, slot] if source in loop.body else value
+    return [_named(place, source), slot] if source in loop.body else value
+
+
+def _named(place: str, node: str) -> str:
+    """The id of a node's copy. A colon would tell the frontend that a subgraph of that name is open."""
+    return place + node.replace(":", ".")
 
 
 class Thread(NamedTuple):

@@ -14,6 +14,7 @@ from helios_video.helios_core.lora.names import wan_name
 from helios_video.helios_core.pipeline import TINY
 from helios_video.helios_core.with_loras import with_loras
 from safetensors.numpy import load_file, save_file
+from support import lora_forms
 from support.comfyui import NEEDED, messages
 
 pytestmark = NEEDED
@@ -168,6 +169,25 @@ def test_a_lora_on_quantised_weights(server, loras):
     assert error(sampled(server, chunk(*nodes, weight_dtype="int4")), wanted) < 0.03
     plain = own(load(backend="torch", weight_dtype="int4"))
     assert error(sampled(server, chunk(weight_dtype="int4")), plain) < 0.02, "the codes were never patched"
+
+
+def test_changes_of_whole_weights_on_quantised_weights(server, tiny):
+    """A DoRA and a large LoKr: computed on the widened weights."""
+    shapes = tiny.backend.shapes(tiny.config.transformer)
+    layers = [f"blocks.{i}.attn2.to_v" for i in range(tiny.config.transformer.num_layers)]
+    for form, lengths in (("locon", True), ("lokr_whole", False)):
+        tensors, _ = lora_forms.in_form(lora_forms.ANY[form], layers, shapes=shapes)
+        if lengths:
+            tensors, _ = lora_forms.with_lengths(tensors, layers, "rows", shapes=shapes)
+        path = server.base / "models" / "loras" / f"{form}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        save_file({key: value.contiguous().numpy() for key, value in tensors.items()}, path)
+        wanted = own(with_loras(tiny, [(path, 1.0)]))
+        nodes = [("HeliosLora", {"lora": path.name, "strength": 1.0})]
+        assert error(sampled(server, chunk(*nodes)), wanted) < 1e-5
+        assert error(sampled(server, chunk(*nodes, weight_dtype="int8")), wanted) < 0.03 < error(wanted, own(tiny)), (
+            form
+        )
 
 
 def test_a_chosen_attention_is_used_and_what_is_not_is_said(server, tiny):

@@ -4,6 +4,7 @@ over anything else, in canvas and in Vue nodes, and what a run makes is played. 
 from __future__ import annotations
 
 import json
+import urllib.error
 from itertools import combinations
 
 import av
@@ -42,10 +43,12 @@ RUN = """async () => {
   await app.queuePrompt(0, 1)
 }"""
 QUICK = """seed => {
-  for (const node of app.graph._nodes) for (const widget of node.widgets ?? []) {
+  const all = nodes => nodes.flatMap(node => [node, ...all(node.subgraph?._nodes ?? [])])
+  for (const node of all(app.graph._nodes)) for (const widget of node.widgets ?? []) {
     if (node.type === "DMDPyramidSample" && widget.name === "steps") widget.value = "1,1,1"
-    if (node.type === "HeliosLoopStart" && widget.name === "chunks") widget.value = 3
+    if ((node.type === "HeliosLoopStart" || node.subgraph) && widget.name === "chunks") widget.value = 3
     if (node.type === "PrimitiveInt" && widget.name === "value") widget.value = seed
+    if (node.subgraph && widget.name === "seed") widget.value = seed
   }
 }"""
 PLAYED = """() => [...document.querySelectorAll("video")].filter(v => v.offsetParent && v.src.includes("temp"))
@@ -102,6 +105,18 @@ def test_nothing_overlaps_before_and_after_a_run_and_every_chunk_is_played(page,
     joins = sum(node["type"] == "ChunkConcat" for node in source["nodes"])
     played = page.evaluate(PLAYED)
     assert len(played) == joins and all(not error and ready for error, ready in played), played
+
+
+def test_blueprints_are_offered(server):
+    """Where ComfyUI knows blueprints of packs (0.33, not 0.3.64). Its nodes are the workflow's, which run above."""
+    try:
+        found = json.loads(server.get("/global_subgraphs"))
+    except urllib.error.HTTPError:
+        pytest.skip("this ComfyUI has no blueprints")
+    ours = {entry["name"]: i for i, entry in found.items() if entry["info"]["node_pack"] == "custom_nodes.helios-video"}
+    assert set(ours) == {"Helios text to video", "Helios image to video"}
+    held = json.loads(json.loads(server.get(f"/global_subgraphs/{ours['Helios text to video']}"))["data"])
+    assert held["nodes"][0]["type"] == held["definitions"]["subgraphs"][0]["id"]
 
 
 @pytest.mark.parametrize("muted", ["AntiDrift", "ChunkConcat"])

@@ -120,7 +120,7 @@ def test_memory_stays_flat_over_a_minute_of_video(server):
 def test_comfyui_unloads_our_models_and_loads_them_again(server):
     """What its menu does, and any other model that needs the room."""
     server.run(seeded(20, steps="1,1,1"))
-    loads = lambda: (server.base / "log.txt").read_text().count("Requested to load HeliosTransformer")  # noqa: E731
+    loads = lambda: (server.base / "log.txt").read_text().count("Requested to load HeliosModel")  # noqa: E731
     before = loads()
     for seed in range(21, 25):  # a busy machine takes its time over what it was asked
         server.post("/free", {"unload_models": True})

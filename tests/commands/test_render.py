@@ -16,24 +16,27 @@ def here(monkeypatch, tmp_path):
 
 
 def test_strength_is_split_from_file_names_with_colons(tmp_path):
-    assert split_strength("a.safetensors") == ("a.safetensors", 1.0)
-    assert split_strength("a.safetensors:0.8") == ("a.safetensors", 0.8)
-    assert split_strength("a.safetensors:-1e-1") == ("a.safetensors", -0.1)
-    assert split_strength(r"C:\loras\a.safetensors") == (r"C:\loras\a.safetensors", 1.0)
-    assert split_strength(r"C:\loras\a.safetensors:2") == (r"C:\loras\a.safetensors", 2.0)
-    assert split_strength("C:/a.safetensors") == ("C:/a.safetensors", 1.0)
+    assert split_strength("a.safetensors") == ("a.safetensors", 1.0, "")
+    assert split_strength("a.safetensors:0.8") == ("a.safetensors", 0.8, "")
+    assert split_strength("a.safetensors:0.8@0-3=2,4=0") == ("a.safetensors", 0.8, "0-3=2,4=0")
+    assert split_strength("a.safetensors:-1e-1") == ("a.safetensors", -0.1, "")
+    assert split_strength(r"C:\loras\a.safetensors") == (r"C:\loras\a.safetensors", 1.0, "")
+    assert split_strength(r"C:\loras\a.safetensors:2") == (r"C:\loras\a.safetensors", 2.0, "")
+    assert split_strength("C:/a.safetensors") == ("C:/a.safetensors", 1.0, "")
     odd = tmp_path / "a:1"
     odd.touch()
-    assert split_strength(str(odd)) == (str(odd), 1.0)
+    assert split_strength(str(odd)) == (str(odd), 1.0, "")
     for text in ("a.safetensors:much", "a.safetensors:nan", "a.safetensors:"):
         with pytest.raises(ValueError, match="wanted FILE or FILE:STRENGTH"):
             split_strength(text)
+    with pytest.raises(ValueError, match="LoRA blocks '0-2': wanted such as"):
+        split_strength("a.safetensors:1@0-2")
 
 
 def test_command_line_takes_several_loras_by_name_and_file(here, capsys):
     argv = ["generate", "--prompt", "x", "--lora", "a.safetensors:0.5", "--lora", str(here / "sub" / "b.safetensors")]
     model = render.add_loras(load(), cli.parser().parse_args(argv))
-    assert [(file.path.name, strength) for file, strength in model.parts.loras.files] == [
+    assert [(file.path.name, strength.value) for file, strength in model.parts.loras.files] == [
         ("a.safetensors", 0.5),
         ("b.safetensors", 1.0),
     ]

@@ -73,6 +73,7 @@ def test_configs_that_diffusers_writes_are_read():
         ({"use_dynamic_shifting": True, "shift": 3.0}, "shift 1.0"),
         ({"colour": 1}, "colour"),
         ({"prediction_type": "epsilon"}, "epsilon"),
+        ({"version": "v2"}, "version 'v2' instead of 'v1'.*v2 has other sigmas"),
     ],
 )
 def test_schedule_configs_that_are_refused(raw, words):
@@ -84,6 +85,8 @@ def test_schedule_configs_that_are_refused(raw, words):
     "raw,words",
     [
         ({"restrict_self_attn": True}, "restrict_self_attn"),
+        ({"restrict_lora": True}, "restrict_lora True instead of False.*layers of its own for the history"),
+        ({"image_dim": 1280}, "image_dim 1280 instead of None.*no image embedding"),
         ({"qk_norm": None}, "qk_norm"),
         ({"guidance_cross_attn": False}, "guidance_cross_attn"),
         ({"rope_dim": [44, 42, 40]}, "rope_dim"),
@@ -93,3 +96,12 @@ def test_schedule_configs_that_are_refused(raw, words):
 def test_transformer_configs_that_are_refused(raw, words):
     with pytest.raises(ValueError, match=words):
         TransformerConfig.from_dict(raw)
+
+
+def test_what_the_official_merge_tool_writes_is_read():
+    """Its transformer's configuration has every argument of the network, most of them of training only."""
+    merged = dict(image_dim=None, is_train_restrict_lora=False, restrict_lora=False, restrict_lora_rank=128)
+    merged |= dict(is_use_gan=True, is_use_gan_hooks=True, is_use_gan_final=True, gan_cond_map_dim=768)
+    merged |= dict(gan_hooks=[5, 15, 25, 35], restrict_self_attn=False)
+    assert TransformerConfig.from_dict(merged) == TransformerConfig()
+    assert ScheduleConfig.from_dict({"version": "v1"}) == ScheduleConfig()

@@ -7,6 +7,7 @@ import torch
 from helios_video.helios_core.backends import torch as adapter
 from helios_video.helios_core.config.model import TransformerConfig
 from helios_video.helios_core.lora import changes, files, names
+from helios_video.helios_core.lora.strength import Strength
 from support.loras import BLOCKS, CONFIG, FOREIGN, IN_BLOCK, SHAPES, companion, make_pairs, pair_of, peft, write
 
 
@@ -23,8 +24,8 @@ def test_wan_loras_map_by_name_and_shape_and_the_rest_is_reported(tmp_path):
     tensors["diffusion_model.img_emb.proj.1.lora_up.weight"] = torch.ones(9, 2)
     tensors["diffusion_model.patch_embedding.diff"] = torch.ones(dim, 36, 1, 2, 2)
     file = files.read_lora(write(tmp_path, tensors), SHAPES)
-    assert set(file.pairs) == set(pairs) and not file.added
-    report = file.report(0.5)
+    assert set(file.adapters) == set(pairs) and not file.added
+    report = file.report(Strength(0.5))
     assert "lora.safetensors at 0.5: 20 layers changed. Not used: no such layer:" in report
     for part in (
         "blocks.*.cross_attn.k_img (4)",
@@ -45,7 +46,7 @@ def test_a_lora_of_wan_2_1_14b_fits_every_layer_of_the_published_model(tmp_path)
             tensors[f"{wan}.lora_up.weight"] = torch.zeros(out, 1, dtype=torch.bfloat16)
             tensors[f"{wan}.diff_b"] = torch.zeros(out, dtype=torch.bfloat16)
     file = files.read_lora(write(tmp_path, tensors), shapes)
-    assert len(file.pairs) == len(file.added) == file.count == 400 and not file.unused
+    assert len(file.adapters) == len(file.added) == file.count == 400 and not file.unused
 
 
 @pytest.mark.parametrize("family", FOREIGN)
@@ -57,12 +58,21 @@ def test_a_lora_of_another_model_says_what_it_seems_to_be(family, tmp_path):
 GOOD = pair_of("blocks.0.attn1.to_q", (4, 48), (48, 4))
 BAD = {
     "has no partner; the file is incomplete": {"blocks.0.attn1.to_q.lora_down.weight": torch.ones(4, 48)},
-    "does not fit together: down": pair_of("blocks.0.attn1.to_q", (4, 48), (48, 3)),
-    "is a DoRA .blocks.0.attn1.to_q.dora_scale": {**GOOD, "blocks.0.attn1.to_q.dora_scale": torch.ones(48, 1)},
-    "is a DoRA .*magnitude": {**GOOD, "blocks.0.attn1.to_q.lora_magnitude_vector": torch.ones(48)},
-    "is a LoKr": {"lycoris_blocks_0_attn1_to_q.lokr_w1": torch.ones(2, 2)},
-    "is a LoHa": {"lycoris_blocks_0_attn1_to_q.hada_w1_a": torch.ones(2, 2)},
-    r"does not fit together: .*\(47,\)": {**GOOD, "blocks.0.attn1.to_q.lora_up.bias": torch.ones(47)},
+    "does not fit together: ranks differ .down": pair_of("blocks.0.attn1.to_q", (4, 48), (48, 3)),
+    "dora_scale has no partner; the file is incomplete": {"blocks.0.attn1.to_q.dora_scale": torch.ones(48, 1)},
+    "lokr_w1 has no partner; the file is incomplete": {"lycoris_blocks_0_attn1_to_q.lokr_w1": torch.ones(2, 2)},
+    "hada_w1_a has no partner; the file is incomplete": {"lycoris_blocks_0_attn1_to_q.hada_w1_a": torch.ones(2, 2)},
+    "LoHa and LoRA at once": {**GOOD, "blocks.0.attn1.to_q.hada_w1_a": torch.ones(2, 2)},
+    "is OFT .*; read are LoRA, LoCon, LoHa, LoKr and DoRA": {"blocks.0.attn1.to_q.oft_blocks": torch.ones(2, 2, 2)},
+    "another shape: blocks...attn1.to_q 48x48": {**GOOD, "blocks.0.attn1.to_q.dora_scale": torch.ones(47, 1)},
+    "two products of different sizes": {
+        f"blocks.0.attn1.to_q.hada_{k}": torch.ones(s)
+        for k, s in (("w1_a", (48, 2)), ("w1_b", (2, 48)), ("w2_a", (47, 2)), ("w2_b", (2, 48)))
+    },
+    r"does not fit together: a bias for 48 rows .*\(47,\)": {
+        **GOOD,
+        "blocks.0.attn1.to_q.lora_up.bias": torch.ones(47),
+    },
     "holds blocks.0.attn1.to_q twice, as": {
         **GOOD,
         **pair_of("diffusion_model.blocks.0.self_attn.q", (4, 48), (48, 4)),
@@ -85,7 +95,7 @@ def test_bad_values_are_refused_when_read(tmp_path):
     ):
         file = files.read_lora(write(tmp_path, {**GOOD, f"blocks.0.attn1.to_q.{key}": value}), SHAPES)
         with pytest.raises(ValueError, match=message):
-            changes.read_changes([(file, 1.0)], None, CONFIG, SHAPES)
+            changes.read_changes([(file, Strength(1.0))], None, CONFIG, SHAPES)
 
 
 def test_bad_metadata_pickles_and_missing_files_are_refused(tmp_path):
@@ -99,7 +109,7 @@ def test_bad_metadata_pickles_and_missing_files_are_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match="its LoRA metadata is no LoraConfig"):
             files.read_lora(write(tmp_path, GOOD, lora_adapter_metadata=raw), SHAPES)
-    with pytest.raises(ValueError, match="is a DoRA"):
+    with pytest.raises(ValueError, match="is a DoRA by its metadata, without its magnitudes"):
         files.read_lora(write(tmp_path, GOOD, lora_adapter_metadata='{"transformer.use_dora": true}'), SHAPES)
     torch.save(GOOD, tmp_path / "lora.pt")
     with pytest.raises(ValueError, match="torch pickles are not"):
@@ -141,4 +151,4 @@ def test_names_that_mix_underscores_and_dots_are_read(tmp_path):
     shapes = {"blocks.0.attn1.to_q.weight": (48, 48)}
     for layer in ("blocks_0.self_attn.q", "blocks.0_attn1.to_q", "lora_unet_blocks_0_attn1.to_q"):
         found = files.read_lora(write(tmp_path, pair_of(layer, (4, 48), (48, 4))), shapes)
-        assert list(found.pairs) == ["blocks.0.attn1.to_q"] and not found.unused
+        assert list(found.adapters) == ["blocks.0.attn1.to_q"] and not found.unused

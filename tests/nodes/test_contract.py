@@ -21,7 +21,7 @@ INPUTS = {
     "HeliosULLoader": ("file", "backend vae"),
     "HeliosULEncode": ("images decoder", ""),
     "ULDecoder": ("latent decoder seed steps", "vae latent_noise start clip_latents tile first_latent"),
-    "HeliosLora": ("model lora strength", "mode companion"),
+    "HeliosLora": ("model lora strength", "mode companion blocks"),
     "HeliosLoader": ("model", "text_encoder vae backend weight_dtype offload vae_dtype vae_tiling"),
     "HeliosLoopStart": ("chunks history", "clip value_1 value_2 value_3 value_4"),
     "HeliosLoopEnd": ("loop history", "clip video value_1 value_2 value_3 value_4"),

@@ -9,7 +9,7 @@ from helios_video.helios_core.backends.torch.transformer import HeliosTransforme
 from helios_video.helios_core.config.model import TransformerConfig
 from helios_video.helios_core.history.window import History
 from helios_video.helios_core.lora import changes, names
-from helios_video.helios_core.lora.files import read_lora
+from helios_video.helios_core.with_loras import read_files
 from safetensors.torch import save_file
 
 SIZES = dict(num_attention_heads=2, attention_head_dim=24, rope_dim=(8, 8, 8), ffn_dim=64)
@@ -70,7 +70,7 @@ def by_hand(state, *changes):
 
 
 def adapted(model, loras, merge=False, companion=None):
-    files = [(read_lora(path, SHAPES), strength) for path, strength in loras]
+    files = read_files(loras, CONFIG, SHAPES)
     return adapter.adapt(model, changes.read_changes(files, companion, CONFIG, SHAPES), merge=merge)
 
 
@@ -94,6 +94,15 @@ def kohya(layer):
     return names.wan_name(layer).replace(".", "_")
 
 
+def in_unet(pairs):
+    return peft(pairs, "unet.", ("lora.down", "lora.up"))
+
+
+def mixed(count, name=lambda layer: layer):
+    """The first dots as underscores, as some trainers leave the others."""
+    return lambda layer: name(layer).replace(".", "_", count)
+
+
 FORMS = {
     "diffusers": lambda pairs: peft(pairs),
     "bare": lambda pairs: peft(pairs, ""),
@@ -108,6 +117,14 @@ FORMS = {
     "kohya": lambda pairs: peft(pairs, "lora_unet_", ("lora_down", "lora_up"), kohya),
     "wan fun": lambda pairs: peft(pairs, "lora_unet__", ("lora_down", "lora_up"), kohya),
     "lycoris": lambda pairs: peft(pairs, "lycoris_", ("lora_down", "lora_up"), lambda n: n.replace(".", "_")),
+    "kohya, some dots": lambda pairs: peft(pairs, "lora_unet_", ("lora_down", "lora_up"), mixed(1, names.wan_name)),
+    "bare, some dots": lambda pairs: peft(pairs, "", ("lora_down", "lora_up"), mixed(1, names.wan_name)),
+    "lycoris, some dots": lambda pairs: peft(pairs, "lycoris_", ("lora_down", "lora_up"), mixed(2)),
+    "transformer, some dots": lambda pairs: peft(pairs, "lora_transformer_", ("lora_A", "lora_B"), mixed(2)),
+    "dots first": lambda pairs: peft(
+        pairs, "", name=lambda n: n.replace(".", "#", 2).replace(".", "_").replace("#", ".")
+    ),
+    "old diffusers": lambda pairs: {k.replace(".lora.", "_lora."): x for k, x in in_unet(pairs).items()},
 }
 
 

@@ -43,6 +43,18 @@ def test_the_body_is_written_out_once_per_chunk():
     assert [n["override_display_id"] for n in (*nodes.values(), step)] == ["3", "3", "4"]
 
 
+def test_copies_of_nodes_in_a_subgraph_do_not_look_like_nodes_of_further_ones():
+    """The frontend reads every colon of an id as a subgraph to enter, and fails where there is none."""
+
+    def within(value):
+        return ["9:" + value[0], value[1]] if isinstance(value, list) else value
+
+    inside = {f"9:{i}": {**n, "inputs": {k: within(v) for k, v in n["inputs"].items()}} for i, n in graph().items()}
+    nodes, results = unroll.unroll(inside, "9:4", 2, CLASSES)
+    assert set(nodes) == {"9:4.1.history", "9:4.1.9.3", "9:4.2.9.3"} and results[0] == ["9:4.2.9.3", 0]
+    assert [nodes[f"9:4.{k}.9.3"]["override_display_id"] for k in (1, 2)] == ["9:3", "9:3"]
+
+
 def test_the_source_is_left_as_it_is():
     source = graph()
     before = json.dumps(source)

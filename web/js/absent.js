@@ -11,16 +11,20 @@ const SITE = "https://huggingface.co/BestWishYsh"
 const FILE = /\.(safetensors|sft|ckpt|pt|pth|bin|gguf)$/i
 const TOLD = new WeakMap() // a tab's workflow -> the names it was told of
 
-function loaders(graph) {
-  const nodes = graph?._nodes ?? graph?.nodes ?? []
-  return nodes.flatMap((node) => (node.comfyClass === "HeliosLoader" ? [node] : loaders(node.subgraph)))
+// The widgets that name a video model, of nodes in use: the loader's own, or what a subgraph shows of it outside.
+function named(graph) {
+  const used = (graph?._nodes ?? graph?.nodes ?? []).filter((node) => node.mode !== 2 && node.mode !== 4)
+  return used.flatMap((node) => {
+    const own = node.comfyClass === "HeliosLoader" ? [node.widgets?.find((w) => w.name === "model")] : []
+    const inner = node.subgraph ? named(node.subgraph) : own
+    const shown = inner.length && node.subgraph ? node.widgets?.find((w) => w.name === "model") : null
+    return shown ? [shown] : inner
+  })
 }
 
 // Folders that the loaders in use name and the server does not offer.
 function absent() {
-  const widgets = loaders(app.rootGraph ?? app.graph)
-    .filter((node) => node.mode !== 2 && node.mode !== 4)
-    .map((node) => node.widgets?.find((widget) => widget.name === "model"))
+  const widgets = named(app.rootGraph ?? app.graph)
   const names = widgets.filter((w) => w && !(w.options?.values ?? []).includes(w.value)).map((w) => String(w.value))
   return [...new Set(names)].filter((name) => name && !FILE.test(name))
 }

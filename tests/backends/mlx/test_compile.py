@@ -11,6 +11,7 @@ import torch
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer as Torch
 from helios_video.helios_core.config.model import TransformerConfig
 from helios_video.helios_core.lora import changes, files
+from helios_video.helios_core.lora.strength import Strength
 from support.loras import CONFIG, SHAPES, make_pairs, peft
 from support.loras import SIZES as LORA_SIZES
 from support.loras import write as write_lora
@@ -103,7 +104,7 @@ def test_a_lora_gets_graphs_of_its_own(tmp_path, traced):
     base = model(tmp_path, **{**LORA_SIZES, "num_layers": 2}).jit()
     file = files.read_lora(write_lora(tmp_path, peft(make_pairs())), SHAPES)
     compiled = base.compiled
-    changed = mlx_lora.adapt(base, changes.read_changes([(file, 1.0)], None, CONFIG, SHAPES), merge=False)
+    changed = mlx_lora.adapt(base, changes.read_changes([(file, Strength(1.0))], None, CONFIG, SHAPES), merge=False)
     assert base.compiled is compiled and changed.compiled not in (None, compiled)
     text, history = base.text_context(torch.ones(1, 4, 20)), base.history_context(random_history(8, 12))
     for net in (base, changed, base, changed):

@@ -15,6 +15,7 @@ mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
 from helios_video.helios_core.backends.mlx import lora  # noqa: E402
 from helios_video.helios_core.backends.mlx.layers import Attention  # noqa: E402
 from helios_video.helios_core.lora import changes, files  # noqa: E402
+from helios_video.helios_core.lora.strength import Strength  # noqa: E402
 
 LAYERS = 2
 
@@ -46,7 +47,7 @@ def test_a_lora_shares_what_it_leaves_as_it_is_and_nothing_else(tmp_path, calls)
     for name, made in (("to_q", 0), ("to_k", LAYERS)):
         pairs = make_pairs([f"blocks.{i}.attn2.{name}" for i in range(LAYERS)], size=1.0)
         file = files.read_lora(write_lora(tmp_path, peft(pairs)), SHAPES)
-        found = changes.read_changes([(file, 1.0)], None, CONFIG, SHAPES)
+        found = changes.read_changes([(file, Strength(1.0))], None, CONFIG, SHAPES)
         own = lora.adapt(base, found, merge=False)
         calls.clear()
         got = run(own, x, 500.0, text, parts)

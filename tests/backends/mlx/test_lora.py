@@ -13,7 +13,8 @@ from helios_video.helios_core.backends.mlx.weights import place
 from helios_video.helios_core.checkpoint.precision import is_float32
 from helios_video.helios_core.lora import changes as lora_changes
 from helios_video.helios_core.lora.files import read_lora
-from helios_video.helios_core.with_loras import with_loras
+from helios_video.helios_core.lora.strength import Strength
+from helios_video.helios_core.with_loras import read_files, with_loras
 from support.loras import (
     BLOCKS,
     CONFIG,
@@ -66,7 +67,7 @@ def pair(tmp_path_factory):
 
 
 def changed(model, loras, merge=False, companion=None):
-    files = [(read_lora(path, SHAPES), strength) for path, strength in loras]
+    files = read_files(loras, CONFIG, SHAPES)
     return adapter.adapt(model, lora_changes.read_changes(files, companion, CONFIG, SHAPES), merge=merge)
 
 
@@ -160,7 +161,7 @@ def test_applied_works_on_quantised_weights_and_merging_is_refused(kind, tmp_pat
     pairs = {n: (0.1 * torch.randn(4, shapes[f"{n}.weight"][1], generator=g),
                  0.1 * torch.randn(shapes[f"{n}.weight"][0], 4, generator=g)) for n in BLOCKS}  # fmt: skip
     file = read_lora(write_lora(tmp_path, peft(pairs)), shapes)
-    changes = lora_changes.read_changes([(file, 1.0)], None, model.config, shapes)
+    changes = lora_changes.read_changes([(file, Strength(1.0))], None, model.config, shapes)
     got = run(adapter.adapt(model, changes, merge=False))
     plain = run(model)
     for name, layer in model.named_modules():

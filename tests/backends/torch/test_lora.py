@@ -53,7 +53,7 @@ def test_every_key_form_gives_the_same_weights(form, tmp_path, base, state):
     pairs = make_pairs([*BLOCKS, *OUTSIDE])
     path = write(tmp_path, FORMS[form](pairs))
     file = files.read_lora(path, SHAPES)
-    assert set(file.pairs) == set(pairs) and not file.unused
+    assert set(file.adapters) == set(pairs) and not file.unused
     want = run(make_model(by_hand(state, (pairs, 0.7))))
     assert error(want, run(base)) > 0.01
     assert error(run(adapted(base, [(path, 0.7)])), want) < SAME
