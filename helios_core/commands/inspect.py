@@ -35,7 +35,7 @@ OTHERS = {
     "vae": "--vae wan_2.1_vae.safetensors",
     "text_encoder": "--text-encoder umt5_xxl_fp8_e4m3fn_scaled.safetensors",
 }
-WEIGHTS, VIDEOS = {*folders.WEIGHTS, ".gguf"}, (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
+VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif")
 LORA = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up", "hada_w", "lokr_w", "dora_scale")
 USES = {
@@ -89,7 +89,7 @@ def tell(what: str, use: str | None, path: Path, place: str | None = None) -> bo
 def _file(path: Path) -> bool:
     size, ending = path.stat().st_size, path.suffix.lower()
     print(f"  {needs.size(size) if size >= 2**20 else f'{size} bytes'}")
-    if ending in WEIGHTS:
+    if ending in folders.WEIGHTS:
         return _weights(path)
     if path.name == COMPANION:
         return tell("what the official training writes beside a LoRA", USES["companion"], path)
@@ -114,7 +114,7 @@ def _json(path: Path) -> bool:
 
 
 def _weights(path: Path) -> bool:
-    """A file of tensors."""
+    """A safetensors or GGUF file."""
     header, metadata = headers.read_header(path), headers.read_metadata(path)
     if metadata.get("format") == saved.FORMAT:
         return tell("a saved run, with what the model remembers", USES["saved"], path)
