@@ -15,6 +15,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from torch import nn
 
 from ..helios_core.backends.torch.files import STORED, Files
+from ..helios_core.backends.torch.gguf import widen, width
 from ..helios_core.backends.torch.layers import Layers
 from ..helios_core.backends.torch.load import CPU, choose_dtype
 from ..helios_core.backends.torch.quant import SCALE, WEIGHT, ZERO, dequantise, place
@@ -153,13 +154,17 @@ class HostQuantLinear(nn.Module, comfy.ops.CastWeightBiasOp):
     def forward(self, x, gelu: bool = False):
         """x [... i] -> [... o], as `Linear`."""
         with without_functions(self), brought(self, self.weight.dtype, x.device, x.dtype) as (codes, bias):
-            kept = (getattr(self, name) for name in (SCALE, ZERO, COLUMNS))
-            scale, zero, columns = (t if t is None else t.to(x.device) for t in kept)
-            weight = dequantise(codes, scale, zero, x.dtype, self.rotation, columns)
+            weight = self.widened(codes, x.dtype)
             if self.patches:
                 weight = comfy.lora.calculate_weight(self.patches, weight, self.key, intermediate_dtype=weight.dtype)
             y = nn.functional.linear(x, weight, bias)
         return nn.functional.gelu(y, **GELU) if gelu else y
+
+    def widened(self, codes, dtype: torch.dtype):
+        """The weight [o i] of its codes, which are where it computes."""
+        kept = (getattr(self, name) for name in (SCALE, ZERO, COLUMNS))
+        scale, zero, columns = (t if t is None else t.to(codes.device) for t in kept)
+        return dequantise(codes, scale, zero, dtype, self.rotation, columns)
 
     def convert_weight(self, weight, inplace=False, **_):
         """What ComfyUI patches as it loads, to no effect: something of the weight's shape."""
@@ -178,6 +183,19 @@ class HostQuantLinear(nn.Module, comfy.ops.CastWeightBiasOp):
         """What ComfyUI patched is dropped. ValueError where it is to be saved."""
         if return_weight:
             raise ValueError(f"{self.key}: a LoRA cannot be saved into quantised weights; load them as bf16 for that")
+
+
+class HostBlockLinear(HostQuantLinear):
+    """The same for a weight in blocks of a GGUF file (backends/torch/gguf.py)."""
+
+    def __init__(self, form: str, codes, bias):
+        super().__init__(codes, None, None, bias)
+        self.form, self.in_features = form, width(form, codes)
+
+    def widened(self, codes, dtype: torch.dtype):
+        """The weight [o i] of its blocks."""
+        shape = self.out_features, self.in_features
+        return widen(self.form, codes, torch.empty(shape, dtype=dtype, device=codes.device))
 
 
 @contextmanager
@@ -245,12 +263,13 @@ def load_network(helios, device) -> HostTransformer:
 
 def quantised(network, name: str, source, files: Files, kind: str, device) -> dict[str, torch.Tensor]:
     """What the state of the network holds of a quantised weight: in ComfyUI's form where ComfyUI knows that of the
-    file, else in ours, and then a HostQuantLinear stands in the layer's place."""
+    file, else in ours or in GGUF's, and then a HostQuantLinear stands in the layer's place."""
     stored, layer = source.tensors[name], name.removesuffix(WEIGHT)
     if host_form(stored):
         return {layer + part: value for part, value in host_parts(stored, files).items()}
     bias = files.read(source.tensors[f"{layer}bias"], network.dtype, CPU)
-    made = quant_layer(HostQuantLinear, name, stored, files, kind, device, bias).to(CPU)
+    kind_of_layer = HostBlockLinear if stored.in_gguf else HostQuantLinear
+    made = quant_layer(kind_of_layer, name, stored, files, kind, device, bias).to(CPU)
     place(network, layer.removesuffix("."), made)
     return {layer + part: value for part, value in made.state_dict().items() if part != "bias"}
 

@@ -63,8 +63,20 @@ def model_path(name: str) -> Path | str:
 def file_names(kind: str, endings: tuple[str, ...] = folders.WEIGHTS) -> list[str]:
     """Files of ComfyUI's folders of a kind (diffusion_models, text_encoders, vae, loras), or of models/KIND here."""
     paths = comfy("folder_paths")
-    names = paths.get_filename_list(kind) if paths else folders.list_files(kind, endings)
+    if paths:
+        names = _listed(paths, kind) if endings == folders.WEIGHTS else paths.get_filename_list(kind)
+    else:
+        names = folders.list_files(kind, endings)
     return [name for name in names if name.lower().endswith(endings)]
+
+
+def _listed(paths, kind: str) -> list[str]:
+    """What ComfyUI lists of a kind, then GGUF files of the same folders, which it does not."""
+    own = f"{CATEGORY}_gguf_{kind}"
+    if kind in paths.folder_names_and_paths:  # the very list of its folders, so that later ones are there too
+        paths.folder_names_and_paths.setdefault(own, (paths.folder_names_and_paths[kind][0], {".gguf"}))
+    found = paths.get_filename_list(own) if own in paths.folder_names_and_paths else []
+    return list(dict.fromkeys([*paths.get_filename_list(kind), *found]))
 
 
 def _file(kind: str, name: str, endings: tuple[str, ...] = folders.WEIGHTS) -> Path | None:
@@ -93,7 +105,7 @@ def fingerprint(model: str, text_encoder: str, vae: str) -> str:
 
 def lora_names() -> list[str]:
     """LoRAs of ComfyUI's loras folder, or of models/loras here."""
-    return file_names("loras")
+    return file_names("loras", folders.SAFETENSORS)
 
 
 def companion_names() -> list[str]:
@@ -103,7 +115,7 @@ def companion_names() -> list[str]:
 
 def lora_path(name: str) -> Path:
     """The file of a listed LoRA or companion. ValueError names the folders searched."""
-    found, paths = _file("loras", name, (*folders.WEIGHTS, ".pth")), comfy("folder_paths")
+    found, paths = _file("loras", name, (*folders.SAFETENSORS, ".pth")), comfy("folder_paths")
     if found is None:
         places = paths.get_folder_paths("loras") if paths else [folders.kind_folder("loras")]
         raise ValueError(f"no LoRA file named {name!r} in {', '.join(map(str, places))}; put it there and press R")

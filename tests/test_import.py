@@ -96,15 +96,18 @@ def test_requirements_equal_the_dependencies():
 
 def test_dependencies_have_lower_bounds_only():
     optional = PROJECT["project"]["optional-dependencies"]
-    assert set(optional) == {"test", "mlx", "ftfy", "plots"}
-    for requirement in [*PROJECT["project"]["dependencies"], *optional["mlx"], *optional["ftfy"], *optional["plots"]]:
+    assert set(optional) == {"test", "mlx", "ftfy", "plots", "gguf"}
+    lists = [PROJECT["project"]["dependencies"], *(optional[name] for name in ("mlx", "ftfy", "plots", "gguf"))]
+    for requirement in [requirement for some in lists for requirement in some]:
         assert re.fullmatch(r"[\w-]+(\[\w+\])?>=[\d.]+(; .*)?", requirement), requirement
 
 
 def test_every_import_of_the_product_is_declared():
     declared = {re.match(r"[\w-]+", d).group() for d in PROJECT["project"]["dependencies"]}
     declared = {{"pillow": "PIL"}.get(name, name) for name in declared}
-    provided = declared | {"helios_video", "mlx", "ftfy", "matplotlib"} | set(sys.stdlib_module_names)  # with extras
+    provided = (
+        declared | {"helios_video", "mlx", "ftfy", "matplotlib", "gguf"} | set(sys.stdlib_module_names)
+    )  # with extras
     outside = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "psutil", "server"}
     for path in PYTHON_FILES:
         if path.relative_to(ROOT).parts[0] == "tests":

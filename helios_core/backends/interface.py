@@ -205,3 +205,6 @@ class Backend(Protocol):
 
     def quantised_bytes(self, name: str, stored: Stored, kind: str) -> Iterator[tuple[str, list]]:
         """A stored weight in fewer bits: the names and bytes of what it becomes."""
+
+    def as_float32(self, stored: Stored) -> np.ndarray:
+        """The float32 numbers of a stored weight, its factors applied."""

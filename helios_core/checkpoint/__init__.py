@@ -1,7 +1,7 @@
 """The files that people have: what they are, what is in them under which name, and where they are looked for."""
 
-from . import folders, headers, marks, names, numbers, precision, recognise, unpacked
-from .folders import TINY, cache_folder, find_checkpoint, find_file, list_files
+from . import folders, gguf, gguf_tokenizer, headers, marks, names, numbers, precision, recognise, unpacked
+from .folders import SAFETENSORS, TINY, cache_folder, find_checkpoint, find_file, list_files
 from .headers import BYTES, nbytes, read_header, read_metadata
 from .names import PULL_REQUEST, PULL_REQUEST_BLOCK
 from .numbers import E4M3, mapped
@@ -9,6 +9,7 @@ from .open import Checkpoint, check, check_part, held_parts, open_checkpoint, re
 from .precision import (
     DTYPES,
     FLOAT32,
+    GGUF,
     GROUP_SIZES,
     KINDS,
     QUANTISED,
@@ -49,12 +50,14 @@ __all__ = [
     "E4M3",
     "EMBEDDINGS",
     "FLOAT32",
+    "GGUF",
     "GROUP_SIZES",
     "KINDS",
     "PARTS",
     "PULL_REQUEST",
     "PULL_REQUEST_BLOCK",
     "QUANTISED",
+    "SAFETENSORS",
     "Source",
     "Stored",
     "TINY",
@@ -72,6 +75,8 @@ __all__ = [
     "find_file",
     "find_kind",
     "folders",
+    "gguf",
+    "gguf_tokenizer",
     "group_size",
     "hadamard",
     "headers",

@@ -9,7 +9,8 @@ from pathlib import Path
 TINY = "helios-tiny"
 VARIABLE = "HELIOS_MODELS"
 CACHE = "HELIOS_CACHE"
-WEIGHTS = (".safetensors", ".sft")
+SAFETENSORS = (".safetensors", ".sft")
+WEIGHTS = (*SAFETENSORS, ".gguf")
 DEPTH = 2  # models/helios/Helios-Distilled, and models/helios/owner/Helios-Distilled
 
 

@@ -1,7 +1,8 @@
-"""Safetensors files checked before a framework reads them: headers, shards, strict key reports. No framework here.
+"""Weights files checked before a framework reads them: headers, shards, strict key reports. No framework here.
 
 A safetensors file is eight bytes of little-endian header length, a JSON header that maps each name to dtype, shape
-and byte offsets, then the data. A header that lies is refused here, by name, before gigabytes are mapped.
+and byte offsets, then the data. A header that lies is refused here, by name, before gigabytes are mapped. GGUF files
+are read too: see gguf.py.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 from ..file_names import plain, shown
 from ..json_text import as_object, parse, parse_object, read_object
-from . import recognise
+from . import gguf, recognise
 
 BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I8": 1, "U8": 1, "BOOL": 1, "F4": 0.5}
@@ -23,7 +24,7 @@ INDICES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.
 
 
 class TensorInfo(NamedTuple):
-    """Where a tensor lies: file, dtype name of the safetensors format, shape, where its bytes begin in the file."""
+    """Where a tensor lies: file, dtype name of the safetensors format or GGUF's, shape, where its bytes begin."""
 
     file: Path
     dtype: str
@@ -33,11 +34,15 @@ class TensorInfo(NamedTuple):
 
 def nbytes(dtype: str, shape: tuple[int, ...]) -> int:
     """Bytes of a tensor."""
+    if dtype in gguf.BLOCKS:
+        return gguf.nbytes(dtype, shape)
     return int(math.prod(shape) * BYTES[dtype])
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """Every tensor of one safetensors file. ValueError if the file is missing, cut short or inconsistent."""
+    """Every tensor of one weights file. ValueError if the file is missing, cut short or inconsistent."""
+    if _is_gguf(path):
+        return {name: TensorInfo(path, *tensor) for name, tensor in gguf.read(path).tensors.items()}
     header, length = _read_json(path)
     header.pop("__metadata__", None)
     _check_offsets(path, header, path.stat().st_size - 8 - length)
@@ -48,8 +53,13 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file says of itself; empty if nothing. A tensor named SAID says more: its bytes are the JSON
-    of further entries, from programs that save tensors only. ValueError if it is broken."""
+    """The texts by which a weights file says what it is; empty if none. ValueError if it is broken.
+
+    In a safetensors file a tensor named SAID says more: its bytes are the JSON of further entries, from programs that
+    save tensors only.
+    """
+    if _is_gguf(path):
+        return {name: value for name, value in gguf.read(path).values.items() if isinstance(value, str)}
     found, _ = _read_json(path)
     metadata = found.get("__metadata__") or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -64,14 +74,19 @@ def read_metadata(path: Path) -> dict[str, str]:
     return said
 
 
+def _is_gguf(path: Path) -> bool:
+    if not path.is_file():
+        raise ValueError(f"weights file {path} is missing; download the checkpoint again")
+    with opened(path) as file:
+        return file.read(len(gguf.MAGIC)) == gguf.MAGIC
+
+
 def _said(text: bytes, path: Path) -> dict[str, str]:
     return {name: str(value) for name, value in parse_object(text, f"{path}: {SAID} in it").items()}
 
 
 def _read_json(path: Path) -> tuple[dict, int]:
     """The header and its length in bytes."""
-    if not path.is_file():
-        raise ValueError(f"weights file {path} is missing; download the checkpoint again")
     size = path.stat().st_size
     with opened(path) as file:
         start = file.read(64)
@@ -79,7 +94,9 @@ def _read_json(path: Path) -> tuple[dict, int]:
         if not 2 <= length <= min(MAX_HEADER, size - 8):
             seems = recognise.of_bytes(start)
             advice = f": {seems}" if seems else f", or is cut short ({size} bytes); download it again"
-            raise ValueError(f"{path} is not a safetensors file{advice}")
+            raise ValueError(
+                f"{path} is not a {'GGUF' if path.suffix.lower() == '.gguf' else 'safetensors'} file{advice}"
+            )
         file.seek(8)
         where = f"{path}: the safetensors header"
         try:

@@ -27,7 +27,7 @@ NVFP4, MXFP8 = 16, 32  # columns to a factor
 Shapes = Callable[[int, int, Marks], list[tuple[int, ...]]]
 
 
-class Part(NamedTuple):
+class Factor(NamedTuple):
     """A tensor beside a weight. shapes: those it may have, of a weight [o i]; count: only the number of values counts,
     and there may be one row of zeros more."""
 
@@ -41,7 +41,7 @@ class Form(NamedTuple):
     """dtypes: of the codes; packed: codes to a byte; kept: the form of ours that it has in memory, None: none."""
 
     dtypes: tuple[str, ...]
-    parts: dict[str, Part]
+    parts: dict[str, Factor]
     kept: str | None
     packed: int = 1
 
@@ -59,18 +59,18 @@ def _rows(o: int, *_) -> list[tuple[int, ...]]:
     return [(), (1,), (1, 1), (o,), (o, 1)]
 
 
-INPUT = {"input_scale": Part(FLOATS, _one, needed=False)}
-ROWS = {"weight_scale": Part(FLOATS, _rows)}
+INPUT = {"input_scale": Factor(FLOATS, _one, needed=False)}
+ROWS = {"weight_scale": Factor(FLOATS, _rows)}
 FORMS = {
-    "float8_e4m3fn": Form(("F8_E4M3",), {"weight_scale": Part(FLOATS, _rows, needed=False), **INPUT}, "fp8_e4m3fn"),
-    "float8_e5m2": Form(("F8_E5M2",), {"weight_scale": Part(FLOATS, _rows, needed=False), **INPUT}, None),
+    "float8_e4m3fn": Form(("F8_E4M3",), {"weight_scale": Factor(FLOATS, _rows, needed=False), **INPUT}, "fp8_e4m3fn"),
+    "float8_e5m2": Form(("F8_E5M2",), {"weight_scale": Factor(FLOATS, _rows, needed=False), **INPUT}, None),
     "int8_tensorwise": Form(("I8",), ROWS | INPUT, "int8"),
     "nvfp4": Form(
         ("U8", "F4"),
         {
-            "weight_scale": Part(("F8_E4M3", "U8"), _swizzled(NVFP4), count=True),
-            "weight_scale_2": Part(FLOATS, _one),
-            "pre_quant_scale": Part(FLOATS, lambda o, i, _: [(i,), (1, i)], needed=False),
+            "weight_scale": Factor(("F8_E4M3", "U8"), _swizzled(NVFP4), count=True),
+            "weight_scale_2": Factor(FLOATS, _one),
+            "pre_quant_scale": Factor(FLOATS, lambda o, i, _: [(i,), (1, i)], needed=False),
             **INPUT,
         },
         "int8",
@@ -78,24 +78,24 @@ FORMS = {
     ),
     "mxfp8": Form(
         ("F8_E4M3",),
-        {"weight_scale": Part(("F8_E8M0", "U8"), _swizzled(MXFP8), count=True), **INPUT},
+        {"weight_scale": Factor(("F8_E8M0", "U8"), _swizzled(MXFP8), count=True), **INPUT},
         "fp8_e4m3fn",
     ),
     "convrot_w4a4": Form(("I8", "U8"), ROWS, "int4", 2),
     "asym_w4a8_int8": Form(
         ("I8", "U8"),
         {
-            "weight_s_rel": Part(("F8_E4M3", "U8", "F32"), lambda o, i, m: [(o, i // m.group)]),
-            "weight_s_channel": Part(FLOATS, lambda o, *_: [(o,), (o, 1)]),
-            "weight_codebook": Part(FLOATS, lambda *_: [(16,)], needed=False),
-            "weight_correction": Part(FLOATS, lambda o, i, m: [(i // m.group, o)], needed=False),
+            "weight_s_rel": Factor(("F8_E4M3", "U8", "F32"), lambda o, i, m: [(o, i // m.group)]),
+            "weight_s_channel": Factor(FLOATS, lambda o, *_: [(o,), (o, 1)]),
+            "weight_codebook": Factor(FLOATS, lambda *_: [(16,)], needed=False),
+            "weight_correction": Factor(FLOATS, lambda o, i, m: [(i // m.group, o)], needed=False),
         },
         "int8",
         2,
     ),
     "awq_w4a16": Form(
         ("I8", "U8"),
-        {name: Part(FLOATS, lambda o, i, m: [(i // m.group, o)]) for name in ("weight_scale", "weight_zeros")},
+        {name: Factor(FLOATS, lambda o, i, m: [(i // m.group, o)]) for name in ("weight_scale", "weight_zeros")},
         "int8",
         2,
     ),

@@ -35,6 +35,14 @@ PULL_REQUEST = {
     "time_embedding.2": "condition_embedder.time_embedder.linear_2",
     "time_projection.1": "condition_embedder.time_proj",
 }
+# Wan's own names, where the pull request has the published ones; some converters give them to Helios too.
+WAN_TRANSFORMER = {"head.modulation": "norm_out.scale_shift_table"}
+WAN_INNER = {
+    **{f"self_attn.{x}": f"attn1.to_{x}" for x in "qkv"},
+    **{f"cross_attn.{x}": f"attn2.to_{x}" for x in "qkv"},
+    **{"self_attn.o": "attn1.to_out.0", "cross_attn.o": "attn2.to_out.0", "norm3": "norm2"},
+    **{"self_attn": "attn1", "cross_attn": "attn2"},
+}
 PULL_REQUEST_BLOCK = {"ffn.0": "ffn.net.0.proj", "ffn.2": "ffn.net.2"}
 
 WAN = {"conv1": "quant_conv", "conv2": "post_quant_conv"}
@@ -84,7 +92,10 @@ def published(part: str, names: Iterable[str]) -> dict[str, str]:
 
 def transformer_name(name: str) -> str:
     """A transformer's tensor from an old file or a file of the pull request -> its published name."""
-    name = TRANSFORMER.get(name, name)
+    name = (TRANSFORMER | WAN_TRANSFORMER).get(name, name)
+    if name.startswith("blocks."):
+        name = _swap_inner(re.sub(r"\.modulation$", ".scale_shift_table", name), WAN_INNER)
+    name = _swap(name, {"head.head": "proj_out"})
     return _swap(_swap_inner(name, PULL_REQUEST_BLOCK), PULL_REQUEST)
 
 

@@ -38,3 +38,11 @@ def as_float32(codes: np.ndarray, dtype: str) -> np.ndarray:
     if dtype == "F8_E5M2":  # the upper half of a float16
         return (codes.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
     return codes.astype(np.float32)
+
+
+def as_bytes(numbers: np.ndarray, dtype: str) -> np.ndarray:
+    """float32 numbers as the bytes of F32, F16 or BF16, rounded to the nearest, halves to even; none is NaN."""
+    if dtype != "BF16":
+        return np.ascontiguousarray(numbers.astype(NUMPY[dtype])).reshape(-1).view(np.uint8)
+    bits = np.ascontiguousarray(numbers, dtype=np.float32).view(np.uint32).reshape(-1)
+    return ((bits + (0x7FFF + (bits >> 16 & 1))) >> 16).astype(np.uint16).view(np.uint8)

@@ -22,6 +22,7 @@ GROUP_SIZES = (32, 64, 128)
 # What a user asks for: a form, or one with other groups than its own; smaller ones are more exact and larger.
 KINDS = (*QUANTISED, *(f"{form}_g{n}" for form, own in GROUPS.items() for n in GROUP_SIZES if n != own))
 WEIGHT_DTYPES = ("auto", *DTYPES, *KINDS)
+GGUF = "gguf"  # the form of a file's layers in GGUF's blocks, of whatever types; only as stored
 METADATA = "helios_quantization"  # key in the file's metadata; its value is one of KINDS
 FLOAT32 = ("time_embedder", "scale_shift_table", "norm1", "norm2", "norm3", "history_key_scale")
 LINEAR = r"blocks\.\d+\.(attn[12]\.(to_[qkv]|to_qkv|to_out\.0)|ffn\.net\.(0\.proj|2))\.weight"
@@ -87,7 +88,8 @@ def find_kind(source, weight_dtype: str) -> str | None:
         return weight_dtype
     raise ValueError(
         f"{source.path} holds {found} weights{' in other groups' if form == found else ''}; quantising them again to "
-        f"{weight_dtype} would add both errors. Choose weight_dtype auto or {found}, or take the original checkpoint"
+        f"{weight_dtype} would add both errors. Choose weight_dtype auto{'' if found == GGUF else f' or {found}'}, or "
+        "take the original checkpoint"
     )
 
 
@@ -120,6 +122,8 @@ def held_bytes(stored, kind: str, item: int, backend: str) -> int | None:
 
     item: bytes of a number of the layers' dtype. MLX keeps a factor and a zero of that size per group in both forms.
     """
+    if stored.in_gguf:
+        return stored.nbytes if backend == "torch" else None
     there = stored.kept is not None
     if stored.blocks:
         return stored.marks.held if backend == "torch" else None

@@ -17,7 +17,6 @@ OURS = {
 
 # First bytes of files that are no safetensors, lower-cased. What it seems to be; what to do.
 MAGIC = (
-    (b"gguf", "a GGUF file", "GGUF is not read; take a safetensors file"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with `git lfs pull`"),
     (b"pk\x03\x04", "a torch pickle or another zip", "pickles can run code and are not read; take a safetensors file"),
     (b"\x80\x02", "a torch pickle", "pickles can run code and are not read; take a safetensors file"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..config import read_json
 from ..json_text import parse, parse_object
-from . import headers, inferred, marks, recognise
+from . import gguf, gguf_tokenizer, headers, inferred, marks, recognise
 from .names import DROPPED, FORMATS, LAYER_FORMAT, MARKER, SCALES, SPIECE, ZERO, published, split_parts, strip_prefix
 from .stored import Stored
 
@@ -36,7 +36,7 @@ class Source:
     part: str
     tensors: dict[str, Stored]
     config: dict
-    tokenizer: Path | Stored | None = None
+    tokenizer: Path | Stored | gguf_tokenizer.Inside | None = None
     metadata: dict = field(default_factory=dict)
 
     @property
@@ -46,12 +46,12 @@ class Source:
 
     @property
     def quantised(self) -> str | None:
-        """How its weights are stored, if quantised: fp8_e4m3fn, int8, int4, or the names of ComfyUI's forms."""
+        """How its weights are stored, if quantised: fp8_e4m3fn, int8, int4, or names of ComfyUI's or GGUF's forms."""
         return ", ".join(dict.fromkeys(filter(None, (stored.form for stored in self.tensors.values())))) or None
 
 
 def open_part(path, part: str) -> Source:
-    """A part of a checkpoint folder, or of a safetensors file, by itself or in a file of all parts.
+    """A part of a checkpoint folder, or of a weights file, by itself or in a file of all parts.
 
     ValueError for what is missing, broken, or clearly another model's.
     """
@@ -79,7 +79,7 @@ def _open_file(path: Path, part: str) -> Source:
         raise ValueError(f"{path} holds no {part}, only {', '.join(name for name in parts if parts[name])}")
     names = parts[part] if parts else strip_prefix(found)
     config = _metadata_config(metadata, part, path)
-    tokenizer = _tokenizer(found) if part == "text_encoder" else None
+    tokenizer = _tokenizer(path, found) if part == "text_encoder" else None
     layers = marks.of_metadata(metadata, path)
     return _source(path, part, names, found, layers, config, tokenizer, metadata)
 
@@ -109,7 +109,7 @@ def _stored(path: Path, part: str, names: Mapping[str, str], found: Mapping, lay
     return {new: plain[old] for new, old in published(part, plain).items()}
 
 
-FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", *gguf.BLOCKS)
 FACTORS = (*SCALES, ZERO)
 
 
@@ -145,8 +145,10 @@ def _is_aside(name: str) -> bool:
     return name in (MARKER, SPIECE, headers.SAID) or name.startswith(TOKENIZER) or name.endswith(DROPPED)
 
 
-def _tokenizer(found: Mapping) -> Stored | None:
-    """A tokenizer's file among the tensors, under any prefix."""
+def _tokenizer(path: Path, found: Mapping) -> Stored | gguf_tokenizer.Inside | None:
+    """A tokenizer's file among the tensors, under any prefix, or in a GGUF file's values."""
+    if gguf.is_gguf(path):
+        return gguf_tokenizer.find(path)
     wanted = (f"{TOKENIZER}tokenizer.json", f"{TOKENIZER}spiece.model", SPIECE)
     for ending in wanted:
         for key in found:

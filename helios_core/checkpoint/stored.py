@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from . import headers, precision
+from . import gguf, headers, precision
 
 GROUP = "convrot_groupsize"  # columns that are rotated together
 
@@ -14,7 +14,7 @@ GROUP = "convrot_groupsize"  # columns that are rotated together
 class Stored(NamedTuple):
     """A tensor in a file: its key there, safetensors dtype, shape, where its bytes begin; and the stored factors of a
     quantised one (backends/torch/quant.py), or its marks where it is one of ComfyUI's (marks.py). The shape is the
-    weight's: four bits keep two of a row in each byte."""
+    weight's: four bits keep two of a row in each byte, a type of gguf.BLOCKS some columns in each block."""
 
     file: Path
     key: str
@@ -27,7 +27,9 @@ class Stored(NamedTuple):
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
-        """The shape on disk: of four bits with half the columns, two numbers to a byte."""
+        """The shape on disk: of four bits with half the columns, two to a byte; of GGUF's blocks their bytes."""
+        if self.in_gguf:
+            return gguf.row_bytes(self.dtype, self.shape)
         four = self.marks is not None and self.marks.four
         packed = self.zero is not None or (four and self.dtype != "F4")
         return (self.shape[0], self.shape[1] // 2) if packed else self.shape
@@ -35,7 +37,12 @@ class Stored(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Bytes on disk."""
-        return headers.nbytes(self.dtype, self.stored_shape)
+        return headers.nbytes("U8" if self.in_gguf else self.dtype, self.stored_shape)
+
+    @property
+    def in_gguf(self) -> bool:
+        """Whether it is quantised in GGUF's blocks, which hold factors and codes in one."""
+        return self.dtype in gguf.BLOCKS
 
     @property
     def codes(self) -> Stored:
@@ -43,7 +50,8 @@ class Stored(NamedTuple):
         if self.dtype == "F4":
             rows, columns = self.shape
             return self._replace(dtype="U8", shape=(rows, columns // 2), scale=None, zero=None, marks=None)
-        return self._replace(shape=self.stored_shape, scale=None, zero=None, marks=None)
+        dtype = "U8" if self.in_gguf else self.dtype
+        return self._replace(dtype=dtype, shape=self.stored_shape, scale=None, zero=None, marks=None)
 
     @property
     def blocks(self) -> bool:
@@ -52,7 +60,9 @@ class Stored(NamedTuple):
 
     @property
     def kept(self) -> str | None:
-        """The form of `precision.QUANTISED` that it has in memory, if its linear layer is kept as it is stored."""
+        """The form of `precision.QUANTISED`, or GGUF, that it has in memory, if its linear layer is kept as stored."""
+        if self.in_gguf:
+            return precision.GGUF
         if self.marks is not None:
             return self.marks.kept
         return next((form for form, dtype in precision.QUANTISED.items() if dtype == self.dtype), None)
@@ -60,6 +70,8 @@ class Stored(NamedTuple):
     @property
     def form(self) -> str | None:
         """How it is quantised, for people; None if it is not."""
+        if self.in_gguf:
+            return self.dtype.lower()
         if self.marks is not None and not self.marks.old:
             return self.marks.label
         formats = {dtype: name for name, dtype in precision.QUANTISED.items()}

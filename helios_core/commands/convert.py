@@ -9,22 +9,29 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..checkpoint import KINDS, PARTS, TINY, find_checkpoint, find_file
-from ..convert import FORMATS, convert
+from ..convert import FORMATS, GGUF_KINDS, NO_QUANTISER, convert
 from ..file_names import check_name
 from ..pipeline import TINY as BUILT_IN
 
 FORMAT_HELP = (
     "folder: the published layout; single: one file; comfy: a folder of ComfyUI's diffusion_models, vae and "
-    "text_encoders (default: single for a name in .safetensors, else folder)"
+    "text_encoders; gguf: the same with GGUF files, or one GGUF file of one part (default: single for a name in "
+    ".safetensors, gguf for one in .gguf, else folder)"
+)
+QUANTIZE_HELP = (
+    f"keep the transformer's large layers in fewer bits: {', '.join(KINDS)}; or, in the format gguf, both networks' in "
+    f"{', '.join(GGUF_KINDS)}"
 )
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """The command line of `helios convert`."""
     sub.add_argument("source", metavar="IN", help="a checkpoint's folder or file, or a name that `helios doctor` lists")
-    sub.add_argument("target", metavar="OUT", help="a new folder, or a new file whose name ends in .safetensors")
+    sub.add_argument(
+        "target", metavar="OUT", help="a new folder, or a new file whose name ends in .safetensors or .gguf"
+    )
     sub.add_argument("--format", choices=FORMATS, default="", help=FORMAT_HELP)
-    sub.add_argument("--quantize", choices=KINDS, help="keep the transformer's large layers in fewer bits")
+    sub.add_argument("--quantize", choices=[*KINDS, *GGUF_KINDS, *NO_QUANTISER], metavar="TYPE", help=QUANTIZE_HELP)
     sub.add_argument("--parts", help=f"some of {','.join(PARTS)} (default: all that IN holds)")
     sub.add_argument("--text-encoder", metavar="FILE", help="take the text encoder from this file or checkpoint folder")
     sub.add_argument("--vae", metavar="FILE", help="take the VAE from this file or checkpoint folder")

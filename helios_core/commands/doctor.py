@@ -12,7 +12,7 @@ from ..config import read_folder
 from ..devices import INSTALL, needs, read_memory
 from .failures import caught
 
-LIBRARIES = ("transformers", "tokenizers", "safetensors", "einops", "numpy", "av", "ftfy")
+LIBRARIES = ("transformers", "tokenizers", "safetensors", "einops", "numpy", "av", "ftfy", "gguf")
 GIB = 2**30
 
 

@@ -99,7 +99,7 @@ def _file(path: Path) -> bool:
         kind = "video" if ending in VIDEOS else "picture"
         return tell(f"a {kind}, by its name", USES[kind], path)
     seems = recognise.of_bytes(path.open("rb").read(64))
-    print(f"  {seems or 'nothing that is known here; wanted .safetensors, a workflow, a picture or a video'}")
+    print(f"  {seems or 'nothing that is known here; wanted .safetensors, .gguf, a workflow, a picture or a video'}")
     return False
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .. import load
-from ..checkpoint import find_checkpoint, find_file, list_files
+from ..checkpoint import SAFETENSORS, find_checkpoint, find_file, list_files
 from ..config import check_number, check_size, check_whole, limits
 from ..history import parse_policy
 from ..join import FRAMES, Boundary, Clip, check_encoder, frame_rate, join, published_length
@@ -64,7 +64,7 @@ def add_loras(model, args: argparse.Namespace):
     """The model with the LoRAs that were asked for; says on stderr what they change."""
     if not args.lora and args.lora_companion is None:
         return model
-    known = list_files("loras")
+    known = list_files("loras", SAFETENSORS)
     named = [split_strength(text, known) for text in args.lora]
     files = [(known.get(name, name), *how) for name, *how in named]
     model = with_loras(model, files, mode=args.lora_mode, companion=args.lora_companion)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoint import (
+    KINDS,
     PARTS,
     TOKENIZER,
     Source,
@@ -15,6 +16,7 @@ from ..checkpoint import (
     check_part,
     check_tokenizer,
     documents,
+    gguf_tokenizer,
     held_parts,
     names,
     open_part,
@@ -24,11 +26,12 @@ from ..checkpoint import (
 )
 from ..devices import libraries
 from ..safe_files import check_folder, check_new, new_folder
-from . import layouts
+from . import gguf_files, gguf_quants, layouts
 from .layouts import SPIECE, Contents, Output, dump
 from .writer import check_space
 
-FORMATS = ("folder", "single", "comfy")
+FORMATS = ("folder", "single", "comfy", "gguf")
+ENDINGS = {".safetensors": "single", ".gguf": "gguf"}
 
 
 def read_texts(path: Path, sources: dict[str, Source]) -> dict[str, str]:
@@ -57,6 +60,8 @@ def read_tokenizer(source: Source) -> dict[str, bytes]:
     if place is None:
         return {}
     check_tokenizer(place)
+    if isinstance(place, gguf_tokenizer.Inside):
+        return place.files()
     if isinstance(place, Path):
         return {p.name: p.read_bytes() for p in sorted(place.iterdir()) if p.is_file()}
     if place.key.endswith(names.SPIECE):
@@ -84,6 +89,10 @@ def open_contents(path: Path, parts, *, text_encoder=None, vae=None) -> Contents
 
 def make_outputs(out: Path, contents: Contents, form: str, kind: str | None) -> list[Output]:
     """The weights files to write. ValueError for what does not go together."""
+    if form == "gguf":
+        return gguf_outputs(out, contents, kind)
+    if kind in (*gguf_quants.KINDS, *gguf_quants.NO_QUANTISER):
+        raise ValueError(f"{kind} is a type of GGUF; choose the format gguf, or quantise to {', '.join(KINDS)}")
     if kind is not None:
         libraries.for_files().check_kind(kind)
     if kind is not None and "transformer" not in contents.sources:
@@ -100,28 +109,49 @@ def make_outputs(out: Path, contents: Contents, form: str, kind: str | None) -> 
     return layouts.folder(out, contents, kind)
 
 
+def gguf_outputs(out: Path, contents: Contents, kind: str | None) -> list[Output]:
+    """One file of one part, or ComfyUI's folders; a VAE stays a safetensors file. ValueError for several in one."""
+    gguf_quants.check_kind(kind or gguf_quants.KINDS[0])
+    alone = out.suffix == ".gguf"
+    if alone and (len(contents.sources) > 1 or "vae" in contents.sources):
+        found = ", ".join(contents.sources)
+        raise ValueError(f"{out} would hold {found}; a GGUF file holds a transformer or a text encoder: choose --parts")
+    outputs = []
+    for part, source in contents.sources.items():
+        if part == "vae":
+            outputs += layouts.comfy(out, contents._replace(sources={part: source}))
+        else:
+            place = out if alone else out / layouts.PLACES[part] / f"{out.name}_{part}.gguf"
+            outputs.append(gguf_files.output(place, contents, part, kind, layouts.metadata(contents, part)))
+    return outputs
+
+
 def convert(
     path, out, *, form: str = "", kind: str | None = None, parts=None, text_encoder=None, vae=None, progress=None
 ) -> list[Path]:
     """Writes a checkpoint in another layout, and returns the weights files written.
 
-    form: folder, single or comfy; left open it is single for a name that ends in .safetensors, else folder.
-    kind: quantises the transformer. parts: which ones, None is all there are. progress: called with done and total
-    bytes. Nothing is overwritten, and after an error nothing is left. ValueError before any work where possible.
+    form: folder, single, comfy or gguf; left open it goes by the name's ending, else it is folder. kind: quantises the
+    transformer, in GGUF the text encoder too. parts: which ones, None is all there are, for one GGUF file the first.
+    progress: called with done and total bytes. Nothing is overwritten, and after an error nothing is left. ValueError
+    before any work where possible.
     """
     path, out = Path(path), Path(out)
-    form = form or ("single" if out.suffix == ".safetensors" else "folder")
+    form = form or ENDINGS.get(out.suffix, "folder")
     if form not in FORMATS:
         raise ValueError(f"format {form!r}: wanted one of {', '.join(FORMATS)}")
-    if (form == "single") != (out.suffix == ".safetensors"):
-        raise ValueError(f"{out}: a single file's name ends in .safetensors, a folder's does not")
+    if (form == "single") != (out.suffix == ".safetensors") or (form != "gguf" and out.suffix == ".gguf"):
+        raise ValueError(f"{out}: a single file's name ends in .safetensors or .gguf, a folder's does not")
     check_new(out)
+    alone = out.suffix in ENDINGS
+    if out.suffix == ".gguf" and parts is None and text_encoder is None and vae is None:
+        parts = held_parts(path)[:1]
     contents = open_contents(path, parts, text_encoder=text_encoder, vae=vae)
     check(contents)
     outputs = make_outputs(out, contents, form, kind)
     check_folder(out.parent)
     check_space(out.parent, sum(output.size for output in outputs))
-    with nullcontext(out) if form == "single" else new_folder(out) as place:
+    with nullcontext(out) if alone else new_folder(out) as place:
         _write([replace(output, path=place / output.path.relative_to(out)) for output in outputs], progress)
         if form == "folder":
             for name, data in layouts.folder_files(outputs, contents).items():

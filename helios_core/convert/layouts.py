@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ..checkpoint import DOCUMENTS, PARTS, TOKENIZER, Source, Stored, names, nbytes, precision
+from ..checkpoint import DOCUMENTS, PARTS, TOKENIZER, Source, Stored, names, nbytes, numbers, precision
 from ..devices import libraries
 from .writer import Layout, writing
 
@@ -37,7 +37,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Output:
-    """One safetensors file to write."""
+    """One weights file to write, of safetensors here."""
 
     path: Path
     pieces: list[Piece]
@@ -94,6 +94,15 @@ def copied(name: str, stored: Stored, *, check: bool = False) -> Piece:
     return Piece(layout, data)
 
 
+def widened(name: str, stored: Stored, dtype: str) -> Piece:
+    """Out of GGUF's blocks, which safetensors have not. dtype: BF16, F16 or F32."""
+
+    def data() -> Iterator[tuple[str, Iterator]]:
+        return iter([(name, iter([numbers.as_bytes(libraries.for_files().as_float32(stored), dtype)]))])
+
+    return Piece({name: (dtype, stored.shape)}, data)
+
+
 def quantised(name: str, stored: Stored, kind: str) -> Piece:
     """In fewer bits (backends/torch/quant.py)."""
 
@@ -122,7 +131,11 @@ def make_pieces(source: Source, rename: Callable[[str], str], kind: str | None =
             else copied(rename(name), stored, check=True)
             for name, stored in source.tensors.items()
         ]
-    return [copied(rename(name), stored) for name, stored in source.tensors.items()]
+    plain = precision.compute_format(source, "auto", fast_bf16=False) if source.part == "transformer" else "BF16"
+    return [
+        widened(rename(name), stored, plain) if stored.in_gguf else copied(rename(name), stored)
+        for name, stored in source.tensors.items()
+    ]
 
 
 class Contents(NamedTuple):
@@ -141,8 +154,8 @@ def single(path: Path, contents: Contents, kind: str | None) -> list[Output]:
         prefix = names.WHOLE[part][0] if several else ""
         pieces += make_pieces(source, lambda name, prefix=prefix: prefix + name, kind)
     pieces += [blob(TOKENIZER + name, data) for name, data in tokenizer.items()]
-    metadata = {DOCUMENTS: json.dumps(_concerning(texts, sources))}
-    return [Output(path, pieces, metadata | ({precision.METADATA: kind} if kind else {}))]
+    said = {DOCUMENTS: json.dumps(_concerning(texts, sources))}
+    return [Output(path, pieces, said | ({precision.METADATA: kind} if kind else {}))]
 
 
 def _concerning(texts: dict[str, str], sources: dict[str, Source]) -> dict[str, str]:
@@ -152,9 +165,14 @@ def _concerning(texts: dict[str, str], sources: dict[str, Source]) -> dict[str, 
     return kept | whole if "transformer" in sources else kept
 
 
+def metadata(contents: Contents, part: str) -> dict[str, str]:
+    """What a file of one part says of itself."""
+    return {DOCUMENTS: json.dumps(_concerning(contents.texts, {part: contents.sources[part]}))}
+
+
 def comfy(path: Path, contents: Contents) -> list[Output]:
     """ComfyUI's folders below `path`: a file per part, under the key names that ComfyUI's own loaders know."""
-    sources, texts, tokenizer = contents
+    sources, _, tokenizer = contents
     outputs = []
     for part, source in sources.items():
         rename = {"transformer": names.pull_request_name, "vae": names.wan_names(source.tensors).get}.get(part, str)
@@ -162,7 +180,7 @@ def comfy(path: Path, contents: Contents) -> list[Output]:
         if part == "text_encoder":
             pieces += [blob(names.SPIECE if name == SPIECE else TOKENIZER + name, x) for name, x in tokenizer.items()]
         file = path / PLACES[part] / f"{path.name}_{part}.safetensors"
-        outputs.append(Output(file, pieces, {DOCUMENTS: json.dumps(_concerning(texts, {part: source}))}))
+        outputs.append(Output(file, pieces, metadata(contents, part)))
     return outputs
 
 
@@ -182,10 +200,10 @@ def folder(path: Path, contents: Contents, kind: str | None) -> list[Output]:
     for part, source in contents.sources.items():
         shards = _shards(make_pieces(source, str, kind))
         stem = WEIGHTS[part]
-        metadata = {precision.METADATA: kind} if kind and part == "transformer" else {}
+        said = {precision.METADATA: kind} if kind and part == "transformer" else {}
         for index, pieces in enumerate(shards, 1):
             number = f"-{index:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
-            outputs.append(Output(path / part / f"{stem}{number}.safetensors", pieces, metadata))
+            outputs.append(Output(path / part / f"{stem}{number}.safetensors", pieces, said))
     return outputs
 
 

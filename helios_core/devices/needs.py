@@ -210,7 +210,7 @@ def estimate(
         rest=rest,
         prompts=PROMPTS * 2 * config.transformer.num_layers * TOKENS * config.transformer.dim * item,
         loading=_quantising(sources[TRANSFORMER], kind, weight_dtype),
-        largest=max(prod(s.shape) * max(BYTES[s.dtype], item) for s in sources[TRANSFORMER].tensors.values()),
+        largest=max(max(s.nbytes, prod(s.shape) * item) for s in sources[TRANSFORMER].tensors.values()),
         tiled=tiled,
         copies=copies,
         cpu=device in SHARED,
@@ -239,9 +239,9 @@ def _transformer_bytes(source: Source, how: tuple, item: int, backend: str) -> t
 
 
 def _encoder_bytes(source: Source) -> Iterator[int]:
-    """Of each tensor of a text encoder: eight bits are widened, and what overflows in half precision is float32."""
+    """Of each tensor of a text encoder: what is quantised is widened, what overflows in half precision is float32."""
     for name, stored in source.tensors.items():
-        kept = 4 if stored.dtype == "F16" and name.endswith(".wo.weight") else max(2, BYTES[stored.dtype])
+        kept = 4 if stored.dtype == "F16" and name.endswith(".wo.weight") else max(2, BYTES.get(stored.dtype, 2))
         yield prod(stored.shape) * kept
 
 

@@ -4,7 +4,7 @@ from . import remembered
 from .clean import prompt_clean
 from .embedding import Embedding
 from .prompts import PromptSchedule, as_schedule, check_prompt, check_text
-from .tokenizer import load_tokenizer
+from .tokenizer import fields, load_tokenizer
 
 __all__ = [
     "Embedding",
@@ -12,6 +12,7 @@ __all__ = [
     "as_schedule",
     "check_prompt",
     "check_text",
+    "fields",
     "load_tokenizer",
     "prompt_clean",
     "remembered",

@@ -39,7 +39,6 @@ def test_other_models_are_named(tmp_path, what):
 
 
 MAGIC = {
-    b"GGUF\x03\0\0\0": "a GGUF file",
     b"PK\x03\x04\0\0\x08\x08": "a torch pickle",
     b"\x80\x02\x8a\nl\xfc\x9cF": "a torch pickle",
     b"version https://git-lfs.github.com/spec/v1\noid sha256:0": "a Git LFS pointer",

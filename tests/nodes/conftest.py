@@ -14,7 +14,7 @@ from support.nodes import Stopped
 @pytest.fixture
 def comfyui(monkeypatch, tmp_path):
     """The few functions of ComfyUI that host.py calls, and what was asked of them."""
-    seen = SimpleNamespace(progress=[], stop=False, freed=[], files={})
+    seen = SimpleNamespace(progress=[], stop=False, freed=[], files={}, folders={})
 
     class Bar:
         def __init__(self, total):
@@ -47,6 +47,7 @@ def comfyui(monkeypatch, tmp_path):
             add_model_folder_path=add,
             get_folder_paths=lambda name: list(known[name]),
             get_filename_list=lambda kind: list(seen.files.get(kind, {})),
+            folder_names_and_paths=seen.folders,
             get_full_path=lambda kind, name: seen.files.get(kind, {}).get(name),
             get_temp_directory=lambda: str(tmp_path / "temp"),
             get_user_directory=lambda: str(tmp_path / "user"),

@@ -40,7 +40,7 @@ def test_d10_comfyui_makes_room_before_anything_loads_and_for_each_part(comfyui,
 
 
 def test_loader_offers_comfyuis_files(comfyui, tmp_path, fake_loader, monkeypatch):
-    kinds = {"diffusion_models": ["wan/helios.safetensors", "flux.gguf"], "vae": ["wan.pt"]}
+    kinds = {"diffusion_models": ["wan/helios.safetensors", "q4.gguf"], "vae": ["wan.pt"]}
     kinds["text_encoders"] = ["umt5.SFT"]
     for kind, names in kinds.items():
         for name in names:
@@ -49,7 +49,7 @@ def test_loader_offers_comfyuis_files(comfyui, tmp_path, fake_loader, monkeypatc
             path.write_bytes(b"1")
             comfyui.files.setdefault(kind, {})[name] = str(path)
     inputs = inputs_of(NODES["HeliosLoader"])
-    assert inputs["model"][1]["options"] == ["helios-tiny", "wan/helios.safetensors"]
+    assert inputs["model"][1]["options"] == ["helios-tiny", "wan/helios.safetensors", "q4.gguf"]
     assert inputs["text_encoder"][1]["options"] == ["from model", "umt5.SFT"]
     assert inputs["vae"][1]["options"] == ["from model"]
     asked, fake_loader.estimate = {}, lambda: SimpleNamespace(device=lambda offload: 5)

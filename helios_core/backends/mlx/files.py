@@ -1,4 +1,4 @@
-"""Tensors out of safetensors files as MLX arrays, one at a time, so that memory never holds a second copy of them all.
+"""Tensors out of weights files as MLX arrays, one at a time, so that memory never holds a second copy of them all.
 
 Eight bit numbers and quantised weights, which the torch twin computes with as they are, are widened here.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
-from ...checkpoint import E4M3, Stored, mapped, unpack, unpacked
+from ...checkpoint import E4M3, Stored, gguf, mapped, unpack, unpacked
 
 FLOATS = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
 READ = (*FLOATS, "F64", "F8_E4M3", "F8_E5M2", "I8", "U8")
@@ -33,6 +33,8 @@ def read(stored: Stored) -> mx.array:
 
 def widen(stored: Stored) -> mx.array:
     """The weight that codes and factors make; float32 if there are factors."""
+    if stored.in_gguf:
+        return widen_blocks(stored)
     if stored.blocks:
         return mx.array(unpacked.widen(unpack(stored), stored))
     codes = read(stored)
@@ -48,6 +50,22 @@ def widen(stored: Stored) -> mx.array:
     if stored.zero is not None:
         groups = groups + read(stored.zero).astype(mx.float32)[..., None]
     return groups.reshape(codes.shape)
+
+
+def widen_blocks(stored: Stored) -> mx.array:
+    """The float32 numbers of GGUF's blocks, by the gguf package. ValueError where that is not installed."""
+    try:
+        from gguf import GGMLQuantizationType, dequantize
+    except ImportError as error:
+        raise ValueError(f"{stored.file}: to read GGUF with MLX, install {gguf.EXTRA}") from error
+    codes = stored.codes
+    data = mapped(codes.file, codes.dtype, codes.shape, codes.start, codes.nbytes)
+    return mx.array(dequantize(data, GGMLQuantizationType[stored.dtype]).reshape(stored.shape))
+
+
+def as_float32(stored: Stored) -> np.ndarray:
+    """The float32 numbers of a stored weight, its factors applied."""
+    return np.array(widen(stored).astype(mx.float32))
 
 
 def check_factors(stored: Stored, *factors: mx.array | None) -> None:

@@ -19,6 +19,7 @@ from ...config import ModelConfig, TransformerConfig, VAEConfig
 from ...devices import decoding, host_free
 from .arrays import evaluate, to_array
 from .files import FLOATS
+from .files import as_float32 as as_float32
 from .files import check_finite as check_finite
 from .images import encode as encode
 from .images import fit as fit

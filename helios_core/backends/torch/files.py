@@ -1,4 +1,4 @@
-"""Tensors out of safetensors files, one at a time, so that host memory never holds a second copy of the weights.
+"""Tensors out of weights files, one at a time, so that host memory never holds a second copy of the weights.
 
 A tensor that is used as it is stored, on the CPU, stays mapped: it costs no memory of its own and the system may drop
 and read it again. All others are read into memory of their own, which is freed once they are cast or moved.
@@ -11,10 +11,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...checkpoint import Stored, Unpacked, unpack
+from . import gguf
 from .quant import dequantise, quantise
 
 NO_RESERVE = 0x4000  # MAP_NORESERVE, which Python names from 3.12 on
@@ -36,7 +38,7 @@ def read(stored: Stored) -> Tensor:
         file.seek(stored.start)
         if file.readinto(data.numpy()) != stored.nbytes:
             raise ValueError(f"{stored.file} ended inside {stored.key}; it changed while it was read")
-    return data.view(STORED[stored.dtype]).view(stored.stored_shape)
+    return data.view(STORED.get(stored.dtype, torch.uint8)).view(stored.stored_shape)
 
 
 def widen(stored: Stored) -> Tensor:
@@ -45,6 +47,8 @@ def widen(stored: Stored) -> Tensor:
         found = unpack(stored)
         return widened(read(stored) if found.codes is None else None, found, torch.float32)
     codes = read(stored)
+    if stored.in_gguf:
+        return gguf.widen(stored.dtype, codes, torch.empty(stored.shape))
     if stored.scale is None:
         return codes
     scale, zero = read(stored.scale).float(), None if stored.zero is None else read(stored.zero).float()
@@ -52,6 +56,11 @@ def widen(stored: Stored) -> Tensor:
     if scale.ndim == 2:
         return dequantise(codes, scale, zero, torch.float32)
     return codes.float() * scale.reshape(-1, *[1] * (codes.ndim - 1))
+
+
+def as_float32(stored: Stored) -> np.ndarray:
+    """The float32 numbers of a stored weight, its factors applied."""
+    return widen(stored).float().numpy()
 
 
 def check_factors(stored: Stored, *factors: Tensor | None) -> None:
@@ -106,9 +115,11 @@ class Files:
 
     def read(self, stored: Stored, dtype: torch.dtype, device, *, own: bool = False) -> Tensor:
         """The tensor, its factors applied, in `dtype` on `device`. own: in memory of its own in any case."""
-        same = STORED[stored.dtype] == dtype and torch.device(device).type == "cpu" and stored.scale is None
+        same = STORED.get(stored.dtype) == dtype and torch.device(device).type == "cpu" and stored.scale is None
         if same and not own and stored.start % dtype.itemsize == 0:
             return self.map(stored)
+        if stored.in_gguf:  # without a float32 copy of the whole
+            return gguf.widen(stored.dtype, self.map(stored.codes), torch.empty(stored.shape, dtype=dtype)).to(device)
         return widen(stored).to(device=device, dtype=dtype)
 
     def map(self, stored: Stored) -> Tensor:

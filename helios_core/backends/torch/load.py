@@ -18,6 +18,7 @@ from ...checkpoint import split_kind as check_kind  # noqa: F401
 from ...config import ModelConfig, TransformerConfig, VAEConfig
 from ...devices import decoding, host_free
 from .files import STORED, Files
+from .files import as_float32 as as_float32
 from .files import check_finite as check_finite
 from .files import quantised_bytes as quantised_bytes
 from .images import encode as encode

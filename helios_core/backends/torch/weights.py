@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...checkpoint import Source, Stored, is_float32, is_kept, unpack
 from .files import STORED, Files, check_factors, tensors
+from .gguf import BlockLinear
 from .quant import SCALE, ZERO, QuantLinear, place, quantise
 from .transformer import HeliosTransformer
 
@@ -49,12 +50,15 @@ def _fill_layer(model, layer: str, names: list[str], source: Source, files: File
         tensor = files.read(source.tensors[name], wanted, device, own=any(part in name for part in JOINED))
         setattr(module, name.rpartition(".")[2], nn.Parameter(tensor, requires_grad=False))
     if kept:
-        made = quant_layer(QuantLinear, weight, source.tensors[weight], files, how[0], device, module.bias.detach())
+        make = BlockLinear.of if source.tensors[weight].in_gguf else QuantLinear
+        made = quant_layer(make, weight, source.tensors[weight], files, how[0], device, module.bias.detach())
         place(model, layer, made)
 
 
 def quant_layer(make, name: str, stored: Stored, files: Files, kind: str, device, bias: Tensor) -> nn.Module:
     """A quantised layer, such as a QuantLinear: of a weight as it is stored, or of one that is made so on `device`."""
+    if stored.in_gguf:
+        return make(stored.dtype, files.read(stored.codes, torch.uint8, device), bias)
     if not stored.blocks:
         return make(*quantised_parts(name, stored, files, kind, device), bias)
     found = unpack(stored)
