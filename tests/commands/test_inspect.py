@@ -105,7 +105,7 @@ def test_a_lora_a_workflow_a_picture_and_others(capsys, tmp_path):
         ("index.json", 2, "the index of a checkpoint's shards"),
         ("broken.json", 2, "is not JSON"),
         ("transformer_partial.pth", 0, "--lora-companion"),
-        ("cut.gguf", 2, "cannot be used: "),
+        ("cut.gguf", 2, "GGUF"),
         ("old.ckpt", 2, "a torch pickle or another zip"),
         ("cat.png", 0, "--image"),
         ("clip.mp4", 0, "--video"),
