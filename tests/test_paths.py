@@ -9,7 +9,7 @@ from helios_video.helios_core.workflow.format import inputs_of
 NODES = pack.NODE_CLASS_MAPPINGS
 TEXTS = {  # strings that name no file
     *("T5Encode.text", "HeliosPromptSchedule.text", "HistoryMemory.history_sizes", "DMDPyramidSample.steps"),
-    *("PyramidDownsample.factors", "HeliosLatentPlot.names"),
+    *("PyramidDownsample.factors", "HeliosLatentPlot.names", "HeliosLora.blocks"),
 }
 TYPED = {"HeliosSaveHistory.filename_prefix", "HeliosLoadHistory.file"}
 CHOSEN = ["HeliosLoader.model", "HeliosLoader.text_encoder", "HeliosLoader.vae"]

@@ -27,6 +27,7 @@ NAMES = {
     },
     "comfy.lora": {
         "calculate_weight": "(patches, weight, key, intermediate_dtype=dtype)",
+        "load_lora": "(lora, to_load, log_missing=True)",
         "model_lora_keys_unet": "(model, key_map)",
     },
     "comfy.model_base": {
@@ -88,6 +89,7 @@ NAMES = {
         "manual_cast.Linear": "",
         "manual_cast.RMSNorm": "",
         "mixed_precision_ops": "({}, dtype)",
+        "pick_operations": "",  # (None, dtype, load_device=device, model_config=config), in those with QUANT_ALGOS
         "uncast_bias_weight": "(layer, weight, bias, stream)",
     },
     "comfy.patcher_extension": {
@@ -97,6 +99,7 @@ NAMES = {
         "WrappersMP": "",
         "WrappersMP.APPLY_MODEL": "",
     },
+    "comfy.quant_ops": {"QUANT_ALGOS": ""},
     "comfy.sd": {
         "CLIP": "",
         "CLIP.encode_from_tokens": "(tokens)",
@@ -129,6 +132,7 @@ NAMES = {
         "LoRAAdapter": "(keys, weights)",
         "LoRAAdapter.loaded_keys": "",
         "LoRAAdapter.weights": "",
+        "WeightAdapterBase": "()",
     },
     "comfy_api.v0_0_2": {
         "Input": "",
@@ -149,6 +153,7 @@ NAMES = {
     "comfy_execution.utils": {"ExecutionContext.node_id": "", "get_executing_context": "()"},
     "folder_paths": {
         "add_model_folder_path": "(kind, folder)",
+        "folder_names_and_paths": "",
         "get_filename_list": "(kind)",
         "get_folder_paths": "(kind)",
         "get_full_path": "(kind, name)",
@@ -183,6 +188,7 @@ ABSENT = {
     "comfy.model_prefetch.prefetch_queue_pop": ("0.3.64",),
     "comfy.ops._load_quantized_module": ("0.3.64",),
     "comfy.ops.mixed_precision_ops": ("0.3.64",),
+    "comfy.quant_ops.QUANT_ALGOS": ("0.3.64",),
     "comfy.ops.uncast_bias_weight": ("0.3.64",),
     "comfy_execution.caching.DependencyAwareCache": ("0.33.0", "0.38.1"),
 }

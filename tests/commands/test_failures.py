@@ -269,7 +269,9 @@ def test_frames_of_nan_are_an_error(library):
 @pytest.mark.parametrize("wait", [0.15, 0.3, 0.6])
 def test_ctrl_c_is_quiet_from_the_beginning(tmp_path, wait):
     line = [sys.executable, "-c", WAITS, "generate", "--prompt", "a", "-o", str(tmp_path / "o.mp4")]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 a shell's background jobs are deaf to it
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(line, **pipes, preexec_fn=heard)
     assert process.stdout.readline() == "begun\n"
     time.sleep(wait)
     process.send_signal(signal.SIGINT)

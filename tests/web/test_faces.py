@@ -140,7 +140,7 @@ def test_a_copy_of_a_template_does_not_show_another_ones_run(started, page):
 
 def test_the_templates_come_in_the_order_in_which_they_are_learnt(page):
     found = page.evaluate("async () => Object.values(await app.api.getWorkflowTemplates())[0]")
-    assert found[:3] == ["text_to_video", "image_to_video", "video_to_video"]
+    assert found[:3] == ["one_node_text_to_video", "one_node_image_to_video", "text_to_video"]
     assert sorted(found) == sorted(path.stem for path in FLOWS.glob("*.json"))
     order = re.findall(r'"(\w+)"', (JS / "templates.js").read_text().split("ORDER = [")[1].split("]")[0])
     assert found == order, "web/js/templates.js names them all"
