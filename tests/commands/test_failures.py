@@ -6,15 +6,11 @@ import csv
 import errno
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import torch
-from helios_video.helios_core import cli, interrupts, load
+from helios_video.helios_core import cli, load
 from helios_video.helios_core.checkpoint import read_header
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.commands import bench, doctor, failures, outputs, render
@@ -263,33 +259,6 @@ def test_frames_of_nan_are_an_error(library):
     latent[0, 0, 0, 0, 0] = float("nan")
     with pytest.raises(ValueError, match="the decoded frames hold NaN or infinity: check that the VAE"):
         helios.decode(helios.backend.array(latent.numpy()))
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
-@pytest.mark.parametrize("wait", [0.15, 0.3, 0.6])
-def test_ctrl_c_is_quiet_from_the_beginning(tmp_path, wait):
-    line = [sys.executable, "-c", WAITS, "generate", "--prompt", "a", "-o", str(tmp_path / "o.mp4")]
-    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 a shell's background jobs are deaf to it
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(line, **pipes, preexec_fn=heard)
-    assert process.stdout.readline() == "begun\n"
-    time.sleep(wait)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate()[1]
-    assert process.returncode == interrupts.CODE and "Traceback" not in said and said.splitlines()[-1] == "stopped"
-
-
-WAITS = """
-import sys
-sys.argv[0] = "helios"
-from helios_video.helios_core import interrupts
-print("begun", flush=True)
-import helios_video.helios_core.cli as cli
-import time
-real = cli._run
-cli._run = lambda argv: (real(argv), time.sleep(60))
-cli.entry()
-"""
 
 
 def test_what_lacks_its_encoder_is_said_before_the_work(tmp_path, monkeypatch, capsys):
