@@ -131,7 +131,8 @@ def iq4_xs(b: Tensor) -> Tensor:
     return grouped(iq4(spread(b[:, 8:], 16, 4)), half(b[:, :2]) * (scales.float() - 32))
 
 
-WIDEN = {name: globals()[name.lower()] for name in BLOCKS}
+FORMS = (q4_0, q4_1, q5_0, q5_1, q8_0, iq4_nl, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_xs)
+WIDEN = {function.__name__.upper(): function for function in FORMS}
 
 
 def widen(form: str, data: Tensor, out: Tensor) -> Tensor:
