@@ -54,10 +54,9 @@ def model_class():
             super().__init__(model_config(network.dtype), base.ModelType.FLOW, device=device)
             self.helios, self.vae, self.diffusion_model = helios, vae, network
 
-        def velocity(self, wrappers, options, *args):
+        def velocity(self, wrappers, options, x, t, text, history):
             """The network's, through what nodes have wrapped around it, such as a compiled form of it."""
             run = WrapperExecutor.new_class_executor(self._velocity, self, wrappers)
-            x, t, text, history = args
             return run.execute(x, t, None, text, None, options, history=history)
 
         def _velocity(self, x, t, _, text, __, options, history):
@@ -86,8 +85,7 @@ def documents(checkpoint):
     """The JSON files of a checkpoint, as a tensor of the text that `headers.read_metadata` reads."""
     import torch
 
-    texts = {name: json.dumps(value) for name, value in core.checkpoint.read_documents(checkpoint.path).items()}
-    texts["transformer/config.json"] = json.dumps(checkpoint.sources["transformer"].config)
+    texts = core.convert.read_texts(checkpoint.path, {"transformer": checkpoint.sources["transformer"]})
     text = json.dumps({core.checkpoint.DOCUMENTS: json.dumps(texts)}).encode()
     return torch.tensor(list(text), dtype=torch.uint8)
 
@@ -145,7 +143,7 @@ class Running:
     def __init__(self, patcher, stop):
         from comfy.patcher_extension import WrappersMP
 
-        self.patcher, self.model = patcher, patcher.model
+        self.model = patcher.model
         self.network = self.model.diffusion_model
         self.config, self.on_block = self.network.config, stop
         self.options = patcher.model_options["transformer_options"]
@@ -182,7 +180,7 @@ class Running:
         self.network.forget()
 
 
-def pipeline(model, name: str = "model") -> Helios:
+def pipeline(model) -> Helios:
     """The pipeline of a MODEL: HeliosLoader's, with what other nodes have done to it. ValueError for other models."""
     if hasattr(model, "parts"):
         return model
@@ -190,7 +188,7 @@ def pipeline(model, name: str = "model") -> Helios:
     if hasattr(inner, "helios"):
         return inner.helios.with_parts(HostParts(model))
     found = type(inner if inner is not None else model).__name__
-    raise ValueError(f"{name}: this MODEL is {found}, not Helios; wire in that of HeliosLoader")
+    raise ValueError(f"model: this MODEL is {found}, not Helios; wire in that of HeliosLoader")
 
 
 def sockets_of(helios: Helios) -> tuple:

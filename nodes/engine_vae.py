@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from ..helios_core.backends.torch.files import Files
 from ..helios_core.backends.torch.load import CPU, DTYPES
 from ..helios_core.checkpoint import names
@@ -50,6 +48,6 @@ def encode(vae, frames):
         mean = vae.encode(frames).float().cpu()
     finally:
         hook.remove()
-    deviations = [torch.exp(0.5 * made.chunk(2, dim=1)[1].float().clamp(-30, 20)).cpu() for made in seen]
+    deviations = [(made.chunk(2, dim=1)[1].float() / 2).exp().cpu() for made in seen]
     whole = len(deviations) == 1 and deviations[0].shape == mean.shape
     return mean, deviations[0] if whole else None
