@@ -10,7 +10,7 @@ import numpy as np
 
 from .backends.interface import Backend, ULModel
 from .devices import libraries
-from .store import fingerprint
+from .disk import fingerprint
 from .ul import Decoded, DecodePlan, ULFile, check_latents, decode, evaluations, open_file, working_memory
 
 ASSETS = Path(__file__).parent / "assets"

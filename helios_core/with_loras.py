@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 
 from .config import TransformerConfig
+from .disk import fingerprint
 from .lora import COMPANION, MODES, LoraFile, Strength, read_changes, read_companion, read_lora, read_strength
 from .pipeline import Helios
-from .store import fingerprint
 
 
 @dataclass(frozen=True, eq=False)

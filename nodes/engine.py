@@ -240,7 +240,7 @@ def patches_digest(patcher) -> str | None:
     array counts as itself, which no other session has.
     """
     objects = [(name, plain(value)) for name, value in sorted(patcher.object_patches.items())]
-    found = [_weights_digest(patcher), *([core.store.digest(objects)] if objects else [])]
+    found = [_weights_digest(patcher), *([core.disk.digest(objects)] if objects else [])]
     return " ".join(filter(None, found)) or None
 
 
@@ -251,7 +251,7 @@ def _weights_digest(patcher) -> str | None:
         while len(_DIGESTS) >= 8:
             del _DIGESTS[next(iter(_DIGESTS))]
         wrapped = [str(patcher.patches_uuid)] if patcher.weight_wrapper_patches else []  # functions: of this session
-        _DIGESTS[patcher.patches_uuid] = core.store.digest(wrapped, *map(plain, sorted(patcher.patches.items())))
+        _DIGESTS[patcher.patches_uuid] = core.disk.digest(wrapped, *map(plain, sorted(patcher.patches.items())))
     return _DIGESTS[patcher.patches_uuid]
 
 

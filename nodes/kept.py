@@ -15,7 +15,7 @@ from . import core, host
 def store():
     """The store.Store of finished chunks; None where HELIOS_CACHE says off."""
     folder = host.cache_folder()
-    return None if folder is None else core.store.Store(folder / "chunks")
+    return None if folder is None else core.disk.Store(folder / "chunks")
 
 
 def recall(made_of: tuple, make: Callable, array: Callable):
@@ -26,7 +26,7 @@ def recall(made_of: tuple, make: Callable, array: Callable):
     kept = store()
     if kept is None or made_of[0] is None:
         return make()
-    key = core.store.digest("latent", __version__, made_of)
+    key = core.disk.digest("latent", __version__, made_of)
     found = kept.arrays(key)
     if found is not None and "latent" in found:
         return array(found["latent"])

@@ -67,5 +67,5 @@ def _save(frame, path) -> None:
 
     picture = Image.fromarray(frame)
     picture.thumbnail((WIDTH, WIDTH))
-    with core.safe_files.replacing(path) as part:
+    with core.disk.replacing(path) as part:
         picture.save(part, "JPEG", quality=85)

@@ -11,8 +11,8 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from ..file_names import plain, shown
-from ..json_text import as_object, parse, parse_object, read_object
+from ..disk import as_object, parse_object, plain, read_object, shown
+from ..disk import parse_json as parse
 from . import gguf, recognise
 
 BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}

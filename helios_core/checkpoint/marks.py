@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..json_text import parse_object
+from ..disk import parse_object
 from .names import FORMATS, LAYER_FORMAT, MARKER, SCALES
 from .numbers import NUMPY, as_float32
 from .stored import Marks, Stored

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config import GENERATION, INDEX, SCHEDULER, ModelConfig, TransformerConfig, VAEConfig, build, read_json
-from ..json_text import parse_object
+from ..disk import parse_object
 from . import headers, recognise
 from .names import split_parts, strip_prefix
 from .sources import PARTS, Source, check_network, check_text_encoder, check_tokenizer, documents, open_part

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import read_json
-from ..json_text import parse, parse_object
+from ..disk import parse_json as parse
+from ..disk import parse_object
 from . import gguf, gguf_tokenizer, headers, inferred, marks, recognise
 from .names import DROPPED, FORMATS, LAYER_FORMAT, MARKER, SCALES, SPIECE, ZERO, published, split_parts, strip_prefix
 from .stored import Stored

@@ -13,10 +13,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from ..file_names import inside, plain, shown
+from ..disk import beside, identity, inside, plain, shown
 from ..join import check_writable, read_metadata
 from ..noise import Noise
-from ..safe_files import beside, identity
 from ..text import check_prompt
 from .failures import caught
 from .outputs import check_apart

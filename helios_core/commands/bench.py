@@ -8,10 +8,9 @@ from pathlib import Path
 
 from .. import load
 from ..config import check_whole, limits
-from ..file_names import check_name
+from ..disk import check_folder, check_name
 from ..history import parse_policy
 from ..pipeline import Helios
-from ..safe_files import check_folder
 from ..steps import parse_steps
 from . import set_threads
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..checkpoint import KINDS, PARTS, TINY, find_checkpoint, find_file
 from ..convert import FORMATS, GGUF_KINDS, NO_QUANTISER, convert
-from ..file_names import check_name
+from ..disk import check_name
 from ..pipeline import TINY as BUILT_IN
 
 FORMAT_HELP = (

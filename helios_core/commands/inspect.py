@@ -23,8 +23,8 @@ from ..checkpoint import (
 )
 from ..config import INDEX, SCHEDULER, ScheduleConfig, find_variant
 from ..devices import libraries, needs
+from ..disk import read_json_text as read
 from ..history import saved
-from ..json_text import read
 from ..lora import COMPANION
 from ..ul import KEY as UL_KEY
 from ..ul import open_file

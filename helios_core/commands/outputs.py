@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..checkpoint import find_checkpoint, find_file, list_files
-from ..file_names import check_name
+from ..disk import check_name, free_name, identity
 from ..join import check_writable
-from ..safe_files import free_name, identity
 
 # Options of every command that name something to be read, and the folder of models that a bare name is looked for in.
 # Files, folders of them, or several of either.

@@ -11,9 +11,8 @@ import numpy as np
 from .. import load
 from ..checkpoint import folders
 from ..devices import BACKENDS
-from ..file_names import check_name
+from ..disk import check_folder, check_name, replacing, write
 from ..media import PICTURES, VIDEOS, read_frames, read_picture
-from ..safe_files import check_folder, replacing, write
 from . import set_threads
 from .outputs import check_apart
 

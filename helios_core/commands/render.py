@@ -14,10 +14,10 @@ from tqdm import tqdm
 from .. import load
 from ..checkpoint import SAFETENSORS, find_checkpoint, find_file, list_files
 from ..config import check_number, check_size, check_whole, limits
+from ..disk import beside, free_name, own_folder
 from ..history import parse_policy
 from ..join import FRAMES, Boundary, Clip, check_encoder, frame_rate, join, published_length
 from ..lora import check_strength, parse_blocks
-from ..safe_files import beside, free_name, own_folder
 from ..steps import parse_steps
 from ..text import PromptSchedule, check_text
 from ..with_loras import with_loras

@@ -16,10 +16,9 @@ from math import isfinite
 from pathlib import Path
 from typing import ClassVar
 
-from ..file_names import check_name
-from ..json_text import read
+from ..disk import check_folder, check_name, write
+from ..disk import read_json_text as read
 from ..measure import figures
-from ..safe_files import check_folder, write
 from . import Parser, set_threads
 from .outputs import check_apart
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from .. import load
 from ..checkpoint import folders
 from ..config import check_whole, limits
-from ..file_names import check_name
+from ..disk import check_folder, check_name
 from ..measure import figures
-from ..safe_files import check_folder
 from . import set_threads
 from .outputs import check_apart
 

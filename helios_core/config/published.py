@@ -9,7 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Union, get_args, get_origin, get_type_hints
 
-from ..json_text import as_object, read_object
+from ..disk import as_object, read_object
 from .limits import WIDTH
 
 IGNORED = {

@@ -25,7 +25,7 @@ from ..checkpoint import (
     read_metadata,
 )
 from ..devices import libraries
-from ..safe_files import check_folder, check_new, new_folder
+from ..disk import check_folder, check_new, new_folder
 from . import gguf_files, gguf_quants, layouts
 from .layouts import SPIECE, Contents, Output, dump
 from .writer import check_space

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..checkpoint import EMBEDDINGS, Source, Stored, gguf, gguf_tokenizer, names, numbers, precision
 from ..devices import libraries
-from ..safe_files import replacing
+from ..disk import replacing
 from ..text import fields
 from . import gguf_quants
 from .layouts import SPIECE, Contents, Output, Piece, read_chunks

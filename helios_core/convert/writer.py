@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..checkpoint import BYTES, nbytes
-from ..safe_files import replacing
+from ..disk import replacing
 
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 

@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..checkpoint import WEIGHT_DTYPES, Checkpoint
-from ..store import fingerprint
+from ..disk import fingerprint
 from . import libraries, needs, residency
 from .host_memory import host_free
 

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import safe_files
+from ..disk import replacing, safe_files
 from ..measure import figures, frame_statistics, joints
-from ..safe_files import replacing
 from .against_scene import ChunkReading, read_chunk
 from .per_video import PerVideoDrift
 from .scenes import SIZE, Scene, random_scene

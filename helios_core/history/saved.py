@@ -15,11 +15,8 @@ import numpy as np
 
 from ..checkpoint import headers
 from ..config import ModelConfig, check_size
-from ..file_names import inside
-from ..foreign import reading
-from ..json_text import parse_object
+from ..disk import check_writable, inside, parse_object, reading, replacing
 from ..noise import Noise
-from ..safe_files import check_writable, replacing
 from .window import MOMENTS, History
 
 FORMAT, VERSION = "helios-history", 1

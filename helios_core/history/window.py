@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from einops import pack
 
-from ..file_names import shown
+from ..disk import shown
 from ..noise import batch_noise
 
 

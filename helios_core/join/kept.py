@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..safe_files import replacing
-from ..store import Store, digest, link
+from ..disk import Store, digest, link, replacing
 from . import video
 from .boundary import Boundary, Tail
 from .clip import Clip, Segment, reserve

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .. import safe_files
+from ..disk import safe_files
 from ..media import (
     is_picture,
     iter_frames,

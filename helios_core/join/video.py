@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import safe_files
+from ..disk import safe_files
 from ..media import (  # noqa: F401 - whoever writes a video reads it again
     BT709,
     LIMITED,

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import json_text
 from ..checkpoint import headers
+from ..disk import json_text
 from .forms import KINDS, ROLES, Size, kind_of, lacking, size_of
 from .names import Part, aliases, flat, other_kind, parse, seems, strip, summary
 from .strength import Strength

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from ..disk import write
 from ..drawn import Scene, held_out_scenes, random_scene
-from ..safe_files import write
 from .paired import Figure, conclude
 
 VERSION = 1  # of the measures: files of another are measured again

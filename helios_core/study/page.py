@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..safe_files import replacing
+from ..disk import replacing
 
 COLOURS = 256  # of a picture of lines; with fewer, or by the median, lines of two colours become one
 

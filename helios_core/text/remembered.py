@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoint import Source
-from ..store import Store, fingerprint
+from ..disk import Store, fingerprint
 from .clean import prompt_clean
 from .embedding import Embedding
 

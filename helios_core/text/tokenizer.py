@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..checkpoint import check_tokenizer
-from ..foreign import reading
+from ..disk import reading
 
 Tokenize = Callable[[list[str]], list[list[int]]]
 

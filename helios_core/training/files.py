@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..safe_files import replacing
+from ..disk import replacing
 from ..ul import describe
 
 

@@ -17,8 +17,8 @@ from torch import distributed, nn
 from torch.optim import swa_utils
 from tqdm import tqdm
 
+from ..disk import replacing, write
 from ..measure import figures
-from ..safe_files import replacing, write
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoint import Source, Stored, headers
-from ..json_text import parse_object
+from ..disk import parse_object
 from .config import PARTS, ULConfig
 
 KEY = "helios_ul"

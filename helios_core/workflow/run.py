@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import json_text, safe_files
+from ..disk import json_text, safe_files
 from . import format as fmt
 from . import values
 from .context import Run, running

@@ -9,9 +9,8 @@ import re
 from pathlib import Path
 
 from .. import media
-from ..file_names import inside
+from ..disk import check_folder, inside, replacing
 from ..join import check_encoder, video
-from ..safe_files import check_folder, replacing
 from . import dates, standins_values
 from .context import current
 from .files import VideoFile, read_audio, to_image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 
-from ..file_names import plain
+from ..disk import plain
 from . import format as fmt
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")

@@ -15,21 +15,14 @@ from helios_video.helios_core.pipeline import TINY
 from helios_video.helios_core.with_loras import with_loras
 from safetensors.numpy import load_file, save_file
 from support import lora_forms
-from support.comfyui import NEEDED, messages
+from support.comfyui import NEEDED, PROBE_LATENT, messages
 
 pytestmark = NEEDED
 
-PROBES = """
-import numpy, os, folder_paths, comfy.model_management, comfy.model_patcher, torch
-
-
-class ProbeLatent:
-    INPUT_TYPES = classmethod(lambda cls: {"required": {"latent": ("LATENT",), "name": ("STRING", {})}})
-    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "keep", "probes", True
-
-    def keep(self, latent, name):
-        numpy.save(os.path.join(folder_paths.get_output_directory(), name), latent["samples"].numpy())
-        return {}
+PROBES = (
+    PROBE_LATENT
+    + """
+import comfy.model_patcher, torch
 
 
 class ProbeOther:
@@ -67,6 +60,7 @@ class ProbeWrapper(ProbeAttention):
 
 NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in (ProbeLatent, ProbeOther, ProbeAttention, ProbeWrapper)}
 """
+)
 
 
 def chunk(*between, weight_dtype="fp32", seed=0) -> dict:

@@ -12,26 +12,12 @@ from helios_video.helios_core.convert.convert import convert
 from helios_video.helios_core.pipeline import TINY
 from helios_video.helios_core.with_loras import with_loras
 from safetensors.numpy import save_file
-from support.comfyui import NEEDED, messages
+from support.comfyui import NEEDED, PROBE_LATENT, messages
 
 pytest.importorskip("gguf")
 pytestmark = NEEDED
 
-PROBES = """
-import numpy, os, folder_paths
-
-
-class ProbeLatent:
-    INPUT_TYPES = classmethod(lambda cls: {"required": {"latent": ("LATENT",), "name": ("STRING", {})}})
-    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "keep", "probes", True
-
-    def keep(self, latent, name):
-        numpy.save(os.path.join(folder_paths.get_output_directory(), name), latent["samples"].numpy())
-        return {}
-
-
-NODE_CLASS_MAPPINGS = {"ProbeLatent": ProbeLatent}
-"""
+PROBES = PROBE_LATENT + 'NODE_CLASS_MAPPINGS = {"ProbeLatent": ProbeLatent}\n'
 KINDS = ("q8_0", "q4_1")
 
 

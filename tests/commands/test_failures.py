@@ -14,18 +14,10 @@ from helios_video.helios_core import cli, load
 from helios_video.helios_core.checkpoint import read_header
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.commands import bench, doctor, failures, outputs, render
+from helios_video.helios_core.disk.safe_files import beside, free_name, write
 from helios_video.helios_core.join import frame_rate
-from helios_video.helios_core.safe_files import beside, free_name, write
 from support.cli import Fake
 from support.published import make_published
-
-
-@pytest.fixture
-def fake(monkeypatch, tmp_path):
-    made = Fake()
-    monkeypatch.setattr(render, "load", made.load)
-    monkeypatch.chdir(tmp_path)
-    return made
 
 
 class OutOfMemoryError(RuntimeError):

@@ -6,17 +6,7 @@ import sys
 
 import pytest
 from helios_video.helios_core.cli import main
-from helios_video.helios_core.commands import render as command
 from helios_video.helios_core.join import video
-from support.cli import Fake
-
-
-@pytest.fixture
-def fake(monkeypatch, tmp_path):
-    made = Fake()
-    monkeypatch.setattr(command, "load", made.load)
-    monkeypatch.chdir(tmp_path)
-    return made
 
 
 def test_generate_writes_one_mp4_of_the_length_asked(fake, tmp_path, capsys):

@@ -12,15 +12,6 @@ from helios_video.helios_core.convert import convert
 from helios_video.helios_core.history import saved
 from helios_video.helios_core.join import video
 from safetensors.numpy import save_file
-from support.cli import Fake
-
-
-@pytest.fixture
-def fake(monkeypatch, tmp_path):
-    made = Fake()
-    monkeypatch.setattr(render, "load", made.load)
-    monkeypatch.chdir(tmp_path)
-    return made
 
 
 def generate(*options):

@@ -6,8 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
+from helios_video.helios_core.disk.store import Store
 from helios_video.helios_core.join import Boundary, Clip, append_kept, join, kept, restore, video
-from helios_video.helios_core.store import Store
 
 MATCH = Boundary("match", 4)
 

@@ -46,7 +46,7 @@ def test_the_workflow_runner_takes_them_too():
 @pytest.mark.parametrize("seed", [0, 5])
 def test_text_to_video_does_not_depend_on_the_seed_of_its_memory(tiny_history, seed):
     """So that a finished chunk is found again: what is kept is keyed by the history's content."""
-    from helios_video.helios_core.store import digest
+    from helios_video.helios_core.disk.store import digest
 
     assert digest("latent", tiny_history(seed)) == digest("latent", tiny_history(0))
 

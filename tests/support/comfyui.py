@@ -31,6 +31,21 @@ PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
 ROOT = Path(pack.__file__).parent
 NAME = "helios-video"
 PATIENCE = 300  # seconds, for a start or a prompt
+# The text of a pack with a node that keeps latents as they are, for more to be put behind it.
+PROBE_LATENT = """
+import numpy, os, folder_paths
+
+
+class ProbeLatent:
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"latent": ("LATENT",), "name": ("STRING", {})}})
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "keep", "probes", True
+
+    def keep(self, latent, name):
+        numpy.save(os.path.join(folder_paths.get_output_directory(), name), latent["samples"].numpy())
+        return {}
+
+
+"""
 NEEDED = [
     pytest.mark.slow,
     pytest.mark.skipif(not COMFYUI, reason="COMFYUI_PATH is not set: no ComfyUI to try the pack in"),

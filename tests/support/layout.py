@@ -15,8 +15,8 @@ ORDER = (
     ("lora", "drawn", "generate"),
     ("text", "history", "ul", "devices", "workflow", "steps"),
     ("checkpoint", "join", "decode", "measure", "pyramid"),
-    ("config", "noise", "resample", "store", "media"),
-    ("safe_files", "json_text"),
-    ("file_names", "foreign", "interrupts"),
+    ("config", "noise", "resample", "media"),
+    ("disk",),
+    ("interrupts",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}

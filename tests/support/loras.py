@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from helios_video.helios_core import load
 from helios_video.helios_core.backends import torch as adapter
@@ -77,13 +78,26 @@ def adapted(model, loras, merge=False, companion=None):
 @torch.inference_mode()
 def run(model, history=True):
     """A forward with history and a padded prompt, everything computed from the model."""
+    parts, text, x = inputs()
+    context = model.history_context(parts) if history else None
+    return model(x, torch.tensor([400.0]), model.text_context(text), context)
+
+
+def run_mlx(model):
+    """The same on MLX, as a numpy array."""
+    parts, text, x = inputs()
+    velocity = model.velocity(model.array(x), 400.0, model.text_context(text), model.history_context(parts))
+    return np.array(velocity)
+
+
+def inputs():
+    """A history's parts, a padded prompt and latents."""
     g = torch.Generator().manual_seed(3)
     window = torch.randn(1, 16, History.length((16, 2, 1), True), 8, 8, generator=g)
     parts = History(window, torch.randn(1, 16, 1, 8, 8, generator=g)).parts(3)
     text = torch.randn(1, 12, SIZES["text_dim"], generator=g)
     text[:, 7:] = 0
-    context = model.history_context(parts) if history else None
-    return model(torch.randn(1, 16, 3, 8, 8, generator=g), torch.tensor([400.0]), model.text_context(text), context)
+    return parts, text, torch.randn(1, 16, 3, 8, 8, generator=g)
 
 
 def error(got, want):

@@ -14,11 +14,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from helios_video.helios_core import load, store
+from helios_video.helios_core import load
 from helios_video.helios_core.checkpoint import folders
 from helios_video.helios_core.cli import main
+from helios_video.helios_core.disk import store
+from helios_video.helios_core.disk.store import Store, fingerprint
 from helios_video.helios_core.pipeline import TINY
-from helios_video.helios_core.store import Store, fingerprint
 from helios_video.helios_core.text import Embedding
 from helios_video.helios_core.text import remembered as embeddings
 from helios_video.helios_core.text.remembered import Embeddings

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...checkpoint import EMBEDDINGS, Source, check_text_encoder
-from ...foreign import reading
+from ...disk import reading
 from ...text import Embedding, load_tokenizer
 from .files import STORED, Files
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...disk import replacing, write
 from ...measure import figures
-from ...safe_files import replacing, write
 from ..experiment import PolicySizes, StudyPart, fingerprint, measure, plain, results, seconds, table, write_json
 from ..page import save_picture
 from ..paired import ERRORS, RULE, Figure, chance

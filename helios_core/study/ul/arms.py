@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ...backends.torch.ul import UL, ViT
-from ...safe_files import write
+from ...disk import write
 from ...training import Photos, Recipe, fit
 from ...training.ul import bits, diffuse, presets, rate, report, stages
 from ...ul import add_noise

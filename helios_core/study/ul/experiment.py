@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...disk import write
 from ...measure import figures
-from ...safe_files import write
 from ..page import rerun, save_picture
 from .arms import SIZE, TESTED, Arm, run
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...safe_files import replacing, write
+from ...disk import replacing, write
 from ...training.ve import terms, toy
 from ..page import rerun, save_picture
 from . import law, ring

@@ -12,8 +12,8 @@ import torch
 
 from ...backends.torch.transformer import FLOAT32
 from ...config import ScheduleConfig, TransformerConfig, VAEConfig
+from ...disk import replacing, write
 from ...drawn.scenes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, scene
-from ...safe_files import replacing, write
 from ..files import save
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"

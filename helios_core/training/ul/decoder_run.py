@@ -13,7 +13,7 @@ from ... import load
 from ...backends import torch as backend
 from ...backends.torch.ul import UL
 from ...devices import Host
-from ...safe_files import write
+from ...disk import write
 from ...ul import DecodePlan, decode
 from ..crops import to_frames
 from ..files import save_ul

@@ -10,9 +10,9 @@ from einops import rearrange
 
 from ...backends import torch as backend
 from ...backends.torch.ul import UL
+from ...disk import replacing
 from ...measure import figures
 from ...noise import batch_noise
-from ...safe_files import replacing
 from ...ul import DecodePlan, decode, logsnr
 from . import loss
 from .stages import hold_first

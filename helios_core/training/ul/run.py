@@ -10,7 +10,7 @@ import torch
 from torch import distributed
 
 from ...backends.torch.ul import UL, load_ul
-from ...safe_files import write
+from ...disk import write
 from ...ul import DecodePlan, ULFile, open_file
 from ..crops import Crops
 from ..data import open_data

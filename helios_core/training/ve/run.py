@@ -25,8 +25,8 @@ from ...backends import torch as backend
 from ...backends.torch.vae import WanVAE
 from ...checkpoint import DOCUMENTS, open_part
 from ...config import ModelConfig, VAEConfig
+from ...disk import replacing, write
 from ...measure import codec_of, probe, probe_report
-from ...safe_files import replacing, write
 from .. import files
 from ..crops import Crops
 from ..data import open_data

@@ -31,6 +31,7 @@ from support.loras import (
     tiny_lora,
 )
 from support.loras import run as run_torch
+from support.loras import run_mlx as run
 from support.loras import write as write_lora
 from support.mlx import error, load, write
 
@@ -40,22 +41,10 @@ from helios_video.helios_core.backends import mlx as adapter  # noqa: E402
 from helios_video.helios_core.backends.mlx import load as mlx_load  # noqa: E402
 from helios_video.helios_core.backends.mlx.quant import QuantLinear  # noqa: E402
 from helios_video.helios_core.devices.libraries import INSTALL  # noqa: E402
-from helios_video.helios_core.history.window import History  # noqa: E402
 from mlx.utils import tree_flatten  # noqa: E402
 
 SAME = 1e-5
 WIDE = dict(num_attention_heads=2, attention_head_dim=32, rope_dim=(12, 10, 10), ffn_dim=64)  # MLX's groups fit
-
-
-def run(model):
-    """`loras.run` on MLX."""
-    g = torch.Generator().manual_seed(3)
-    window = torch.randn(1, 16, History.length((16, 2, 1), True), 8, 8, generator=g)
-    parts = History(window, torch.randn(1, 16, 1, 8, 8, generator=g)).parts(3)
-    text = torch.randn(1, 12, SIZES["text_dim"], generator=g)
-    text[:, 7:] = 0
-    x = torch.randn(1, 16, 3, 8, 8, generator=g)
-    return np.array(model.velocity(model.array(x), 400.0, model.text_context(text), model.history_context(parts)))
 
 
 @pytest.fixture(scope="module")

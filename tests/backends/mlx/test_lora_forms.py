@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-import torch
-from helios_video.helios_core.history.window import History
 from helios_video.helios_core.lora import changes as lora_changes
 from helios_video.helios_core.with_loras import read_files
 from support.lora_forms import ANY, KERNELS, LENGTHS, in_form, weights, with_lengths
 from support.loras import BLOCKS, CONFIG, OUTSIDE, PATCHES, SAME, SHAPES, SIZES, make_model
 from support.loras import run as run_torch
+from support.loras import run_mlx as run
 from support.loras import write as write_lora
 from support.mlx import error, load, write
 
@@ -21,17 +19,6 @@ from helios_video.helios_core.backends.mlx import load as mlx_load  # noqa: E402
 
 CASES = [(make, [*BLOCKS, *OUTSIDE]) for make in ANY.values()]
 CASES += [(make, [*PATCHES, "patch_embedding"]) for make in KERNELS.values()]
-
-
-def run(model):
-    """`loras.run` on MLX."""
-    g = torch.Generator().manual_seed(3)
-    window = torch.randn(1, 16, History.length((16, 2, 1), True), 8, 8, generator=g)
-    parts = History(window, torch.randn(1, 16, 1, 8, 8, generator=g)).parts(3)
-    text = torch.randn(1, 12, SIZES["text_dim"], generator=g)
-    text[:, 7:] = 0
-    x = torch.randn(1, 16, 3, 8, 8, generator=g)
-    return np.array(model.velocity(model.array(x), 400.0, model.text_context(text), model.history_context(parts)))
 
 
 @pytest.fixture(scope="module")

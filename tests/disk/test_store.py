@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helios_video.helios_core import store
-from helios_video.helios_core.store import Store, digest, fingerprint
+from helios_video.helios_core.disk import store
+from helios_video.helios_core.disk.store import Store, digest, fingerprint
 
 
 @dataclass

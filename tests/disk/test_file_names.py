@@ -1,7 +1,7 @@
 """Names of files to write: one rule on every system."""
 
 import pytest
-from helios_video.helios_core.file_names import check_name, inside
+from helios_video.helios_core.disk.file_names import check_name, inside
 
 BAD = [
     "",

@@ -1,0 +1,50 @@
+"""Files that are read and written safely: whole or not at all, under names that every system takes, once."""
+
+from . import json_text, safe_files
+from .file_names import check_name, inside, plain, shown
+from .foreign import reading
+from .json_text import as_object, parse_object, read_object
+from .json_text import parse as parse_json
+from .json_text import read as read_json_text
+from .safe_files import (
+    beside,
+    check_folder,
+    check_new,
+    check_writable,
+    free_name,
+    identity,
+    new_folder,
+    own_folder,
+    replacing,
+    write,
+)
+from .store import Store, digest, fingerprint, link
+
+__all__ = [
+    "Store",
+    "as_object",
+    "beside",
+    "check_folder",
+    "check_name",
+    "check_new",
+    "check_writable",
+    "digest",
+    "fingerprint",
+    "free_name",
+    "identity",
+    "inside",
+    "json_text",
+    "link",
+    "new_folder",
+    "own_folder",
+    "parse_json",
+    "parse_object",
+    "plain",
+    "read_json_text",
+    "read_object",
+    "reading",
+    "replacing",
+    "safe_files",
+    "shown",
+    "write",
+]
