@@ -18,7 +18,8 @@ from ..helios_core.backends.torch.files import STORED, Files
 from ..helios_core.backends.torch.gguf import widen, width
 from ..helios_core.backends.torch.layers import Layers
 from ..helios_core.backends.torch.load import CPU, choose_dtype
-from ..helios_core.backends.torch.quant import SCALE, WEIGHT, ZERO, dequantise, place
+from ..helios_core.backends.torch.quant import dequantise, place
+from ..helios_core.backends.torch.quantising import SCALE, WEIGHT, ZERO
 from ..helios_core.backends.torch.transformer import HeliosTransformer
 from ..helios_core.backends.torch.weights import quant_layer
 from ..helios_core.checkpoint import find_kind, is_float32, is_kept, is_quantised

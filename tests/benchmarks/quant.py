@@ -60,7 +60,8 @@ def error(found, wanted) -> float:
 
 def weight_error(model, dtype: str) -> float:
     """Relative error of the stored weights, all layers together."""
-    from helios_video.helios_core.backends.torch.quant import dequantise, quantise
+    from helios_video.helios_core.backends.torch.quant import dequantise
+    from helios_video.helios_core.backends.torch.quantising import quantise
     from helios_video.helios_core.checkpoint.precision import is_quantised
 
     wrong = total = 0.0

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helios_video.helios_core import load
-from helios_video.helios_core.backends.torch.quant import quantise
+from helios_video.helios_core.backends.torch.quantising import quantise
 from helios_video.helios_core.checkpoint.names import WHOLE
 from helios_video.helios_core.checkpoint.precision import QUANTISED, is_quantised, quantised_layout
 from helios_video.helios_core.convert.convert import convert

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ...checkpoint import Stored, Unpacked, unpack
 from . import gguf
-from .quant import dequantise, quantise
+from .quant import dequantise
+from .quantising import quantise
 
 NO_RESERVE = 0x4000  # MAP_NORESERVE, which Python names from 3.12 on
 STORED = {

@@ -18,83 +18,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...checkpoint import group_size, hadamard, is_quantised, split_kind
+from ...checkpoint import hadamard, is_quantised
 from . import kernels
-
-FP8_MAX = 448.0
-WEIGHT, SCALE, ZERO = "weight", "scale_weight", "zero_weight"
-REFINEMENTS = 3  # least-squares fits of scale and zero to the codes; each lowers the error, more hardly do
-
-
-def quantise(name: str, tensor: Tensor, kind: str) -> dict[str, Tensor]:
-    """A weight [o i] as stored: {name: codes, ...scale_weight: ..., ...zero_weight: ...}. Same input, same output.
-
-    name: ends in ".weight". kind: one of precision.KINDS. ValueError for a kind that is none of them, for an already
-    quantised weight, and for NaN or infinity.
-    """
-    form, _ = split_kind(kind)
-    if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise ValueError(f"{name} is quantised already ({tensor.dtype}); quantise the original checkpoint instead")
-    w = tensor.float()
-    if not bool(torch.isfinite(w).all()):
-        raise ValueError(f"{name} holds NaN or infinity; the checkpoint is broken, download it again")
-    layer = name.removesuffix(WEIGHT)
-    parts = ENCODERS[form](w, group_size(kind, w.shape[1]))
-    return {layer + suffix: part for suffix, part in parts.items()}
-
-
-def _fp8(w: Tensor, _: int) -> dict[str, Tensor]:
-    scale = _positive(w.abs().amax(dim=1, keepdim=True) / FP8_MAX)
-    codes = (w / scale).clamp_(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn)
-    return {WEIGHT: codes, SCALE: scale}
-
-
-def _int8(w: Tensor, columns: int) -> dict[str, Tensor]:
-    groups = w.unflatten(1, (-1, columns))
-    scale = _positive(groups.abs().amax(dim=2, keepdim=True) / 127).bfloat16()
-    codes = (groups / scale.float()).round_().clamp_(-128, 127).to(torch.int8)
-    return {WEIGHT: codes.flatten(1), SCALE: scale[..., 0]}
-
-
-def _int4(w: Tensor, columns: int) -> dict[str, Tensor]:
-    if w.shape[1] % 2:
-        raise ValueError(f"int4 packs columns in pairs; a weight of shape {tuple(w.shape)} has an odd number of them")
-    groups = w.unflatten(1, (-1, columns))
-    low, high = (0.95 * x for x in groups.aminmax(dim=2, keepdim=True))
-    scale, zero = (high - low) / 15, low
-    for _ in range(REFINEMENTS):
-        scale, zero = _fit(groups, _codes(groups, *_rounded(scale, zero)), scale)
-    scale, zero = _rounded(scale, zero)
-    first, second = _codes(groups, scale, zero).flatten(1).to(torch.uint8).chunk(2, dim=1)
-    stored = {SCALE: scale[..., 0].bfloat16(), ZERO: zero[..., 0].bfloat16()}
-    return {WEIGHT: first | second << 4, **stored}
-
-
-def _codes(groups: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-    return ((groups - zero) / scale).round_().clamp_(0, 15)
-
-
-def _rounded(scale: Tensor, zero: Tensor) -> tuple[Tensor, Tensor]:
-    """As they are stored, so that the codes make up for it."""
-    return _positive(scale).bfloat16().float(), zero.bfloat16().float()
-
-
-def _positive(scale: Tensor) -> Tensor:
-    """A group of equal numbers has no range; any factor serves it."""
-    return torch.where(scale > 1e-30, scale, torch.ones_like(scale))
-
-
-def _fit(groups: Tensor, codes: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """The scale and zero of least squares for given codes; where all codes are one, the old scale."""
-    mean, level = groups.mean(dim=2, keepdim=True), codes.mean(dim=2, keepdim=True)
-    codes = codes - level
-    spread = codes.square().sum(dim=2, keepdim=True)
-    fitted = (codes * (groups - mean)).sum(dim=2, keepdim=True) / spread.clamp_min(1e-6)
-    scale = torch.where(spread > 1e-6, fitted, scale)
-    return scale, mean - scale * level
-
-
-ENCODERS = {"fp8_e4m3fn": _fp8, "int8": _int8, "int4": _int4}
+from .quantising import SCALE, WEIGHT, ZERO, quantise
 
 
 def dequantise(

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ...checkpoint import Source, Stored, is_float32, is_kept, unpack
 from .files import STORED, Files, check_factors, tensors
 from .gguf import BlockLinear
-from .quant import SCALE, ZERO, QuantLinear, place, quantise
+from .quant import QuantLinear, place
+from .quantising import SCALE, ZERO, quantise
 from .transformer import HeliosTransformer
 
 JOINED = ("attn1.to_q.", "attn1.to_k.", "attn1.to_v.")

@@ -15,7 +15,7 @@ mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
 from helios_video.helios_core.backends.mlx import files as mlx_files  # noqa: E402
 from helios_video.helios_core.backends.mlx import load as mlx_load  # noqa: E402
 from helios_video.helios_core.backends.torch import files as torch_files  # noqa: E402
-from helios_video.helios_core.backends.torch.quant import quantise  # noqa: E402
+from helios_video.helios_core.backends.torch.quantising import quantise  # noqa: E402
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer as Torch  # noqa: E402
 from support.mlx import error, load, perturb, write  # noqa: E402
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from helios_video.helios_core import load, pipeline
-from helios_video.helios_core.backends.torch.quant import dequantise, quantise
+from helios_video.helios_core.backends.torch.quant import dequantise
+from helios_video.helios_core.backends.torch.quantising import quantise
 from helios_video.helios_core.checkpoint import precision
 from helios_video.helios_core.checkpoint.precision import KINDS
 from helios_video.helios_core.checkpoint.sources import open_part

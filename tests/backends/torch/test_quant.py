@@ -10,7 +10,8 @@ from helios_video.helios_core import load
 from helios_video.helios_core.backends.torch import kernels
 from helios_video.helios_core.backends.torch.layers import Linear
 from helios_video.helios_core.backends.torch.load import load_transformer
-from helios_video.helios_core.backends.torch.quant import QuantLinear, dequantise, quantise, quantise_model
+from helios_video.helios_core.backends.torch.quant import QuantLinear, dequantise, quantise_model
+from helios_video.helios_core.backends.torch.quantising import quantise
 from helios_video.helios_core.checkpoint import precision, sources
 from helios_video.helios_core.checkpoint.precision import find_kind
 from helios_video.helios_core.config.model import ModelConfig, TransformerConfig
