@@ -1,13 +1,16 @@
 """Weights of linear layers made into the forms of quant.py, a few rows at a time.
 
-What a pass over the rows of a block writes stays in the processor's cache for the next one, in memory that all blocks
-share: on a CPU the time goes into neither reading nor asking for memory. The numbers do not depend on how the rows are
-cut. Measured by tests/benchmarks/quantising.py.
+What a pass over the rows of a block writes stays in the processor's cache for the next one, in memory that one block
+after another gets: on a CPU the time goes into neither reading nor asking for memory. The numbers do not depend on how
+the rows are cut. Measured by tests/benchmarks/quantising.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from threading import Barrier
 
 import torch
 from torch import Tensor
@@ -18,6 +21,7 @@ FP8_MAX = 448.0
 WEIGHT, SCALE, ZERO = "weight", "scale_weight", "zero_weight"
 REFINEMENTS = 3  # least-squares fits of scale and zero to the codes; each lowers the error, more hardly do
 AT_ONCE = 1 << 18  # weights of a block, for each thread; smaller ones cost more calls than the cache gives back
+MOST_THREADS = 8  # more wait for each other: Python runs in one at a time
 ON_DEVICE = 1 << 26  # weights of a block on a device that is no CPU: for its memory's sake alone
 
 
@@ -38,19 +42,25 @@ def quantise(name: str, tensor: Tensor, kind: str) -> dict[str, Tensor]:
 
 def _fp8(name: str, w: Tensor, _: int) -> dict[str, Tensor]:
     codes, scale = _empty(w, torch.float8_e4m3fn), w.new_empty(len(w), 1, dtype=torch.float32)
-    for rows, x, y in _blocks(w, w.shape[1], 2):
+
+    def fill(rows: slice, x: Tensor, y: Tensor) -> None:
         factor = _positive(_most(name, x, y) / FP8_MAX)
-        scale[rows] = factor[:, 0]
+        scale[rows] = factor[..., 0]
         codes[rows] = torch.div(x, factor, out=y).flatten(1)  # at most FP8_MAX and a rounding, which fp8 takes back
+
+    by_blocks(w, w.shape[1], 2, fill)
     return {WEIGHT: codes, SCALE: scale}
 
 
 def _int8(name: str, w: Tensor, columns: int) -> dict[str, Tensor]:
     codes, scale = _empty(w, torch.int8), w.new_empty(len(w), w.shape[1] // columns, dtype=torch.bfloat16)
-    for rows, x, y in _blocks(w, columns, 2):
+
+    def fill(rows: slice, x: Tensor, y: Tensor) -> None:
         factor = _positive(_most(name, x, y) / 127).bfloat16()
         scale[rows] = factor[..., 0]
         codes[rows] = torch.div(x, factor.float(), out=y).round_().clamp_(-128, 127).flatten(1)
+
+    by_blocks(w, columns, 2, fill)
     return {WEIGHT: codes, SCALE: scale}
 
 
@@ -59,16 +69,18 @@ def _int4(name: str, w: Tensor, columns: int) -> dict[str, Tensor]:
         raise ValueError(f"int4 packs columns in pairs; a weight of shape {tuple(w.shape)} has an odd number of them")
     half, shape = w.shape[1] // 2, (len(w), w.shape[1] // columns)
     packed = w.new_empty(len(w), half, dtype=torch.uint8)
-    stored = [w.new_empty(shape, dtype=torch.bfloat16) for _ in range(2)]
-    for rows, x, y, z in _blocks(w, columns, 3):
+    scales, zeros = (w.new_empty(shape, dtype=torch.bfloat16) for _ in range(2))
+
+    def fill(rows: slice, x: Tensor, y: Tensor, z: Tensor) -> None:
         low, high = (0.95 * limit(x, dim=2, keepdim=True) for limit in (torch.amin, torch.amax))
         _check_finite(name, high - low)
         scale, zero = _refined(x, (high - low) / 15, low, (y, z))
-        for kept, factor in zip(stored, (scale, zero), strict=True):
-            kept[rows] = factor[..., 0].bfloat16()
+        scales[rows], zeros[rows] = scale[..., 0], zero[..., 0]
         codes = _codes(x, scale, zero, y).to(torch.int8).flatten(1).view(torch.uint8)
         packed[rows] = codes[:, half:].bitwise_left_shift_(4).bitwise_or_(codes[:, :half])
-    return {WEIGHT: packed, SCALE: stored[0], ZERO: stored[1]}
+
+    by_blocks(w, columns, 3, fill)
+    return {WEIGHT: packed, SCALE: scales, ZERO: zeros}
 
 
 ENCODERS = {"fp8_e4m3fn": _fp8, "int8": _int8, "int4": _int4}
@@ -78,16 +90,45 @@ def _empty(w: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.empty(w.shape, dtype=dtype, device=w.device)
 
 
-def _blocks(w: Tensor, columns: int, count: int) -> Iterator[tuple]:
-    """Rows of a weight as a slice, what they hold in float32 [n g columns], and count - 1 tensors like that to write
-    into. Each block takes the memory of the last."""
-    most = AT_ONCE * torch.get_num_threads() if w.device.type == "cpu" else ON_DEVICE
-    step = min(len(w), max(1, most // w.shape[1]))
-    memory = torch.empty(count, step, w.shape[1] // columns, columns, device=w.device)
-    for start in range(0, len(w), step):
-        rows = slice(start, min(start + step, len(w)))
-        wide, *others = memory[:, : rows.stop - start]
-        yield rows, wide.copy_(w[rows].unflatten(1, (-1, columns))), *others
+def by_blocks(w: Tensor, columns: int, count: int, fill: Callable) -> None:
+    """Calls `fill` for all rows of a weight, some at a time: with them as a slice, what they hold in float32
+    [n g columns], and count - 1 tensors like that to write into, whose memory the next rows get."""
+    cpu = w.device.type == "cpu"
+    step = max(1, min(len(w), (AT_ONCE if cpu else ON_DEVICE) // w.shape[1]))
+    left = iter([slice(start, min(start + step, len(w))) for start in range(0, len(w), step)])
+    workers = min(MOST_THREADS, torch.get_num_threads(), -(-len(w) // step)) if cpu else 1
+    inference = torch.is_inference_mode_enabled()
+
+    def work(_) -> None:
+        with torch.inference_mode(inference), torch.no_grad():
+            memory = torch.empty(count, step, w.shape[1] // columns, columns, device=w.device)
+            for rows in left:
+                wide, *others = memory[:, : rows.stop - rows.start]
+                fill(rows, wide.copy_(w[rows].unflatten(1, (-1, columns))), *others)
+
+    if workers == 1:
+        return work(0)
+    for _ in threads().map(work, range(workers)):
+        pass
+
+
+@cache
+def threads() -> ThreadPoolExecutor:
+    """Threads that compute each by itself. Torch's own wait for each other after every operation: beside other work,
+    which takes a core from one of them, that makes these short ones many times slower."""
+    count, ready = torch.get_num_threads(), Barrier(MOST_THREADS + 1)
+
+    def alone() -> None:
+        torch.get_num_threads()  # the first call would set it anew
+        torch.set_num_threads(1)
+        ready.wait()
+
+    pool = ThreadPoolExecutor(MOST_THREADS, "quantising", alone)
+    for _ in range(MOST_THREADS):
+        pool.submit(int)
+    ready.wait()
+    torch.set_num_threads(count)  # of this thread, and of those to come
+    return pool
 
 
 def _most(name: str, x: Tensor, into: Tensor) -> Tensor:
