@@ -132,8 +132,8 @@ WEIGHT_DTYPE_HELP = (
     "quantise as it loads, _g32 to _g128 with so many columns to a factor"
 )
 OFFLOAD_HELP = (
-    "none: all stays on the device; blocks: the transformer's blocks stream from host memory; sequential: one at a "
-    "time; auto: the first of these that fits (default: %(default)s)"
+    "none: all stays on the device; blocks: as many of the transformer's blocks as fit do, the others stream from host "
+    "memory; sequential: one part at a time; auto: the first of these that fits (default: %(default)s)"
 )
 VAE_DTYPE_HELP = "bf16 halves the memory that decoding takes, and on a GPU its time (default: %(default)s)"
 TILING_HELP = "decode in tiles, which takes less memory but is not quite the same; auto: where it must be"

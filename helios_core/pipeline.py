@@ -157,8 +157,9 @@ class Helios:
         none = model.text_context(negative) if guide is not None else None
 
         def predict(x, t):
-            velocity = model.velocity(x, t, text, context)
-            return velocity if guide is None else guide(velocity, model.velocity(x, t, none, context))
+            if guide is None:
+                return model.velocity(x, t, text, context)
+            return guide(*model.velocities(x, t, (text, none), context))
 
         finite = FiniteCheck()
         for step in denoise(predict, model.array(start), lambda *a: model.array(draw(*a)), plan):

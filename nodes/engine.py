@@ -175,6 +175,10 @@ class Running:
         t = torch.full((1,), t, device=self.network.device)
         return self.model.velocity(self.wrappers, self.options, x, t, text, history)
 
+    def velocities(self, x, t: float, texts, history=None) -> list:
+        """The same for several prompts."""
+        return [self.velocity(x, t, text, history) for text in texts]
+
     def forget(self) -> None:
         """Drops what is kept of prompts and sizes."""
         self.network.forget()

@@ -44,6 +44,9 @@ class Transformer(Protocol):
     def velocity(self, x: Array, t: float, text: Any, history: Any = None) -> Array:
         """The flow's velocity [b c t h w] at latents x [b c t h w] and one timestep; the contexts are not changed."""
 
+    def velocities(self, x: Array, t: float, texts, history: Any = None) -> list[Array]:
+        """`velocity` for several text contexts, such as the two of guidance; streamed weights are fetched once."""
+
     def forget(self) -> None:
         """Drops what is kept of prompts and sizes."""
 

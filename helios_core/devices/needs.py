@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil, prod
+from math import prod
 
 from ..checkpoint import (
     BYTES,
@@ -28,6 +28,7 @@ from ..checkpoint import (
 )
 from ..config import ModelConfig
 from . import decoding
+from .working import stream_bytes, transformer_work
 
 GIB = 2**30
 OFFLOAD = ("auto", "none", "blocks", "sequential")
@@ -45,15 +46,18 @@ TRANSFORMER, VAE, TEXT = "transformer", "vae", "text_encoder"
 class Estimate:
     """Bytes. parts: the weights of transformer, vae and text_encoder; work: what each computes in.
 
-    block: one transformer block's matrices; rest: the transformer without them, on the device in any mode. prompts:
-    keys and values that stay with it. loading: what quantising takes beside the weights that are done. largest: of any
-    tensor as it is read. tiled: decoding's work in the smallest tiles that may be chosen; copies: what convolutions
-    take beside. cpu: the device is the host. keeps: a host around the pipeline keeps evicted parts in its memory.
+    block: one transformer block's matrices, blocks: how many there are; rest: the transformer without them, on the
+    device in any mode. prompts: keys and values that stay with it. loading: what quantising takes beside the weights
+    that are done. largest: of any tensor as it is read. tiled: decoding's work in the smallest tiles that may be
+    chosen; copies: what convolutions take beside. guided: the second branch of guidance, which goes through each
+    streamed block with the first. cpu: the device is the host. keeps: a host around the pipeline keeps evicted parts
+    in its memory.
     """
 
     parts: dict[str, int]
     work: dict[str, int]
     block: int
+    blocks: int
     rest: int
     prompts: int
     loading: int
@@ -62,6 +66,7 @@ class Estimate:
     copies: int
     cpu: bool
     keeps: bool = False
+    guided: int = 0
 
     def moments(self, offload: str, *, tiled: bool = False) -> dict[str, int]:
         """Bytes of all tensors on the device at each height of a run: encode, sample, decode.
@@ -72,7 +77,8 @@ class Estimate:
         model, quantising = self.parts[TRANSFORMER], self.loading
         if offload == "blocks":
             model, quantising = self.rest + 2 * self.block, 0  # done on the host
-        sampling = model + max(self.prompts + self.work[TRANSFORMER], quantising)
+        working = self.work[TRANSFORMER] + (self.guided if offload == "blocks" else 0)
+        sampling = model + max(self.prompts + working, quantising)
         decoding = self.parts[VAE] + (self.tiled if tiled else self.work[VAE])
         return {
             "encode": self.parts[TEXT] + self.work[TEXT],
@@ -97,6 +103,17 @@ class Estimate:
     def fits(self, offload: str, free: int | None, *, tiled: bool = False) -> bool:
         """Whether a mode does with `free` bytes of the device; unknown: it does."""
         return free is None or self.device(offload, tiled=tiled) + self.spare <= free
+
+    def stay(self, free: int | None) -> int:
+        """How many blocks stay on a device with `free` bytes while the others stream, decoding whole or else in tiles;
+        unknown: none."""
+        if free is None or self.cpu:
+            return 0
+        for tiled in (False, True):
+            left = free - self.device("blocks", tiled=tiled) - self.spare
+            if left >= 0:
+                return min(self.blocks, left // self.block)
+        return 0
 
     def part(self, name: str, offload: str) -> int:
         """Bytes on the device while one part runs: it alone, or with the streamed transformer that stays."""
@@ -144,8 +161,8 @@ class Estimate:
                     return mode
         return min(self.modes, key=lambda mode: self.device(mode, tiled=True))
 
-    def describe(self, offload: str, weight_dtype: str) -> str:
-        """Two lines for people: the parts, then the needs."""
+    def describe(self, offload: str, weight_dtype: str, free: int | None = None) -> str:
+        """Two lines for people: the parts, then the needs. free: bytes of the device."""
         parts = ", ".join(f"{name.replace('_', ' ')} {size(n)}" for name, n in self.parts.items())
         needs = f"host {size(self.host(offload))}"
         if not self.cpu:
@@ -154,6 +171,8 @@ class Estimate:
             needs += (
                 f" ({size(least)} decoding in tiles)" if size(least) != size(self.device(offload) + self.spare) else ""
             )
+        if offload == "blocks" and (stay := self.stay(free)):
+            needs += f"; {stay} of {self.blocks} blocks stay on it"
         return f"weights: {parts} (weight dtype {weight_dtype})\nneeded with offload {offload}: {needs}"
 
     def shortage(self, offload: str, free: int | None, host: int | None) -> str | None:
@@ -207,6 +226,7 @@ def estimate(
             VAE: work,
         },
         block=max(matrices),
+        blocks=len(matrices),
         rest=rest,
         prompts=PROMPTS * 2 * config.transformer.num_layers * TOKENS * config.transformer.dim * item,
         loading=_quantising(sources[TRANSFORMER], kind, weight_dtype),
@@ -215,6 +235,7 @@ def estimate(
         copies=copies,
         cpu=device in SHARED,
         keeps=keeps,
+        guided=stream_bytes(config, width, height, batch) if config.defaults.cfg > 1 else 0,
     )
 
 
@@ -267,29 +288,3 @@ def _decoding(
     first, last = decoding.TILES[0], decoding.TILES[-1]
     rule, least = {"off": (None, None), "on": (first, last), "auto": (None, last)}[tiling]
     return work(rule), work(least), work(rule, copies=True) - work(rule)
-
-
-def tokens(config: ModelConfig, width: int, height: int) -> tuple[int, int]:
-    """Tokens of the history (2 frames, 2 at half and 16 at a quarter of the resolution), and of the finest stage."""
-    stride = config.vae.scale_factor_spatial * config.transformer.patch_size[1]
-    h, w = height // stride, width // stride
-    history = 2 * h * w + ceil(h / 2) * ceil(w / 2) + 4 * ceil(h / 4) * ceil(w / 4)
-    return history, config.defaults.chunk_latent_frames * h * w
-
-
-def transformer_work(
-    config: ModelConfig, width: int, height: int, item: int, *, batch: int = 1, kind: str | None = None
-) -> int:
-    """What a step holds at its widest: two residual streams in float32 and, in attention, the norm, queries, keys and
-    values, and the first two once more in float32 and turned; or what the feed-forward makes, with its widened weight.
-
-    item: bytes of a number; kind: how weights are quantised.
-    """
-    t, (history, current) = config.transformer, tokens(config, width, height)
-    d, n = t.dim, history + current
-    attention = n * d * (12 + 6 * item)
-    feed = n * (d * (4 + item) + 2 * t.ffn_dim * item)
-    beside = 4 * history * d + (item * current * d if item < 4 else 0)  # the chunk's embeddings
-    tables = 2 * 4 * n * t.attention_head_dim + 4 * 8 * 6 * t.num_layers * d  # rotations and modulations
-    widened = item * d * t.ffn_dim * 5 // 4 if kind else 0
-    return batch * (max(attention, feed + widened) + beside) + tables

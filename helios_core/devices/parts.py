@@ -142,7 +142,10 @@ class Parts:
 
     def ready(self, name: str, width: int = 0, height: int = 0, batch: int = 1):
         """A network (transformer, vae, text_encoder) about to compute `batch` videos of that size, on its device."""
-        network, work = getattr(self, name), self.estimate(width, height, batch).work[name]
+        network, needs = getattr(self, name), self.estimate(width, height, batch)
+        if name == "transformer":
+            residency.keep_blocks(self, network, needs)
+        work = needs.work[name]
         self.host.using(name, network, work * batch if name == "vae" else work)
         return network
 

@@ -21,8 +21,9 @@ def choose(parts) -> str:
 def report(parts, width: int = 0, height: int = 0) -> list[str]:
     """Lines for people before anything loads: what videos of that size need, and a warning where it does not fit."""
     needs, mode = parts.estimate(width, height), parts.offload_mode
-    lines = needs.describe(mode, parts.choices.weight_dtype).splitlines()
-    short = needs.shortage(mode, parts.backend.free_memory(parts.device), host_free())
+    free = parts.backend.free_memory(parts.device)
+    lines = needs.describe(mode, parts.choices.weight_dtype, free).splitlines()
+    short = needs.shortage(mode, free, host_free())
     return [*lines, *([f"{WARNING}: {short}"] if short else [])]
 
 
@@ -34,6 +35,20 @@ def make_room(parts, name: str) -> None:
     kept = PARTS if parts.host.manages and parts.choices.offload == "auto" else KEPT[parts.offload_mode]
     parts.evict(*(other for other in PARTS if other != name and other not in kept))
     parts.host.loading(parts.estimate().part(name, parts.offload_mode))
+
+
+def keep_blocks(parts, network, needs) -> None:
+    """Has as many blocks of a streamed transformer stay on the device as fit beside what such videos need. Decided as
+    the first comes, and again for larger ones: then fewer stay."""
+    stream = getattr(network, "streamer", None)
+    if stream is None or (work := max(needs.work.values())) <= stream.planned.get(network, 0):
+        return
+    stream.planned[network] = work
+    free = parts.backend.free_memory(parts.device)
+    if free is not None:
+        beside = needs.parts["vae"] if "vae" in parts.loaded.networks else 0  # counted as if it were not there yet
+        free += stream.held(network) + beside
+    stream.keep(network, needs.stay(free))
 
 
 def place(parts, name: str):

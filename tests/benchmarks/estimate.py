@@ -43,6 +43,9 @@ class Run:
             folder, backend="torch", offload=mode, weight_dtype=dtype, vae_tiling="off", cache_folder=None
         )
 
+        if mode == "blocks":  # the least: none stays
+            self.helios.parts.transformer.streamer.keep = lambda model, count: None
+
     def peak(self, work) -> int:
         """Bytes on the device at the highest while work() ran."""
         gc.collect()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from helios_video.helios_core.backends.torch.transformer import HeliosTransforme
 from helios_video.helios_core.backends.torch.vae import WanVAE
 from helios_video.helios_core.checkpoint.sources import Source, Stored
 from helios_video.helios_core.config.model import ModelConfig, TransformerConfig
-from helios_video.helios_core.devices import host_free
+from helios_video.helios_core.devices import host_free, working
 from helios_video.helios_core.devices import needs as memory
 from safetensors.torch import save_file
 
@@ -137,6 +138,27 @@ def test_blocks_are_streamed_where_parts_that_take_turns_would_load_for_every_ch
     assert found.choose(30 * GIB) == "blocks"
 
 
+def test_as_many_blocks_stay_as_fit(published):
+    """24 GB streamed 28 GB for every forward while 21 GB lay idle."""
+    found = estimate(published, fast_bf16=True)
+    assert found.blocks == 40 and found.stay(None) == found.stay(0) == 0
+    least = found.device("blocks") + found.spare
+    assert [found.stay(least + n * found.block) for n in (0, 1, 12, 99)] == [0, 1, 12, 40]
+    assert found.stay(int(23.5 * GIB)) == 23 and estimate(published, device="cpu").stay(60 * GIB) == 0
+    assert "23 of 40 blocks stay" in found.describe("blocks", "auto", int(23.5 * GIB))
+    assert "stay" not in found.describe("none", "auto", 80 * GIB)
+
+
+def test_guidance_has_a_second_branch_go_through_each_streamed_block(published):
+    config = ModelConfig()
+    guided = replace(config, defaults=replace(config.defaults, cfg=5.0))
+    one, two = (
+        memory.estimate(published, c, width=640, height=384, device="cuda", fast_bf16=True) for c in (config, guided)
+    )
+    more = [two.moments(mode)["sample"] - one.moments(mode)["sample"] for mode in ("none", "blocks")]
+    assert more == [0, 4 * (2400 + 8640) * 5120]
+
+
 def test_the_moments_count_what_stands_together(published):
     found = estimate(published)
     none, turns = found.moments("none"), found.moments("sequential")
@@ -185,7 +207,7 @@ def test_a_shortage_says_what_to_choose_instead(published):
 
 def test_the_working_memory_grows_with_the_frame_and_the_batch(published):
     small, large = estimate(published).work, estimate(published, width=1280, height=768).work
-    assert memory.tokens(ModelConfig(), 640, 384) == (2400, 9 * 24 * 40)
+    assert working.tokens(ModelConfig(), 640, 384) == (2400, 9 * 24 * 40)
     assert 2.5 < large["transformer"] / small["transformer"] < 4 and 2 < large["vae"] / small["vae"] < 4
     assert estimate(published, vae_dtype="bf16").work["vae"] * 2 == pytest.approx(small["vae"], rel=0.05)
     pair = estimate(published, batch=2).work

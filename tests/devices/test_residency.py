@@ -52,6 +52,23 @@ def test_blocks_keeps_the_transformer_beside_one_other():
     assert load(offload="none").parts.transformer.streamer is None
 
 
+def test_blocks_stay_as_the_first_video_leaves_room_and_fewer_for_larger_ones(monkeypatch):
+    helios, kept = load(offload="blocks"), []
+    parts, stream = helios.parts, helios.parts.transformer.streamer
+    real, keep = parts.estimate, stream.keep
+    monkeypatch.setattr(parts, "estimate", lambda *size: replace(real(*size), cpu=False))
+    monkeypatch.setattr(stream, "keep", lambda model, count: (kept.append(count), keep(model, count)))
+    least = replace(real(64, 64), cpu=False)
+    free = least.device("blocks") + least.spare + 2 * least.block - stream.held(parts.transformer)
+    monkeypatch.setattr(parts.backend, "free_memory", lambda device: free)
+    for size in ((64, 64), (64, 64), (128, 128), (64, 64)):
+        parts.ready("transformer", *size)
+    assert kept[0] == 2 and len(kept) == 2 and kept[1] < 2
+    monkeypatch.setattr(parts.backend, "free_memory", lambda device: None)
+    parts.ready("transformer", 256, 256)
+    assert kept[2:] == [0]
+
+
 def test_none_lets_the_text_encoder_go_as_sampling_begins():
     """It is not counted beside the transformer; one that is loaded later must fit beside what is there."""
     helios = load(offload="none")

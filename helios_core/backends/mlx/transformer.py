@@ -216,6 +216,10 @@ class HeliosTransformer(nn.Module):
             self.on_block()
         return self(x, mx.array([t], dtype=mx.float32), text, history)
 
+    def velocities(self, x: array, t: float, texts, history: HistoryContext | None = None) -> list[array]:
+        """The same for several prompts."""
+        return [self.velocity(x, t, text, history) for text in texts]
+
     def __call__(self, x: array, t: array, text: TextContext, history: HistoryContext | None = None) -> array:
         """Velocity [b c t h w] float32 of latents x [b c t h w] at timesteps t [1] or [b]."""
         rotations = self.rotations(history, self.grid(x))

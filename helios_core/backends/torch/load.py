@@ -143,6 +143,8 @@ def empty_cache() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+        if empty := getattr(torch.accelerator, "empty_host_cache", None):  # pinned memory, in newer torch
+            empty()
     elif torch.backends.mps.is_available():
         torch.mps.empty_cache()
 

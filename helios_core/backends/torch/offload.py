@@ -1,8 +1,10 @@
-"""Transformer blocks streamed from host memory: while one computes, the next is copied to the device.
+"""Transformer blocks streamed from host memory: while one computes, the next two are copied to the device.
 
-Two slots of device memory hold a block's matrices each, and two pinned buffers of that size stage them, so the weights
-themselves need not be pinned: they stay where loading left them, mapped from the file where that is possible, and the
-host holds no second copy. All else (norms, biases, tables, embeddings: a few MB per block) stays on the device.
+As many blocks as fit stay on the device, spread evenly among the others, so that copies have time while they compute.
+The matrices of those others take turns in two slots of device memory. Where the host has room, they are pinned once,
+and the device copies from there by itself. Elsewhere they stay where loading left them, mapped from the file where
+that is possible, and a thread stages them through two pinned buffers of a block's size, so the host holds no second
+copy. All else (norms, biases, tables, embeddings: a few MB per block) stays on the device.
 A block is the same module either way, its matrices swapped in place, so adapters and quantised layers stream too.
 Without CUDA the slots are filled by ordinary copies, in order.
 """
@@ -11,16 +13,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-ALIGNMENT = 256  # bytes; kernels read aligned matrices faster, and a view needs its dtype's alignment
+from ...devices import host_free
+from .pinned import PinnedMemory
+from .slots import CudaSlot, Slot, StagedSlot, aligned
+
+CPU = torch.device("cpu")
+LEFT = 2 * 2**30  # bytes of host memory, when weights are pinned
 
 
 def matrices(block: nn.Module) -> list[Tensor]:
     """The parameters and buffers of a block that are streamed: those in host memory."""
-    return [t for t in (*block.parameters(), *block.buffers()) if t.ndim == 2 and t.device.type == "cpu"]
+    return [t for t in _two_dimensional(block) if t.device.type == "cpu"]
+
+
+def _two_dimensional(block: nn.Module) -> list[Tensor]:
+    return [t for t in (*block.parameters(), *block.buffers()) if t.ndim == 2]
 
 
 def resident(model: nn.Module) -> list[Tensor]:
@@ -29,116 +42,115 @@ def resident(model: nn.Module) -> list[Tensor]:
     return [t for t in (*model.parameters(), *model.buffers()) if id(t) not in streamed]
 
 
-def aligned(tensors: list[Tensor]) -> int:
-    """Bytes that the tensors take in a slot."""
-    return sum(_padded(t) for t in tensors)
-
-
-def _padded(t: Tensor) -> int:
-    return -(-t.nbytes // ALIGNMENT) * ALIGNMENT
-
-
-class Slot:
-    """Device memory for one block's matrices."""
-
-    def __init__(self, nbytes: int, device: torch.device):
-        self.memory = torch.empty(nbytes, dtype=torch.uint8, device=device)
-        self.bound: list[tuple[Tensor, Tensor]] = []  # (parameter, its matrix in host memory)
-
-    def views(self, tensors: list[Tensor], memory: Tensor) -> list[Tensor]:
-        """Parts of `memory` shaped like the tensors, one after another."""
-        out, start = [], 0
-        for t in tensors:
-            out.append(memory[start : start + t.nbytes].view(t.dtype).view(t.shape))
-            start += _padded(t)
-        return out
-
-    def fetch(self, tensors: list[Tensor]) -> None:
-        """Copies them into the slot."""
-        for view, t in zip(self.views(tensors, self.memory), tensors, strict=True):
-            view.copy_(t)
-
-    def bind(self, tensors: list[Tensor]) -> None:
-        """The tensors are read from the device from now on."""
-        self.bound = [(t, t.data) for t in tensors]
-        for t, view in zip(tensors, self.views(tensors, self.memory), strict=True):
-            t.data = view
-
-    def release(self) -> None:
-        """They are those in host memory again."""
-        for t, data in self.bound:
-            t.data = data
-        self.bound = []
-
-
-class CudaSlot(Slot):
-    """Fetches through pinned memory on a stream of its own; nothing waits but the device."""
-
-    def __init__(self, nbytes: int, device: torch.device):
-        super().__init__(nbytes, device)
-        self.staging = torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
-        self.stream = torch.cuda.Stream(device)
-        self.stream.wait_stream(torch.cuda.current_stream(device))  # the memory's last user may still be at it
-        self.memory.record_stream(self.stream)
-        self.fetched, self.computed = torch.cuda.Event(), torch.cuda.Event()
-
-    def fetch(self, tensors: list[Tensor]) -> None:
-        """Copies them into the staging memory now, from there into the slot once its last block is computed."""
-        size = aligned(tensors)
-        self.fetched.synchronize()  # the staging memory's last copy has left
-        for view, t in zip(self.views(tensors, self.staging), tensors, strict=True):
-            view.copy_(t)
-        with torch.cuda.stream(self.stream):
-            self.stream.wait_event(self.computed)
-            self.memory[:size].copy_(self.staging[:size], non_blocking=True)
-            self.fetched.record(self.stream)
-
-    def bind(self, tensors: list[Tensor]) -> None:
-        """The same, and the device waits for the copy."""
-        torch.cuda.current_stream(self.memory.device).wait_event(self.fetched)
-        super().bind(tensors)
-
-    def release(self) -> None:
-        """The same, and the next copy waits until the device has computed."""
-        if self.bound:
-            self.computed.record(torch.cuda.current_stream(self.memory.device))
-        super().release()
-
-
 class BlockStream:
-    """Called with the blocks, gives them in order, each with its matrices on the device until the next is asked for."""
+    """Called with the blocks, gives them in order, each with its matrices on the device until the next is asked for.
+
+    stay: the numbers of those that never leave the device. pinned: whether the others lie in pinned memory.
+    planned: per model the working memory in bytes that was left free when it was decided which stay.
+    """
 
     def __init__(self, device):
-        self.device, self.slots, self.size = torch.device(device), [], 0
+        self.device, self.slots, self.stay = torch.device(device), [], frozenset()
+        self.memory, self.pinned, self.planned = PinnedMemory(), False, WeakKeyDictionary()
 
     def __call__(self, blocks, *parts: str) -> Iterator[nn.Module]:
         """parts: the submodules of a block that are wanted; the whole if none are named."""
         self._prepare(blocks)
-        streamed = [[t for part in parts or ("",) for t in matrices(block.get_submodule(part))] for block in blocks]
-        self.slots[0].fetch(streamed[0])
-        for i, block in enumerate(blocks):
-            slot = self.slots[i % 2]
-            slot.bind(streamed[i])
+        streamed = [self._streamed(i, block, *parts) for i, block in enumerate(blocks)]
+        waiting, free, coming = iter([ts for ts in streamed if ts]), list(self.slots), []
+
+        def fetch(slot: Slot) -> None:
+            if (tensors := next(waiting, None)) is not None:
+                slot.fetch(tensors)
+                coming.append(slot)
+
+        for slot in free:
+            fetch(slot)
+        for tensors, block in zip(streamed, blocks):
+            if not tensors:
+                yield block
+                continue
+            slot = coming.pop(0)
+            slot.bind(tensors)
             yield block
-            # Its kernels are queued by now, and run while the next block's matrices are on their way.
-            if i + 1 < len(streamed):
-                self.slots[(i + 1) % 2].fetch(streamed[i + 1])
-            slot.release()
+            slot.release()  # its kernels are queued by now; the slot is filled again once they have run
+            fetch(slot)
+
+    def _streamed(self, index: int, block: nn.Module, *parts: str) -> list[Tensor]:
+        """What of a block is not on the device. Of a device that is the host, `stay` alone says so."""
+        if index in self.stay and self.device.type == "cpu":
+            return []
+        return [t for part in parts or ("",) for t in matrices(block.get_submodule(part))]
 
     @torch.inference_mode(False)
     def _prepare(self, blocks) -> None:
-        """Slots for the largest block. A run that was stopped in the middle may have left a block bound."""
+        """Slots for the largest block. A run that was stopped in the middle may have left a block bound.
+
+        Where memory runs out there are none, and the next call tries again.
+        """
         self.release()
-        size = max(aligned(matrices(block)) for block in blocks)
-        if size > self.size:
-            kind = CudaSlot if self.device.type == "cuda" else Slot
-            self.slots, self.size = [], size
-            self.slots = [kind(size, self.device) for _ in range(2)]
+        sizes = [aligned(self._streamed(i, block)) for i, block in enumerate(blocks)]
+        size, wanted, kind = max(sizes), min(2, sum(map(bool, sizes))), self._kind()
+        fits = all(type(slot) is kind and slot.memory.nbytes >= size for slot in self.slots)
+        if len(self.slots) != wanted or not fits:
+            self.slots = []
+            self.slots = [kind(size, self.device) for _ in range(wanted)]
+
+    def _kind(self) -> type[Slot]:
+        if self.device.type != "cuda":
+            return Slot
+        return CudaSlot if self.pinned else StagedSlot
+
+    @torch.inference_mode(False)
+    def keep(self, model: nn.Module, count: int) -> None:
+        """Has so many blocks of the model stay on the device, at most all; the others go back to the host, and are
+        pinned if it has room for that. Where the device's memory runs out, fewer stay."""
+        self.release()
+        blocks = model.blocks
+        stay = spread(max(0, len(blocks) - count), len(blocks))
+        for i in set(range(len(blocks))) - stay:
+            _move(blocks[i], CPU)
+        for i in sorted(stay):
+            try:
+                _move(blocks[i], self.device)
+            except torch.cuda.OutOfMemoryError:
+                _move(blocks[i], CPU)
+                stay = frozenset(n for n in stay if n < i)
+                break
+        self.stay = stay
+        if self.device.type == "cuda":
+            self._pin([t for block in blocks for t in matrices(block)])
+
+    def held(self, model: nn.Module) -> int:
+        """Bytes of the device that a model and the slots take."""
+        return occupied(model, self.device)
+
+    def _pin(self, tensors: list[Tensor]) -> None:
+        """Moves what streams into pinned memory, unless the host is short of it."""
+        new = [t for t in tensors if t not in self.memory]
+        free = host_free() if new else None
+        self.pinned = not new
+        if free is not None and free - LEFT >= aligned(new):
+            with suppress(RuntimeError):  # of a system that pins no more
+                self.memory.take(new)
+                self.pinned = True
 
     def release(self) -> None:
         """All matrices are those in host memory again."""
         for slot in self.slots:
             slot.release()
+
+
+def spread(streamed: int, blocks: int) -> frozenset[int]:
+    """Which of the blocks stay on the device when so many stream: these lie as far apart as they can, none first."""
+    leaving = {i for i in range(blocks) if (i + 1) * streamed // blocks > i * streamed // blocks}
+    return frozenset(range(blocks)) - leaving
+
+
+def _move(block: nn.Module, device: torch.device) -> None:
+    for t in _two_dimensional(block):
+        if not same(t.device, device):
+            t.data = t.data.to(device)
 
 
 def stream_blocks(model: nn.Module, device) -> nn.Module:

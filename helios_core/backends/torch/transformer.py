@@ -200,8 +200,19 @@ class HeliosTransformer(nn.Module):
         """`forward` for sampling: one timestep for the whole batch."""
         return self(x, torch.full((1,), t, device=self.device), text, history)
 
+    @torch.inference_mode()
+    def velocities(self, x: Tensor, t: float, texts, history: HistoryContext | None = None) -> list[Tensor]:
+        """The same for several prompts. Where blocks stream, each is fetched once for all of them."""
+        if self.streamer is None:
+            return [self.velocity(x, t, text, history) for text in texts]
+        return self.branches(x, torch.full((1,), t, device=self.device), texts, history)
+
     def forward(self, x: Tensor, t: Tensor, text: TextContext, history: HistoryContext | None = None) -> Tensor:
         """Velocity [b c t h w] float32 of latents x [b c t h w] at timesteps t [1] or [b]."""
+        return self.branches(x, t, (text,), history)[0]
+
+    def branches(self, x: Tensor, t: Tensor, texts, history: HistoryContext | None = None) -> list[Tensor]:
+        """`forward` for each of several prompts, block by block."""
         tokens = self.patch_embedding(x.to(self.dtype))
         grid = tuple(tokens.shape[2:])
         streams = [rearrange(tokens, "b d t h w -> b (t h w) d").float().contiguous()]  # norms read rows
@@ -210,12 +221,18 @@ class HeliosTransformer(nn.Module):
         mods = [self.modulations(vectors)]
         if history is not None:
             streams, mods = [history.tokens.clone(), *streams], [history.modulations, *mods]
+        each = [streams, *([stream.clone() for stream in streams] for _ in texts[1:])]  # blocks write into theirs
         for i, (block, mod) in enumerate(zip(self.each_block(), zip(*mods))):
             if self.on_block is not None:
                 self.on_block()
-            of_block = (text.keys[i], text.values[i], text.bias)
-            streams = block(streams, mod, rotations, of_block, last=i + 1 == len(self.blocks))
-        out = self.proj_out(self.norm_out(streams[-1], embedding, self.dtype))
+            last = i + 1 == len(self.blocks)
+            for k, text in enumerate(texts):
+                each[k] = block(each[k], mod, rotations, (text.keys[i], text.values[i], text.bias), last=last)
+        return [self.unpatch(self.norm_out(streams[-1], embedding, self.dtype), grid) for streams in each]
+
+    def unpatch(self, tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        """The last projection: tokens [b n d] -> velocity [b c t h w] float32."""
+        out = self.proj_out(tokens)
         pt, ph, pw = self.config.patch_size
         pattern = "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)"
         return rearrange(out, pattern, t=grid[0], h=grid[1], pt=pt, ph=ph, pw=pw).float()

@@ -1,7 +1,6 @@
 """Streaming blocks from host memory, forced on the CPU: the same bits as the resident model. Named: D8, V2."""
 
 import weakref
-from contextlib import nullcontext
 
 import pytest
 import torch
@@ -36,6 +35,65 @@ def test_d8_streamed_blocks_equal_resident_ones_on_both_chunks(dtype):
 def test_streaming_with_guidance():
     options = {"negative": -TEXT, "cfg": 3.0}
     assert all(map(torch.equal, run(load(offload="none"), **options), run(load(offload="blocks"), **options)))
+
+
+def test_guidance_fetches_each_block_once_for_both_branches(monkeypatch):
+    """Two passes would fetch each twice. The prompts' keys and values are there before."""
+    helios, fetched = load(offload="blocks"), []
+    options = {"negative": -TEXT, "cfg": 3.0}
+    run(helios, chunks=1, **options)
+    real = offload.Slot.fetch
+    monkeypatch.setattr(offload.Slot, "fetch", lambda self, ts: (fetched.append(self), real(self, ts)))
+    run(helios, chunks=1, **options)
+    assert len(fetched) == 3 * len(helios.parts.transformer.blocks)
+
+
+@pytest.mark.parametrize("options", [{}, {"negative": -TEXT, "cfg": 3.0}])
+def test_blocks_that_stay_change_no_bit(options):
+    wanted, helios = run(load(offload="none"), **options), load(offload="blocks")
+    model = helios.parts.transformer
+    for count in (1, len(model.blocks), 0, 2):
+        model.streamer.keep(model, count)
+        assert len(model.streamer.stay) == min(count, len(model.blocks))
+        assert all(map(torch.equal, run(helios, **options), wanted))
+        assert len(model.streamer.slots) == min(2, len(model.blocks) - count)
+
+
+def test_those_that_stay_lie_between_those_that_stream():
+    assert offload.spread(4, 4) == frozenset() and offload.spread(0, 4) == {0, 1, 2, 3}
+    assert offload.spread(2, 8) == {0, 1, 2, 4, 5, 6} and offload.spread(6, 8) == {0, 4}
+    assert all(len(offload.spread(n, 40)) == 40 - n for n in range(41))
+
+
+def test_a_run_after_one_without_memory_for_the_slots(monkeypatch):
+    """`size` was set before the slots were there, and every later run raised IndexError."""
+    helios, real, left = load(offload="blocks"), offload.Slot.__init__, [1]
+
+    def init(self, *args):
+        if left and not left.pop():
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        real(self, *args)
+
+    left[:] = [0, 1]  # the second slot finds none
+    monkeypatch.setattr(offload.Slot, "__init__", init)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        run(helios, chunks=1)
+    assert torch.equal(*run(helios, chunks=1), *run(load(offload="none"), chunks=1))
+
+
+def test_fewer_blocks_stay_where_memory_runs_out(monkeypatch):
+    helios = load(offload="blocks")
+    model, real, count = helios.parts.transformer, offload._move, iter(range(9))
+
+    def move(block, device):
+        if next(count) == 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        real(block, device)
+
+    monkeypatch.setattr(offload, "_move", move)
+    model.streamer.keep(model, len(model.blocks))
+    assert model.streamer.stay == {0}
+    assert torch.equal(*run(helios, chunks=1), *run(load(offload="none"), chunks=1))
 
 
 def watch(model):
@@ -134,42 +192,6 @@ def test_a_released_model_takes_its_slots_along():
     slot = weakref.ref(helios.parts.transformer.streamer.slots[0])
     helios.parts.release("transformer")
     assert slot() is None
-
-
-class Queue:
-    """In place of a CUDA stream and of an event: notes the order of what they are asked for."""
-
-    def __init__(self, log, name):
-        self.log, self.name = log, name
-
-    def __getattr__(self, what):
-        return lambda *others: self.log.append(" ".join([self.name, what, *(o.name for o in others)]))
-
-
-def test_the_cuda_slots_wait_for_what_they_must(monkeypatch):
-    """With stand-ins for streams and events: a slot is read once its copy has come, and refilled once it was read."""
-    log, count = [], iter(range(100))
-    empty, compute = torch.empty, Queue(log, "compute")
-    monkeypatch.setattr(torch, "empty", lambda *a, pin_memory=False, **k: empty(*a, **k))
-    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Queue(log, f"copy{next(count)}"))
-    monkeypatch.setattr(torch.cuda, "Event", lambda: Queue(log, f"event{next(count)}"))
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: compute)
-    monkeypatch.setattr(offload, "Slot", offload.CudaSlot)
-    blocks = torch.nn.ModuleList(torch.nn.Linear(4, 4) for _ in range(4)).requires_grad_(False)
-    x = torch.randn(2, 4)
-    wanted, found = [block(x) for block in blocks], []
-    for i, block in enumerate(offload.BlockStream("cpu")(blocks)):
-        log.append(f"block {i}")
-        found.append(block(x))
-    assert all(map(torch.equal, found, wanted))
-    a, b = ("copy0", "event1", "event2"), ("copy3", "event4", "event5")  # stream, fetched, computed of either slot
-    fetch = [[f"{f} synchronize", f"{s} wait_event {c}", f"{f} record {s}"] for s, f, c in (a, b)]
-    wanted = ["copy0 wait_stream compute", "copy3 wait_stream compute", *fetch[0]]
-    for i, (slot, following) in enumerate([(a, fetch[1]), (b, fetch[0]), (a, fetch[1]), (b, [])]):
-        wanted += [f"compute wait_event {slot[1]}", f"block {i}", *following, f"{slot[2]} record compute"]
-    assert log == wanted
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
