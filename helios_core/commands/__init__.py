@@ -2,6 +2,9 @@
 
 import argparse
 import os
+import re
+import sys
+from difflib import get_close_matches
 
 from ..config import check_whole
 from ..devices import choose
@@ -10,12 +13,40 @@ MOST = 300  # characters of a message about an argument
 
 
 class Parser(argparse.ArgumentParser):
-    """Whose errors are one line: the usage is what --help is for."""
+    """Whose errors are one line, with the nearest word that it knows: the usage is what --help is for."""
+
+    given: tuple[str, ...] = ()
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse has it."""
+        self.given = tuple(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def named(self, command: str) -> "Parser":
+        """The parser of a subcommand."""
+        return next(action.choices[command] for action in self._actions if isinstance(action.choices, dict))
 
     def error(self, message: str):
         """Ends the process with exit code 2."""
+        message = self._misspelt() or _nearest_choice(message)
         message = message if len(message) <= MOST else f"{message[:MOST]} ..."
         self.exit(2, f"{self.prog}: {' '.join(message.split())}; see {self.prog} --help\n")
+
+    def _misspelt(self) -> str:
+        """Of the first option that was given and is none: what it may have been; else nothing."""
+        known = [option for option in self._option_string_actions if option.startswith("--")]
+        for word in (given.partition("=")[0] for given in self.given if given.startswith("--")):
+            if len(word) > 2 and known and not any(option.startswith(word) for option in known):
+                near = get_close_matches(word, known, 1)
+                return f"there is no option {word}{f'; the nearest is {near[0]}' if near else ''}"
+        return ""
+
+
+def _nearest_choice(message: str) -> str:
+    """argparse's "invalid choice" with the nearest of the choices in place of the list."""
+    found = re.match(r"(.*invalid choice: '(.*)') \(choose from (.*)\)$", message, re.DOTALL)
+    near = get_close_matches(found[2], re.findall(r"[\w.-]+", found[3]), 1) if found else []
+    return f"{found[1]}; the nearest is {near[0]}" if near else message
 
 
 def set_threads(count: int | None, backend: str = "torch") -> None:

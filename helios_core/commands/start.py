@@ -20,7 +20,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     start.add_argument("--video", metavar="FILE", help="go on from the end of this one, 33 frames or more; " + FIT_HELP)
     start.add_argument("--resume", metavar="FILE", help="go on with a saved run, with its size and, unless given, seed")
     sub.add_argument("--save-history", metavar="FILE", help=SAVE_HELP)
-    sub.add_argument("--start-noise", metavar="MIN,MAX", help=f"mixed into --image or --video (default: {SIGMA_TEXT})")
+    sub.add_argument("--start-noise", metavar="MIN,MAX", help=f"mixed into --image or --video ({SIGMA_TEXT})")
     sub.add_argument("--skip-first-chunk", action="store_true", help="keep the second chunk's first frame in sight")
     sub.add_argument(
         "--no-keep-first-frame", dest="keep_first_frame", action="store_false", help="keep no first frame in sight"
