@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="run a ComfyUI workflow file, without ComfyUI"))
     _add_convert(commands.add_parser("convert", help="a checkpoint into another layout, quantised if asked for"))
     _add_inspect(commands.add_parser("inspect", help="what a file is, what it holds and lacks, and what runs it"))
-    commands.add_parser("doctor", help="show backends, devices, memory, model folders and checkpoints")
+    _add_doctor(commands.add_parser("doctor", help="what this machine has and finds, or what a card would do"))
     _add_bench(commands.add_parser("bench", help="how well a checkpoint of drawn shapes does what the prompt says"))
     _add_study(commands.add_parser("study", help="which variance, drift and boundary policies earn their place"))
     _add_probe(commands.add_parser("probe-vae", help="how much noise the latents of a VAE bear, on your pictures"))
@@ -62,6 +62,11 @@ def _add_convert(sub: argparse.ArgumentParser) -> None:
 
 def _add_inspect(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("file", metavar="FILE", help="a file or folder, or the name of one in models/")
+
+
+def _add_doctor(sub: argparse.ArgumentParser) -> None:
+    sub.description = "Shows backends, devices, memory, the folders searched for models, and what was found there."
+    sub.add_argument("--card", type=float, metavar="GB", help="instead: how the 14B model would run on such a card")
 
 
 def _add_study(sub: argparse.ArgumentParser) -> None:
@@ -162,6 +167,10 @@ def _dispatch(args: argparse.Namespace, rest: list[str]) -> int:
         from .commands.inspect import inspect
 
         return inspect(args.file)
+    if args.command == "doctor" and args.card is not None:
+        from .commands.cards import card
+
+        return card(args.card)
     if args.command == "doctor":
         from .commands.doctor import doctor
 

@@ -2,7 +2,8 @@
 
     python tests/thumbnails.py [NAME ...]
 
-With --example in place of names: the clip that ships with the pack, drawn anew.
+With --example in place of names: the clip that ships with the pack, drawn anew. With --films: the moving picture of
+the README, four videos side by side.
 
 Pictures and videos to start from are drawn. A long video is cut to eight chunks.
 """
@@ -27,6 +28,9 @@ CHANGES = {
     **{name: [f"T5Encode.text={START.caption()}"] for name in STARTED},
 }
 SIDE = 256
+FILMS = FOLDER.parent / "web" / "docs" / "films.webp"
+PROMPTS = ("a red circle moving left", "a blue square bouncing up and down", "a yellow triangle growing and shrinking")
+PROMPTS += ("a white ring and a green circle bouncing up and down",)
 EXAMPLE = FOLDER.parent / "web" / "examples" / "helios_example.mp4"
 
 
@@ -67,8 +71,24 @@ def sheet(frames: np.ndarray) -> Image.Image:
     return page
 
 
+def films(folder: Path) -> None:
+    """Videos as `helios generate` makes them, every second frame of 132, twice as large."""
+    made = []
+    for i, prompt in enumerate(PROMPTS):
+        file = folder / f"{i}.mp4"
+        if code := main(["generate", "--prompt", prompt, "--seed", "0", "-o", str(file)]):
+            raise SystemExit(code)
+        made.append(np.pad(video.read_frames(file)[::2], ((0, 0), (0, 0), (1, 1), (0, 0)), constant_values=255))
+    strip = np.concatenate(made, axis=2).repeat(2, axis=1).repeat(2, axis=2)
+    first, *others = map(Image.fromarray, strip)
+    first.save(FILMS, save_all=True, append_images=others, duration=1000 // 12, loop=0, quality=30, method=6)
+
+
 if __name__ == "__main__" and "--example" in sys.argv:
     draw_example()
+elif __name__ == "__main__" and "--films" in sys.argv:
+    with tempfile.TemporaryDirectory() as place:
+        films(Path(place))
 elif __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
         draw_inputs(Path(place))

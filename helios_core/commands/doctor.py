@@ -8,11 +8,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..checkpoint import PARTS, Checkpoint, folders, held_parts, open_checkpoint, open_part
-from ..config import read_folder
+from ..config import INDEX, read_folder
 from ..devices import INSTALL, needs, read_memory
 from .failures import caught
 
 LIBRARIES = ("transformers", "tokenizers", "safetensors", "einops", "numpy", "av", "ftfy", "gguf")
+KINDS = ("diffusion_models", "text_encoders", "vae", "loras")
+SINGLE = "models/diffusion_models"
 GIB = 2**30
 
 
@@ -25,9 +27,11 @@ def doctor() -> int:
     print("\nLibraries")
     for name in LIBRARIES:
         print(f"  {name} {_version(name)}")
-    print(f"\nModel folders searched (set {folders.VARIABLE} to add some)")
+    print(f"\nModel folders searched, for checkpoints (set {folders.VARIABLE} to add some) and for single files")
     for folder in folders.search_folders():
-        print(f"  {folder}{'' if folder.is_dir() else '  (does not exist)'}")
+        print_folder(folder)
+    for kind in KINDS:
+        print(f"  {folders.kind_folder(kind)}  ({_files(kind)})")
     print(f"\nPrompt embeddings are kept in (set {folders.CACHE} to change it, or to off)")
     print(f"  {folders.cache_folder() or 'no folder: switched off'}")
     print("\nCheckpoints")
@@ -38,6 +42,32 @@ def doctor() -> int:
     for name, path in folders.list_files("diffusion_models").items():
         print_file(name, path)
     return 0 if any(usable) and sound else 1
+
+
+def print_folder(root: Path) -> None:
+    """A folder of checkpoints, and what lies in it that is none, with why."""
+    try:
+        inside = sorted(root.iterdir()) if root.exists() else []
+    except OSError as error:
+        return print(f"  {root}  (cannot be read: {error.strerror})")
+    found = folders.list_models([root])
+    print(f"  {root}  ({f'{len(found)} found' if root.exists() else 'does not exist'})")
+    for place in inside:
+        if place.name.startswith(".") or any(name.split("/")[0] == place.name for name in found):
+            continue
+        if place.is_dir():
+            print(f"    {place.name} is skipped: no {INDEX} in it, nor in a folder directly inside")
+        elif place.name.lower().endswith(folders.WEIGHTS):
+            print(f"    {place.name} is skipped: here are folders; a single file belongs into {SINGLE}")
+
+
+def _files(kind: str) -> str:
+    """What is to be said of the folder of single files of a kind."""
+    if not (folder := folders.kind_folder(kind)).is_dir():
+        return "does not exist"
+    count, all_files = len(folders.list_files(kind)), sum(file.is_file() for file in folder.rglob("*"))
+    others = f", {all_files - count} skipped: not {', '.join(folders.WEIGHTS)}" if all_files > count else ""
+    return f"{count} found{others}"
 
 
 def _version(name: str) -> str:

@@ -25,3 +25,18 @@ def test_doctor_shows_the_containers_memory(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "read_memory", lambda: Memory(None, None, False))
     main(["doctor"])
     assert "Memory: of unknown size, " in capsys.readouterr().out
+
+
+def test_doctor_says_why_a_folder_or_file_is_skipped(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HELIOS_MODELS", raising=False)
+    (tmp_path / "models" / "helios" / "Half" / "transformer").mkdir(parents=True)
+    (tmp_path / "models" / "helios" / "one.safetensors").touch()
+    (tmp_path / "models" / "vae").mkdir()
+    (tmp_path / "models" / "vae" / "old.ckpt").touch()
+    assert main(["doctor"]) == 0
+    report = capsys.readouterr().out
+    assert "Half is skipped: no model_index.json" in report
+    assert "one.safetensors is skipped: here are folders" in report
+    assert f"{tmp_path / 'models' / 'vae'}  (0 found, 1 skipped: not .safetensors" in report
+    assert f"{tmp_path / 'models' / 'loras'}  (does not exist)" in report
