@@ -1,6 +1,6 @@
 """The files that people have: what they are, what is in them under which name, and where they are looked for."""
 
-from . import folders, gguf, gguf_tokenizer, headers, marks, names, numbers, precision, recognise, unpacked
+from . import folders, gguf, gguf_tokenizer, headers, inferred, marks, names, numbers, precision, recognise, unpacked
 from .folders import SAFETENSORS, TINY, cache_folder, find_checkpoint, find_file, list_files
 from .headers import BYTES, nbytes, read_header, read_metadata
 from .names import PULL_REQUEST, PULL_REQUEST_BLOCK
@@ -80,6 +80,7 @@ __all__ = [
     "group_size",
     "hadamard",
     "headers",
+    "inferred",
     "held_bytes",
     "held_parts",
     "is_float32",

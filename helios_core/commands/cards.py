@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from ..checkpoint import Source, Stored
-from ..checkpoint.inferred import umt5
+from ..checkpoint import Source, Stored, inferred
 from ..config import ModelConfig, check_number
 from ..devices import Estimate, libraries, needs
 
@@ -122,7 +121,7 @@ def estimate(sources: dict[str, Source], kind: str, vae: str) -> Estimate:
 def published() -> dict[str, Source]:
     """The published model's parts as their headers have them, without files: the transformer and VAE in float32."""
     config, shapes = ModelConfig(), libraries.for_files().shapes
-    text = {**umt5(UMT5_XXL), "shared.weight": (UMT5_XXL["vocab_size"], UMT5_XXL["d_model"])}
+    text = {**inferred.umt5(UMT5_XXL), "shared.weight": (UMT5_XXL["vocab_size"], UMT5_XXL["d_model"])}
     parts = {
         needs.TRANSFORMER: (shapes(config.transformer), "F32"),
         needs.VAE: (shapes(config.vae), "F32"),
