@@ -43,7 +43,7 @@ class Helios:
         path: folder in the published layout, a safetensors file, or None / "helios-tiny". text_encoder, vae: a file or
         a checkpoint's folder to take that part from instead. backend: auto, torch or mlx. host: the program around it.
         cache_folder: where embeddings of a large text encoder are kept; None: nowhere. choices: those of
-        devices.Choices (weight_dtype, offload, vae_dtype, vae_tiling). ValueError names what is missing or broken.
+        devices.Choices, such as weight_dtype. ValueError names what is missing or broken.
         """
         if backend not in BACKENDS:
             raise ValueError(f"backend {backend!r}: wanted one of {', '.join(BACKENDS)}")
@@ -53,6 +53,7 @@ class Helios:
         parts = Parts(checkpoint, library, chosen, host or Host())
         check(checkpoint.sources, checkpoint.config, parts.backend.shapes)
         parts.backend.find_kind(checkpoint.sources["transformer"], chosen.weight_dtype)
+        parts.check_ways()
         return cls(checkpoint, parts, remember(parts, cache_folder))
 
     def with_parts(self, parts: Parts) -> Helios:

@@ -68,7 +68,8 @@ def host_layers(context: Context, device):
     def attention(q, k, v, bias=None):
         """Of q [b h n d] to k, v [b h m d], by the way that ComfyUI or a node has chosen."""
         kept = {"skip_reshape": True, "skip_output_reshape": True, "transformer_options": context.options}
-        return optimized_attention(q, k, v, q.shape[1], mask=bias, **kept)
+        mask = None if bias is None else bias.to(q.dtype)
+        return optimized_attention(q, k, v, q.shape[1], mask=mask, **kept)
 
     chosen = {"Linear": HostLinear, "Affine": HostAffine, "QKNorm": HostQKNorm, "Conv3d": plain.Conv3d}
     chosen |= {"LayerNorm": plain.LayerNorm, "attention": staticmethod(attention), "separate": True}

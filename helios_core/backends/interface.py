@@ -150,9 +150,15 @@ class Backend(Protocol):
     def shapes(self, config: TransformerConfig | VAEConfig) -> dict[str, tuple[int, ...]]:
         """Published name -> shape of every tensor, in the files' layout."""
 
+    def check_ways(
+        self, source: Source, config: ModelConfig, device, *, dtype: str, attention="auto", products="auto"
+    ) -> None:
+        """ValueError for ways to compute a transformer (devices.ways) that are not there, or not for its numbers."""
+
     def load_transformer(
-        self, source: Source, config: ModelConfig, *, dtype: str, device, streamed: bool = False
-    ) -> Transformer:
+        self, source: Source, config: ModelConfig, *, dtype: str, device, streamed: bool = False,
+        attention: str = "auto", products: str = "auto",
+    ) -> Transformer:  # fmt: skip
         """Ready for inference; dtype: one of the weight dtypes. streamed: its blocks stay in host memory."""
 
     def load_vae(

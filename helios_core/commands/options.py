@@ -6,7 +6,7 @@ import argparse
 
 from ..checkpoint import WEIGHT_DTYPES
 from ..config import GUIDANCE, SOLVERS
-from ..devices import BACKENDS, OFFLOAD, TILING, VAE_DTYPES
+from ..devices import ATTENTION, BACKENDS, OFFLOAD, PRODUCTS, TILING, VAE_DTYPES
 from ..join import boundary
 from ..lora import MODES as LORA_MODES
 from . import start
@@ -93,6 +93,8 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--offload", choices=OFFLOAD, default="auto", help=OFFLOAD_HELP)
     group.add_argument("--vae-dtype", choices=VAE_DTYPES, default="fp32", help=VAE_DTYPE_HELP)
     group.add_argument("--vae-tiling", choices=TILING, default="auto", help=TILING_HELP)
+    group.add_argument("--attention", choices=ATTENTION, default="auto", help=ATTENTION_HELP)
+    group.add_argument("--products", choices=PRODUCTS, default="auto", help=PRODUCTS_HELP)
     group.add_argument("--no-prompt-cache", action="store_true", help=CACHE_HELP)
 
 
@@ -121,6 +123,14 @@ OFFLOAD_HELP = (
 )
 VAE_DTYPE_HELP = "bf16 halves the memory that decoding takes, and on a GPU its time (%(default)s)"
 TILING_HELP = "decode in tiles, which takes less memory but is not quite the same; auto: where it must be (auto)"
+ATTENTION_HELP = (
+    "what computes the transformer's attention, with torch: its own choice (sdpa), one of its kernels, or flash3 and "
+    "sage where their packages are installed; auto: cudnn on Hopper, sdpa elsewhere (auto)"
+)
+PRODUCTS_HELP = (
+    "of quantised weights, with torch: widened to bf16, or scaled: fp8 and int8 multiplied as they are, activations "
+    "rounded to eight bits; auto: scaled for fp8 on GPUs that multiply it, widened elsewhere (auto)"
+)
 CACHE_HELP = "keep no prompt embeddings on disk; HELIOS_CACHE names the folder, or is off"
 SCHEDULE_HELP = (
     "prompts from given chunks on, counted from 0: '0: a red circle; 4 (2): a blue square' blends over 2 chunks"

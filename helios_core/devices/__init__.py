@@ -7,8 +7,10 @@ from .libraries import BACKENDS, INSTALL, choose, installed
 from .needs import OFFLOAD, TILING, VAE_DTYPES, Estimate
 from .parts import Choices, Host, Parts
 from .residency import PARTS, WARNING, pixels
+from .ways import ATTENTION, PRODUCTS
 
 __all__ = [
+    "ATTENTION",
     "BACKENDS",
     "BLOCK_SIZE",
     "Choices",
@@ -18,6 +20,7 @@ __all__ = [
     "Memory",
     "OFFLOAD",
     "PARTS",
+    "PRODUCTS",
     "Parts",
     "TILING",
     "VAE_DTYPES",

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from ..checkpoint import WEIGHT_DTYPES, Checkpoint
 from ..disk import fingerprint
-from . import libraries, needs, residency
+from . import libraries, needs, residency, ways
 from .host_memory import host_free
 
 
@@ -25,10 +25,13 @@ class Choices:
     offload: str = "auto"
     vae_dtype: str = "fp32"
     vae_tiling: str = "auto"
+    attention: str = "auto"
+    products: str = "auto"
 
     def __post_init__(self):
         known = {"weight_dtype": WEIGHT_DTYPES, "offload": needs.OFFLOAD, "vae_dtype": needs.VAE_DTYPES}
-        for name, values in {**known, "vae_tiling": needs.TILING}.items():
+        known |= {"vae_tiling": needs.TILING, "attention": ways.ATTENTION, "products": ways.PRODUCTS}
+        for name, values in known.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name} {getattr(self, name)!r}: wanted one of {', '.join(values)}")
 
@@ -99,6 +102,12 @@ class Parts:
         self.loaded.mode = self.loaded.mode or residency.choose(self)
         return self.loaded.mode
 
+    def check_ways(self) -> None:
+        """ValueError for an attention or products that were chosen and are not there; before anything loads."""
+        source, choices = self.checkpoint.sources["transformer"], self.choices
+        how = {"dtype": choices.weight_dtype, "attention": choices.attention, "products": choices.products}
+        self.backend.check_ways(source, self.checkpoint.config, self.device, **how)
+
     def estimate(self, width: int = 0, height: int = 0, batch: int = 1) -> needs.Estimate:
         """What videos of that size need of device and host memory, `batch` at once; 0 is the checkpoint's own size.
 
@@ -130,7 +139,8 @@ class Parts:
         device, LoRAs. The files as they were when first asked: a file that is written anew while a run goes on is not
         what the run computes with."""
         files, config = self.checkpoint.sources["transformer"].files, self.checkpoint.config
-        place = (self.library, self.backend.kind(self.device), self.choices.weight_dtype)
+        choices, kind = self.choices, self.backend.kind(self.device)
+        place = (self.library, kind, choices.weight_dtype, choices.attention, choices.products)
         return fingerprint(*files), config, *place, None if self.loras is None else self.loras.identity
 
     @cached_property
@@ -233,6 +243,8 @@ class Parts:
             dtype=self.choices.weight_dtype,
             device=self.device,
             streamed=self.offload_mode == "blocks",
+            attention=self.choices.attention,
+            products=self.choices.products,
         )
         model.on_block = self.host.stop
         return model

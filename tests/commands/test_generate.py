@@ -22,8 +22,10 @@ def test_generate_writes_one_mp4_of_the_length_asked(fake, tmp_path, capsys):
 
 def test_d10_memory_options_reach_the_pipeline_and_the_need_is_said_first(fake, capsys):
     given = ["--weight-dtype", "int4", "--offload", "blocks", "--vae-dtype", "bf16", "--vae-tiling", "on"]
+    given += ["--attention", "math", "--products", "widened"]
     assert main(["generate", "--prompt", "a", "--frames", "1", "--width", "64", "--height", "32", *given]) == 0
     wanted = {"weight_dtype": "int4", "offload": "blocks", "vae_dtype": "bf16", "vae_tiling": "on"}
+    wanted |= {"attention": "math", "products": "widened"}
     assert fake.options == {"backend": "auto", "text_encoder": None, "vae": None, **wanted}
     error = capsys.readouterr().err
     assert error.index("needed for 64x32") < error.index("chunk 1/1")

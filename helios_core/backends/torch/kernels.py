@@ -58,7 +58,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Te
         q, k, v = (x.contiguous() for x in (q, k, v))  # rows that lie apart cost the CPU more than the copy
         if bias is None and q.dtype == torch.bfloat16 and q.shape[2] >= QUERIES:
             return attention_by_blocks(q, k, v)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
 
 
 def attention_by_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

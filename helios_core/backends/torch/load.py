@@ -12,11 +12,13 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from ...checkpoint import Source, check_network, compute_format, is_kept, tell_narrowed
+from ...checkpoint import Source, check_network, compute_format, is_kept, split_kind, tell_narrowed
 from ...checkpoint import find_kind as find_kind
 from ...checkpoint import split_kind as check_kind  # noqa: F401
 from ...config import ModelConfig, TransformerConfig, VAEConfig
 from ...devices import decoding, host_free
+from . import attention as attention_ways
+from . import products as product_ways
 from .files import STORED, Files
 from .files import as_float32 as as_float32
 from .files import check_finite as check_finite
@@ -149,12 +151,25 @@ def empty_cache() -> None:
         torch.mps.empty_cache()
 
 
+def check_ways(
+    source: Source, config: ModelConfig, device, *, dtype: str, attention: str = "auto", products: str = "auto"
+) -> None:
+    """ValueError for an attention or for products that are not there, or not for what a transformer computes in; it
+    lists what there is. dtype: one of WEIGHT_DTYPES."""
+    form, head = find_kind(source, dtype), config.transformer.attention_head_dim
+    computes_in = compute_format(source, "auto" if dtype == form else dtype, fast_bf16=fast_bf16(device))
+    attention_ways.find(attention, device, STORED[computes_in], head)
+    product_ways.chosen(products, device, form and split_kind(form)[0])
+
+
 def load_transformer(
-    source: Source, config: ModelConfig, *, dtype: str, device, streamed: bool = False
-) -> HeliosTransformer:
+    source: Source, config: ModelConfig, *, dtype: str, device, streamed: bool = False, attention: str = "auto",
+    products: str = "auto",
+) -> HeliosTransformer:  # fmt: skip
     """The transformer, fused for inference. dtype: one of WEIGHT_DTYPES; for auto see `compute_format`.
 
-    streamed: its blocks stay in host memory and stream to the device. ValueError for fp8 on Apple's GPU.
+    streamed: its blocks stay in host memory and stream to the device. attention, products: of devices.ways. ValueError
+    for fp8 on Apple's GPU, and as `check_ways`.
     """
     form = find_kind(source, dtype)
     kept = {s.kept for n, s in source.tensors.items() if is_kept(n, s, form, dtype)}
@@ -164,6 +179,9 @@ def load_transformer(
     model, _ = _build(lambda: HeliosTransformer(config.transformer), source)
     place = CPU if streamed else device
     model = load_transformer_weights(model, source, dtype=chosen, kind=form, device=place, asked=dtype)
+    model.attend_by(attention_ways.find(attention, device, chosen, config.transformer.attention_head_dim))
+    if product_ways.chosen(products, device, form and split_kind(form)[0]):
+        product_ways.use(model, device)
     return stream_blocks(model, device) if streamed else model
 
 

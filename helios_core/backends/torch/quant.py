@@ -55,8 +55,10 @@ def dequantise(
 class QuantLinear(nn.Module):
     """A linear layer of a quantised weight. `dtype` is that of its inputs, bias and products; `weight` is a copy.
 
-    rotation, columns: as in `dequantise`.
+    rotation, columns: as in `dequantise`. product: what multiplies its codes as they are (products.py), or None.
     """
+
+    product = None
 
     def __init__(
         self, codes: Tensor, scale: Tensor, zero: Tensor | None, bias: Tensor, rotation: int = 0, columns=None
@@ -95,6 +97,8 @@ class QuantLinear(nn.Module):
 
     def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
         """x [... i] -> [... o], as `Linear`."""
+        if self.product is not None:
+            return self.product(self, x, gelu)
         return kernels.linear(x, self.weight, self.bias, gelu)
 
 

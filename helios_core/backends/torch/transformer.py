@@ -34,7 +34,8 @@ TABLES = 6  # of rotations: the three stages of two sizes, 38 MB for one of 1280
 
 
 class TextContext(NamedTuple):
-    """keys, values: per block [b h m d]; bias [1 1 1 m] for the folded padding, or None."""
+    """keys, values: per block [b h m d]; bias [1 1 1 m] float32 for the folded padding, zero
+    but for the last key, or None."""
 
     keys: list[Tensor]
     values: list[Tensor]
@@ -118,6 +119,11 @@ class HeliosTransformer(nn.Module):
             block.attn1.fuse()
         return self
 
+    def attend_by(self, attention) -> None:
+        """Has all blocks attend by a function as `kernels.attention`."""
+        for block in self.blocks:
+            block.attn1.attention = block.attn2.attention = attention
+
     def each_block(self, *parts: str):
         """The blocks in order, each with its weights on the device until the next is asked for; parts: only theirs."""
         return self.blocks if self.streamer is None else self.streamer(self.blocks, *parts)
@@ -159,7 +165,7 @@ class HeliosTransformer(nn.Module):
         pairs = [block.attn2.keys_values(text) for block in self.each_block("attn2.to_k", "attn2.to_v")]
         bias = None
         if padding > 1:
-            bias = torch.zeros(1, 1, 1, rows.shape[1], device=self.device, dtype=self.dtype)
+            bias = torch.zeros(1, 1, 1, rows.shape[1], device=self.device)
             bias[..., -1] = math.log(padding)
         return TextContext([k for k, _ in pairs], [v for _, v in pairs], bias)
 
