@@ -7,6 +7,8 @@ graph that needs gradients, takes torch's own operations. Measured by tests/benc
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +18,8 @@ ONEDNN_DTYPES = {torch.float32}
 if ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported():
     ONEDNN_DTYPES.add(torch.bfloat16)
 QUERIES = 256  # queries whose logits stay in the cache
+ROWS = 256  # tokens at a time, so that what lies between two passes over them stays in the cache
+LARGEST = 100.0  # logit, times the binary logarithm of e, whose power of 2 can still be summed as it is
 
 
 def on_cpu(x: Tensor) -> bool:
@@ -46,6 +50,11 @@ def by_rows(function, x: Tensor, rows: int = 1024) -> Tensor:
     return torch.cat([function(part) for part in x.split(rows, dim=1)], dim=1)
 
 
+def in_rows(n: int) -> list[slice]:
+    """n tokens as slices of ROWS."""
+    return [slice(start, min(start + ROWS, n)) for start in range(0, n, ROWS)]
+
+
 def inverse_rms(x: Tensor, eps: float) -> Tensor:
     """One over the root mean square of the last axis, which stays with size 1; float32 whatever x is."""
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
@@ -54,9 +63,9 @@ def inverse_rms(x: Tensor, eps: float) -> Tensor:
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """Softmax attention of q [b h n d] over k, v [b h m d]; bias is added to the logits. Returns [b h n d]."""
-    if on_cpu(q):
+    if on_cpu(q) and bias is None:
         q, k, v = (x.contiguous() for x in (q, k, v))  # rows that lie apart cost the CPU more than the copy
-        if bias is None and q.dtype == torch.bfloat16 and q.shape[2] >= QUERIES:
+        if q.dtype == torch.bfloat16 and q.shape[2] >= QUERIES:
             return attention_by_blocks(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
 
@@ -65,12 +74,26 @@ def attention_by_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """`attention` one head and QUERIES queries at a time; q, k, v contiguous.
 
     Logits are rounded to the inputs' type, so keys are centred first: that shifts all logits of a query alike, which
-    softmax does not see, and keeps them small where rounding is fine.
+    softmax does not see, and keeps them small where rounding is fine. Where the lengths of a head's queries and keys
+    say that no logit is large, powers of 2 are summed as they are, and the sum divides the result.
     """
-    out = torch.empty_like(q)
-    q, k = q * q.shape[-1] ** -0.5, k - k.mean(dim=2, keepdim=True)
-    heads = (x.flatten(0, 1) for x in (q, k, v, out))
-    for queries, keys, values, result in zip(*heads, strict=True):
+    (b, h, n, d), m = q.shape, k.shape[2]
+    out = q.new_empty(b, n, h, d).transpose(1, 2)  # as tokens are joined afterwards
+    q, k = q * (math.log2(math.e) * d**-0.5), k - k.mean(dim=2, keepdim=True)
+    most = (longest(q) * longest(k)).flatten().tolist()
+    logits, kept = q.new_empty(min(QUERIES, n), m), q.new_empty(min(QUERIES, n), d)
+    heads = (x.flatten(0, 1) for x in (q, k, v))
+    for bound, queries, keys, values, result in zip(most, *heads, (o for each in out for o in each), strict=True):
         for rows, into in zip(queries.split(QUERIES), result.split(QUERIES), strict=True):
-            torch.mm(torch.softmax(rows @ keys.T, dim=-1), values, out=into)
+            weights = torch.mm(rows, keys.T, out=logits[: len(rows)])
+            if bound > LARGEST:
+                into.copy_(torch.softmax(weights * math.log(2), dim=-1) @ values)
+                continue
+            total = torch.exp2(weights, out=weights).sum(dim=-1, keepdim=True)
+            torch.div(torch.mm(weights, values, out=kept[: len(rows)]), total, out=into)
     return out
+
+
+def longest(x: Tensor) -> Tensor:
+    """The length of the longest row of every head of x [b h n d]: [b h] float32."""
+    return torch.linalg.vector_norm(x, dim=-1).amax(dim=-1).float()

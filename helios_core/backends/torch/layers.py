@@ -29,19 +29,36 @@ class Modulation(NamedTuple):
 
 def modulated_norm(streams: list[Tensor], mods: list[Modulation], eps: float, dtype: torch.dtype) -> Tensor:
     """LayerNorm of every stream with its own scale and shift, joined: [b n d] in `dtype`."""
-    out = []
-    for x, mod in zip(streams, mods, strict=True):
-        if len(mod.scale) == 1:
-            y = F.layer_norm(x, x.shape[-1:], mod.scale[0, 0], mod.shift[0, 0], eps)
-        else:
-            y = torch.addcmul(mod.shift, F.layer_norm(x, x.shape[-1:], None, None, eps), mod.scale)
-        out.append(y.to(dtype))
+    if kernels.on_cpu(streams[0]):
+        out = streams[0].new_empty(len(streams[0]), sum(x.shape[1] for x in streams), streams[0].shape[-1], dtype=dtype)
+        for x, y, mod in zip(streams, split(out, streams), mods, strict=True):
+            for rows in kernels.in_rows(x.shape[1]):
+                y[:, rows] = modulate(x[:, rows], mod, eps)
+        return out
+    out = [modulate(x, mod, eps).to(dtype) for x, mod in zip(streams, mods, strict=True)]
     return torch.cat(out, dim=1) if len(out) > 1 else out[0]
+
+
+def modulate(x: Tensor, mod: Modulation, eps: float) -> Tensor:
+    """LayerNorm of x [b n d] float32, then its scale and shift."""
+    if len(mod.scale) == 1:
+        return F.layer_norm(x, x.shape[-1:], mod.scale[0, 0], mod.shift[0, 0], eps)
+    return torch.addcmul(mod.shift, F.layer_norm(x, x.shape[-1:], None, None, eps), mod.scale)
+
+
+def split(x: Tensor, streams: list[Tensor]) -> tuple[Tensor, ...]:
+    """x [b n d] of all tokens -> every stream's part of it."""
+    return x.split([stream.shape[1] for stream in streams], dim=1)
 
 
 def gated_add(streams: list[Tensor], update: Tensor, mods: list[Modulation]) -> list[Tensor]:
     """stream + gate * update [b n d], for every stream its part of the update. Without gradients in place."""
-    parts = update.split([x.shape[1] for x in streams], dim=1)
+    parts = split(update, streams)
+    if kernels.on_cpu(streams[0]):
+        for x, y, mod in zip(streams, parts, mods, strict=True):
+            for rows in kernels.in_rows(x.shape[1]):
+                x[:, rows].addcmul_(y[:, rows], mod.gate)
+        return streams
     return [torch.addcmul(x, y, mod.gate, out=spare(x)) for x, y, mod in zip(streams, parts, mods, strict=True)]
 
 
@@ -150,13 +167,31 @@ class Attention(nn.Module):
 
     def turn(self, x: Tensor, gain: Tensor, rotations: Tensor) -> list[Tensor]:
         """Normed and rotated queries or keys x [b n m d], each [b h n d]; gain [m d], rotations [n d/2]."""
+        if not kernels.on_cpu(x):
+            return list(rearrange(self.turned(x, gain, rotations).to(x.dtype), "b n m h d -> m b h n d"))
+        b, n, m, d = x.shape
+        out = x.new_empty(m, b, self.heads, n, d // self.heads)
+        for rows in kernels.in_rows(n):
+            part = self.turned(x[:, rows], gain, rotations[rows])
+            out[:, :, :, rows] = rearrange(part, "b n m h d -> m b h n d")
+        return list(out)
+
+    def turned(self, x: Tensor, gain: Tensor, rotations: Tensor) -> Tensor:
+        """Normed and rotated tokens x [b n m d] as [b n m h d], float32."""
+        x = x.float()
         turns = rotations[:, None, None] * kernels.inverse_rms(x, self.eps)[..., None]
-        turned = rotate(rearrange(x * gain, "b n m (h d) -> b n m h d", h=self.heads), turns).to(x.dtype)
-        return list(rearrange(turned, "b n m h d -> m b h n d"))
+        return rotate(rearrange(x * gain, "b n m (h d) -> b n m h d", h=self.heads), turns)
 
     def rms_norm(self, x: Tensor, norm: nn.RMSNorm) -> Tensor:
-        """In float32 inside, over all heads together; the type of x comes back."""
-        return (x * kernels.inverse_rms(x, self.eps) * norm.gain(x.device)).to(x.dtype)
+        """In float32 inside, over all heads together; the type of x [b n d] comes back."""
+        gain = norm.gain(x.device)
+        if not kernels.on_cpu(x):
+            return (x * kernels.inverse_rms(x, self.eps) * gain).to(x.dtype)
+        out = torch.empty_like(x)
+        for rows in kernels.in_rows(x.shape[1]):
+            part = x[:, rows].float()
+            out[:, rows] = part * kernels.inverse_rms(part, self.eps) * gain
+        return out
 
     def split_heads(self, x: Tensor) -> Tensor:
         """[b n (h d)] -> [b h n d]."""
