@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .config import check_whole, limits
-from .history import DriftPolicy, History, check_window, remember
+from .history import DriftPolicy, History, check_window, remember, toward_picture
 from .noise import batch_noise
 from .steps import SampleStep, plan_chunk
-from .text import PromptSchedule, as_schedule
+from .text import Direction, PromptSchedule, as_schedule
 
 
 class ChunkDone(NamedTuple):
@@ -42,12 +42,14 @@ def generate(
     negative: str | None = None,
     history: History | None = None,
     drift: DriftPolicy | None = None,
+    picture: Callable[[str], Any] | None = None,
     **options,
 ) -> Iterator[SampleStep | ChunkDone]:
     """Steps and finished chunks of a video of at least `frames` frames (whole chunks of 33), or of so many chunks.
 
     width, height: 0 is the checkpoint's own. history: continue from there, chunks of a schedule counted on.
     drift: what is done to the history about drift; frames are decoded from the chunks as sampled whatever it is.
+    picture: a name in the schedule -> that picture [1 h w 3]. The schedule's settings count more than those given here.
     options: as `Helios.sample`. ValueError at once, before anything is loaded.
     """
     schedule = as_schedule(prompt)
@@ -61,12 +63,46 @@ def generate(
     else:
         check_own_size(history, width, height, helios.config.vae.scale_factor_spatial)
     batch_noise(seed, history.shape[0])
-    plan = helios.plan(history, **{k: v for k, v in options.items() if k in plan_chunk.__kwdefaults__})
-    total = chunks or -(-frames // helios.config.frames_per_chunk)
+    total = count_chunks(schedule, history.chunk, chunks or -(-frames // helios.config.frames_per_chunk))
     schedule.check_end(history.chunk + total)
+    guided = check_directions(helios, schedule, history, total, options)
     if drift is not None:
         check_window(history, defaults.chunk_latent_frames)
-    return _chunks(helios, schedule, negative, history, total, seed, plan.guide is not None, drift, options)
+    elif any(cue.direction.drift for cue in schedule.cues):
+        raise ValueError("the schedule sets drift's strength, but no policy is chosen; name one, such as anchor")
+    if picture is None and schedule.pictures:
+        raise ValueError(f"the schedule names the picture {schedule.pictures[0]!r}, and nothing reads pictures here")
+    return _chunks(helios, schedule, negative, history, total, seed, guided, drift, picture, options)
+
+
+def count_chunks(schedule: PromptSchedule, done: int, wanted: int) -> int:
+    """How many chunks follow after `done`: as many as wanted, or up to the schedule's end. ValueError if that is none.
+    """
+    if schedule.end is None:
+        return wanted
+    if schedule.end <= done:
+        raise ValueError(f"the schedule ends the video before chunk {schedule.end}, and {done} chunks are made already")
+    return min(wanted, schedule.end - done)
+
+
+def check_directions(helios, schedule: PromptSchedule, history: History, total: int, options: dict) -> bool:
+    """Whether any chunk to come is guided. ValueError for settings that the model does not take."""
+    plain = {name: value for name, value in options.items() if name in plan_chunk.__kwdefaults__}
+    given = {schedule.direction(history.chunk + k).cfg for k in range(total)} if schedule.has_settings else {None}
+    plans = [helios.plan(history, **{**plain, **({} if cfg is None else {"cfg": cfg})}) for cfg in given]
+    return any(plan.guide is not None for plan in plans)
+
+
+def directed(helios, history: History, given: Direction, *, seed: int, picture=None, encode=None):
+    """(The history that the next chunk is put behind, the one that it sees), as a score directs: see Direction.
+
+    picture: a name -> that picture [1 h w 3]. encode: as `starts.begin` takes it. ValueError for what is no picture.
+    """
+    history = history.cut() if given.cut else history
+    if given.image is None:
+        return history, history
+    name, strength = given.image
+    return history, toward_picture(helios, history, picture(name), strength, seed=seed, encode=encode)
 
 
 def check_own_size(history: History, width: int, height: int, scale: int) -> None:
@@ -78,17 +114,22 @@ def check_own_size(history: History, width: int, height: int, scale: int) -> Non
         )
 
 
-def _chunks(helios, schedule, negative, history, total, seed, guided, drift, options):
+def _chunks(helios, schedule, negative, history, total, seed, guided, drift, picture, options):
     positive = schedule.encode(helios.text)
     none = helios.text(negative or "") if guided else None
     helios.parts.release("text_encoder")
-    noise, array = batch_noise(seed, history.shape[0]), helios.backend.array
+    array = helios.backend.array
     for _ in range(total):
+        given = schedule.direction(history.chunk)
+        own = seed if given.seed is None else given.seed
+        steered = options if given.cfg is None else {**options, "cfg": given.cfg}
         text = positive.embedding(history.chunk)
-        for step in helios.sample(history, text, seed=seed, negative=none, **options):
+        history, seen = directed(helios, history, given, seed=own, picture=picture)
+        for step in helios.sample(seen, text, seed=own, negative=none, **steered):
             yield step
         if drift is None:
             history, report = history.append(step.latent), ""
         else:
-            history, _, _, report = remember(history, step.latent, drift, noise=noise, array=array)
+            policy, noise = drift.directed(given.drift), batch_noise(own, history.shape[0])
+            history, _, _, report = remember(history, step.latent, policy, noise=noise, array=array)
         yield ChunkDone(step.chunk, total, step.latent, helios.stream(step.latent), history, report)

@@ -122,7 +122,7 @@ class Helios:
 
     def plan(self, history: History, **options) -> Plan:
         """How the history's next chunk is sampled; options: those of `steps.plan_chunk`."""
-        return plan_chunk(self.config, history.chunk, **options)
+        return plan_chunk(self.config, history.chunk, history.began, **options)
 
     def sample(
         self, history: History, positive, *, seed: int, negative=None, start=None, draw=None, **plan

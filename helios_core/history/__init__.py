@@ -1,6 +1,7 @@
 """What the model remembers of a video: its window, how it begins, how it is kept from drifting, its file."""
 
 from . import drift, saved, starts
+from .directed import toward_picture
 from .drift import DriftPolicy, check_window, correct, distances, measure, parse_policy, remember
 from .starts import POSTERIORS, SIGMA, check_sigma
 from .window import MOMENTS, History, chunk_noise, parse_sizes
@@ -23,4 +24,5 @@ __all__ = [
     "remember",
     "saved",
     "starts",
+    "toward_picture",
 ]

@@ -54,6 +54,13 @@ class DriftPolicy:
         return self.strength or STRENGTHS[self.name]
 
 
+    def directed(self, strength: float | None) -> DriftPolicy:
+        """This policy with a score's strength: None leaves its own, 0 corrects nothing."""
+        if strength is None:
+            return self
+        return replace(self, strength=strength) if strength else replace(self, name="off", strength=0.0)
+
+
 def parse_policy(text: str) -> DriftPolicy:
     """A policy such as "renormalise" or "corrupt:0.2". ValueError says what was wanted."""
     name, colon, strength = text.partition(":")

@@ -144,7 +144,9 @@ def _parse(path: Path, metadata: dict[str, str]) -> tuple[dict, dict, int]:
         values, space = (parse_object(metadata[name], name) for name in ("history", "latent_space"))
         seed = metadata["seed"]
         kinds = [type(values[name]) for name in ("sizes", "keep_first_frame", "skip_first_chunk", "chunk")]
-        if kinds != [list, bool, bool, int] or {type(n) for n in values["sizes"]} != {int} or values["chunk"] < 0:
+        began = values.get("began", 0)
+        counted = type(began) is int and 0 <= began <= values["chunk"]
+        if kinds != [list, bool, bool, int] or {type(n) for n in values["sizes"]} != {int} or not counted:
             raise ValueError(f"the history's fields are {values}")
         return values, space, Noise(int(seed)).seed
     except (KeyError, TypeError, ValueError) as error:

@@ -15,6 +15,7 @@ from einops import pack
 
 from ..disk import shown
 from ..noise import batch_noise
+from ..resample import like
 
 
 class HistoryParts(NamedTuple):
@@ -52,7 +53,8 @@ class History:
 
     window: [b c t h w], t = sum of sizes, newest last. anchor: [b c 1 h w] or None. chunk: chunks appended so far. With
     keep_first_frame off there is no anchor, and the short term holds one frame more. skip_first_chunk: the second
-    chunk's first frame takes the anchor's place, whatever it was. moments: means and variances [b c 2] that drift.py
+    chunk's first frame takes the anchor's place, whatever it was. began: the chunk that the scene began with, 0 or the
+    last that a score cut to. moments: means and variances [b c 2] that drift.py
     keeps: running, of the first chunk measured, and of the newest chunk as it was sampled; None before they are taken.
     ValueError for a window of another length than the sizes make.
     """
@@ -66,6 +68,7 @@ class History:
     moments: Any = None
     first_moments: Any = None
     newest_moments: Any = None
+    began: int = 0
 
     def __post_init__(self):
         wanted = self.length(self.sizes, self.keep_first_frame)
@@ -116,6 +119,12 @@ class History:
         frames = {name: _batch(getattr(self, name), batch, "* c t h w") for name in ("window", "anchor")}
         return replace(self, **frames, **{name: _batch(getattr(self, name), batch, "* c k") for name in MOMENTS})
 
+    def cut(self) -> History:
+        """The history before the first chunk of a new scene: nothing is remembered, and chunks count on."""
+        nothing = like(np.zeros(tuple(self.window.shape), np.float32), self.window)
+        forgotten = dict.fromkeys(("anchor", *MOMENTS))
+        return replace(self, window=nothing, began=self.chunk, **forgotten)
+
     def append(self, chunk) -> History:
         """The history after a chunk [b c t h w] of normalised latents; without an anchor, its first frame is one.
 
@@ -126,7 +135,7 @@ class History:
             raise ValueError(f"chunk of shape {tuple(chunk.shape)} does not fit a history of (b, c, h, w) {self.shape}")
         kept = self.window.shape[2]
         joined = pack([self.window, chunk], "b c * h w")[0]
-        anew = self.anchor is None or (self.skip_first_chunk and self.chunk == 1)
+        anew = self.anchor is None or (self.skip_first_chunk and self.chunk == self.began + 1)
         anchor = joined[:, :, kept : kept + 1] if self.keep_first_frame and anew else self.anchor
         return replace(self, window=joined[:, :, -kept:], anchor=anchor, chunk=self.chunk + 1, newest_moments=None)
 

@@ -100,6 +100,7 @@ class Plan:
 def plan_chunk(
     config: ModelConfig,
     chunk: int,
+    began: int = 0,
     *,
     steps=None,
     solver="auto",
@@ -112,6 +113,8 @@ def plan_chunk(
 ) -> Plan:
     """How chunk number `chunk` is sampled; what is left open ("auto", None, cfg 0) is the checkpoint's own.
 
+    began: the chunk that its scene begins with.
+
     ValueError for zero_steps without CFG-Zero*, and as Plan has it.
     """
     own = config.defaults
@@ -123,7 +126,7 @@ def plan_chunk(
         config.schedule,
         own.steps if steps is None else tuple(steps),
         own.solver if solver == "auto" else solver,
-        boost=boost_first_chunk and own.boost_first_chunk and chunk == 0,
+        boost=boost_first_chunk and own.boost_first_chunk and chunk == began,
         shift_tokens=shift_tokens,
         patch=config.transformer.patch_size,
         chunk=chunk,
