@@ -21,13 +21,13 @@ def open_vae(helios):
     whether the user wants tiles in any case."""
     from comfy.sd import VAE
 
-    source, choices = helios.checkpoint.sources["vae"], helios.parts.choices
-    files, dtype = Files(), DTYPES[choices.vae_dtype]
+    source, parts = helios.checkpoint.sources["vae"], helios.parts
+    files, dtype = Files(), DTYPES[parts.vae_dtype]
     state = {own: files.read(source.tensors[name], dtype, CPU) for name, own in names.wan_names(source.tensors).items()}
     vae = VAE(sd=state, dtype=dtype)
     vae.throw_exception_if_invalid()
-    vae.identity = (*helios.parts.vae_identity, "ComfyUI")
-    vae.tiled = choices.vae_tiling == "on"
+    vae.identity = (*parts.vae_identity, "ComfyUI")
+    vae.tiled = parts.choices.vae_tiling == "on"
     vae.patcher.cached_patcher_init = (open_patcher, (helios,))
     return vae
 

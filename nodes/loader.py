@@ -87,5 +87,8 @@ OFFLOAD_TIP = (
     "parts stay on the device. blocks: the video model's blocks stream from host memory, for small GPUs. sequential: "
     "one part at a time. auto: the first of these that fits the free memory."
 )
-VAE_DTYPE_TIP = "Number format of the VAE. bf16 halves the memory that decoding takes, and on a GPU its time."
+VAE_DTYPE_TIP = (
+    "Number format of the VAE. bf16 halves the memory that decoding takes, and on a GPU its time. auto: bf16 on CUDA, "
+    "fp32 elsewhere."
+)
 TILING_TIP = "Decode in tiles of 32 latents: less memory, but not quite the same picture. auto: only where it must be."

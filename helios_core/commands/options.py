@@ -91,7 +91,7 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--threads", type=int, metavar="N", help=THREADS_HELP)
     group.add_argument("--weight-dtype", choices=WEIGHT_DTYPES, default="auto", help=WEIGHT_DTYPE_HELP)
     group.add_argument("--offload", choices=OFFLOAD, default="auto", help=OFFLOAD_HELP)
-    group.add_argument("--vae-dtype", choices=VAE_DTYPES, default="fp32", help=VAE_DTYPE_HELP)
+    group.add_argument("--vae-dtype", choices=VAE_DTYPES, default="auto", help=VAE_DTYPE_HELP)
     group.add_argument("--vae-tiling", choices=TILING, default="auto", help=TILING_HELP)
     group.add_argument("--attention", choices=ATTENTION, default="auto", help=ATTENTION_HELP)
     group.add_argument("--products", choices=PRODUCTS, default="auto", help=PRODUCTS_HELP)
@@ -121,7 +121,10 @@ OFFLOAD_HELP = (
     "none: all stays on the device; blocks: as many of the transformer's blocks as fit do, the others stream from host "
     "memory; sequential: one part at a time; auto: the first of these that fits (auto)"
 )
-VAE_DTYPE_HELP = "bf16 halves the memory that decoding takes, and on a GPU its time (%(default)s)"
+VAE_DTYPE_HELP = (
+    "bf16 halves the memory that decoding takes, and on a GPU its time; auto: bf16 on CUDA, fp32 elsewhere "
+    "(%(default)s)"
+)
 TILING_HELP = "decode in tiles, which takes less memory but is not quite the same; auto: where it must be (auto)"
 ATTENTION_HELP = (
     "what computes the transformer's attention, with torch: its own choice (sdpa), one of its kernels, or flash3 and "

@@ -4,10 +4,10 @@ from . import decoding, libraries, needs
 from .decoding import BLOCK_SIZE, frames_at_once
 from .host_memory import Memory, host_free, read_memory
 from .libraries import BACKENDS, INSTALL, choose, installed
-from .needs import OFFLOAD, TILING, VAE_DTYPES, Estimate
+from .needs import OFFLOAD, TILING, Estimate
 from .parts import Choices, Host, Parts
 from .residency import PARTS, WARNING, pixels
-from .ways import ATTENTION, PRODUCTS
+from .ways import ATTENTION, PRODUCTS, VAE_DTYPES
 
 __all__ = [
     "ATTENTION",

@@ -22,7 +22,7 @@ from ..config import VAEConfig
 
 LOG = logging.getLogger(__name__)
 # Numbers in the largest activation of one block of frames, by kind of device. Larger is faster until memory is short.
-BLOCK_SIZE = {"cpu": 6_500_000, "metal": 50_000_000, "gpu": 100_000_000}
+BLOCK_SIZE = {"cpu": 6_500_000, "metal": 50_000_000, "mps": 50_000_000, "gpu": 100_000_000}
 TILES = (32, 24, 16)  # latents; smaller ones see too little around them
 OVERLAP = 8  # of two tiles
 PAST = 2  # frames that a convolution over three remembers

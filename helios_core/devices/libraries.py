@@ -41,6 +41,8 @@ def open_backend(name: str):
         if (error.name or name).partition(".")[0] not in (name, "libmlx"):
             raise
         raise ValueError(f"{name} does not load ({error}); {INSTALL[name]}") from error
+    if name == "torch" and _apple_silicon() and not installed("mlx"):
+        logger.warning("torch on Apple's GPU: this was never run; MLX is what is meant for it: %s", INSTALL["mlx"])
     if name == "mlx" and module.kind(module.find_device()) == "cpu":
         logger.warning("MLX has no GPU here and computes on the CPU, where backend torch is much faster; choose that")
     return module

@@ -28,12 +28,12 @@ from ..checkpoint import (
 )
 from ..config import ModelConfig
 from . import decoding
+from .ways import vae_numbers
 from .working import stream_bytes, transformer_work
 
 GIB = 2**30
 OFFLOAD = ("auto", "none", "blocks", "sequential")
-SHARED = ("cpu", "metal")  # kinds of device whose memory is the host's
-VAE_DTYPES = ("fp32", "bf16", "fp16")
+SHARED = ("cpu", "metal", "mps")  # kinds of device whose memory is the host's
 TILING = ("auto", "off", "on")
 BASE = GIB  # Python, torch and a device's context
 CONTEXT = GIB // 4  # of a device, for kernels that load as they are first called, and what lies idle between tensors
@@ -202,7 +202,7 @@ def size(nbytes: int) -> str:
 
 def estimate(
     sources: dict[str, Source], config: ModelConfig, *, width: int, height: int, batch: int = 1, device: str = "cpu",
-    fast_bf16: bool = False, weight_dtype="auto", vae_dtype="fp32", vae_tiling="auto", backend="torch",
+    fast_bf16: bool = False, weight_dtype="auto", vae_dtype="auto", vae_tiling="auto", backend="torch",
     keeps: bool = False,
 ) -> Estimate:  # fmt: skip
     """The needs of videos of width x height pixels, `batch` of them sampled at once and decoded one by one.
@@ -214,7 +214,7 @@ def estimate(
         raise ValueError(f"size {width}x{height}: a latent is {scale} pixels wide and high, and there must be one")
     kind, item = _numbers(sources[TRANSFORMER], weight_dtype, fast_bf16)
     matrices, rest = _transformer_bytes(sources[TRANSFORMER], (kind, weight_dtype), item, backend)
-    pixel = BYTES[DTYPES[vae_dtype]]
+    pixel = BYTES[DTYPES[vae_numbers(vae_dtype, device, fast_bf16)]]
     work, tiled, copies = _decoding(config, width, height, pixel, device, vae_tiling)
     encoder = sum(_encoder_bytes(sources[TEXT]))
     vae = sum(prod(stored.shape) for stored in sources[VAE].tensors.values()) * pixel

@@ -23,13 +23,13 @@ class Choices:
 
     weight_dtype: str = "auto"
     offload: str = "auto"
-    vae_dtype: str = "fp32"
+    vae_dtype: str = "auto"
     vae_tiling: str = "auto"
     attention: str = "auto"
     products: str = "auto"
 
     def __post_init__(self):
-        known = {"weight_dtype": WEIGHT_DTYPES, "offload": needs.OFFLOAD, "vae_dtype": needs.VAE_DTYPES}
+        known = {"weight_dtype": WEIGHT_DTYPES, "offload": needs.OFFLOAD, "vae_dtype": ways.VAE_DTYPES}
         known |= {"vae_tiling": needs.TILING, "attention": ways.ATTENTION, "products": ways.PRODUCTS}
         for name, values in known.items():
             if getattr(self, name) not in values:
@@ -121,13 +121,19 @@ class Parts:
             height=height or config.defaults.height,
             batch=batch,
             weight_dtype=self.choices.weight_dtype,
-            vae_dtype=self.choices.vae_dtype,
+            vae_dtype=self.vae_dtype,
             vae_tiling=self.choices.vae_tiling,
             device=self.backend.kind(self.device),
             fast_bf16=self.backend.fast_bf16(self.device),
             backend=self.library,
             keeps=self.host.manages and self.choices.offload == "auto",
         )
+
+    @property
+    def vae_dtype(self) -> str:
+        """The number format of the VAE: fp32, bf16 or fp16."""
+        place = residency.place(self, "vae")
+        return ways.vae_numbers(self.choices.vae_dtype, self.backend.kind(place), self.backend.fast_bf16(place))
 
     def needs(self, width: int = 0, height: int = 0) -> list[str]:
         """The estimate and what does not fit, as lines for people."""
@@ -147,7 +153,7 @@ class Parts:
     def vae_identity(self) -> tuple:
         """The same of decoded frames."""
         kind, choices = self.backend.kind(residency.place(self, "vae")), self.choices
-        place = (self.library, kind, choices.vae_dtype, choices.vae_tiling)
+        place = (self.library, kind, self.vae_dtype, choices.vae_tiling)
         return fingerprint(*self.checkpoint.sources["vae"].files), self.checkpoint.config.vae, *place
 
     def ready(self, name: str, width: int = 0, height: int = 0, batch: int = 1):
@@ -254,7 +260,7 @@ class Parts:
         vae = self.backend.load_vae(
             self.checkpoint.sources["vae"],
             self.checkpoint.config,
-            dtype=choices.vae_dtype,
+            dtype=self.vae_dtype,
             tiling=choices.vae_tiling,
             device=place,
         )

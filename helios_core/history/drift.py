@@ -53,7 +53,6 @@ class DriftPolicy:
         """The strength, the policy's own where it was left at 0."""
         return self.strength or STRENGTHS[self.name]
 
-
     def directed(self, strength: float | None) -> DriftPolicy:
         """This policy with a score's strength: None leaves its own, 0 corrects nothing."""
         if strength is None:

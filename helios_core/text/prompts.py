@@ -28,9 +28,7 @@ from .directions import Direction
 from .embedding import Embedding, mix
 
 # A separator counts only where an entry follows: "16:9", "12:30" and a ';' inside a prompt are text.
-ENTRY = (
-    rf"(?:^|(?<!\\);|\n)\s*([-+]?\d[\d.,]*)[ \t]*(?:\(([^)\n]*)\))?[ \t]*(?:{directions.BRACKETS})?[ \t]*:(?!\d)"
-)
+ENTRY = rf"(?:^|(?<!\\);|\n)\s*([-+]?\d[\d.,]*)[ \t]*(?:\(([^)\n]*)\))?[ \t]*(?:{directions.BRACKETS})?[ \t]*:(?!\d)"
 LOG = logging.getLogger(__name__)
 EXAMPLE = "'0: a red circle; 4 (2): a blue square'"
 

@@ -42,6 +42,16 @@ def test_mlx_without_metal_says_what_to_choose(monkeypatch, caplog, kind, warned
     assert ("MLX has no GPU here and computes on the CPU, where backend torch is much faster" in caplog.text) is warned
 
 
+@pytest.mark.parametrize(
+    ("apple", "hidden", "told"), [(True, ("mlx",), True), (True, (), False), (False, ("mlx",), False)]
+)
+def test_torch_on_a_mac_points_to_mlx(monkeypatch, caplog, apple, hidden, told):
+    monkeypatch.setattr(libraries, "_apple_silicon", lambda: apple)
+    hide(monkeypatch, *hidden)
+    libraries.open_backend("torch")
+    assert ("MLX is what is meant for it: install it" in caplog.text) is told
+
+
 def test_a_broken_mlx_is_told_from_a_missing_file(monkeypatch):
     """On Linux the package mlx alone has no library to load."""
 

@@ -81,7 +81,7 @@ COMBOS = {
     "HeliosLoader.weight_dtype": ["auto", "bf16", "fp16", "fp32", "fp8_e4m3fn", "int8", "int4"]
     + ["int8_g32", "int8_g64", "int4_g32", "int4_g128"],
     "HeliosLoader.offload": ["auto", "none", "blocks", "sequential"],
-    "HeliosLoader.vae_dtype": ["fp32", "bf16", "fp16"],
+    "HeliosLoader.vae_dtype": ["auto", "fp32", "bf16", "fp16"],
     "HeliosLoader.vae_tiling": ["auto", "off", "on"],
     "HistoryMemory.posterior": ["sample", "mean"],
     "PyramidDownsample.variance_policy": ["noise", "content", "analytic", "match", "match_channel", "match_frame"],

@@ -7,6 +7,7 @@ What leaves this module is evaluated, so that it may be used in another thread: 
 from __future__ import annotations
 
 import gc
+import logging
 import weakref
 from contextlib import ContextDecorator, nullcontext
 
@@ -31,6 +32,8 @@ from .transformer import HeliosTransformer
 from .vae import WanVAE
 from .weights import load_transformer_weights, load_weights, published_shapes
 
+LOG = logging.getLogger(__name__)
+SOUND = (0, 32)  # the version from which quantised products of many rows are right (mlx pull request 3631)
 NETWORKS = {TransformerConfig: HeliosTransformer, VAEConfig: WanVAE}
 CPU = mx.Device(mx.cpu)
 RAN_OUT = ("Unable to allocate", "Insufficient Memory")
@@ -197,11 +200,23 @@ def load_transformer(
     check_ways(source, config, device, dtype=dtype, attention=attention, products=products)
     if streamed:
         raise ValueError("offload blocks: MLX has no other memory to stream from; choose none or sequential")
+    if find_kind(source, dtype) is not None:
+        tell_old()
     chosen = choose_dtype(source, "auto" if dtype in KINDS else dtype, device)
     model = load_transformer_weights(HeliosTransformer(config.transformer), source, dtype=chosen, weight_dtype=dtype)
     if kind(device) == "metal":
         WIRED.hold(model)
     return prepare(model, device)
+
+
+def tell_old() -> None:
+    """Says where MLX may give noise instead of a picture: quantised weights, and a version below SOUND."""
+    if tuple(map(int, mx.__version__.split(".")[:2])) < SOUND:
+        LOG.warning(
+            "MLX %s: on GPUs from M5 on, quantised products of more than 32,768 tokens come out wrong before 0.32; run "
+            "pip install -U mlx",
+            mx.__version__,
+        )
 
 
 def prepare(model: HeliosTransformer, device) -> HeliosTransformer:

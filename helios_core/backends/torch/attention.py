@@ -89,7 +89,8 @@ def flex() -> Way:
     """Torch's flex_attention, which must be compiled to be fast."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    compiled = torch.compile(flex_attention, dynamic=True)
+    made_fast = torch.compile
+    compiled = made_fast(flex_attention, dynamic=True)
     return lambda q, k, v: (flex_attention if torch.compiler.is_compiling() else compiled)(q, k, v)
 
 

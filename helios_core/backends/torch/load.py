@@ -18,6 +18,7 @@ from ...checkpoint import split_kind as check_kind  # noqa: F401
 from ...config import ModelConfig, TransformerConfig, VAEConfig
 from ...devices import decoding, host_free
 from . import attention as attention_ways
+from . import channels_last
 from . import products as product_ways
 from .files import STORED, Files
 from .files import as_float32 as as_float32
@@ -125,7 +126,8 @@ def free_memory(device) -> int | None:
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     if kind(device) == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        left = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        return min(left, host_free() or left)  # its memory is the host's
     return host_free() if kind(device) == "cpu" else None
 
 
@@ -182,6 +184,8 @@ def load_transformer(
     model.attend_by(attention_ways.find(attention, device, chosen, config.transformer.attention_head_dim))
     if product_ways.chosen(products, device, form and split_kind(form)[0]):
         product_ways.use(model, device)
+    if channels_last.wanted(device, chosen):
+        channels_last.lay_out(model)  # its patch embeddings
     return stream_blocks(model, device) if streamed else model
 
 
@@ -190,7 +194,7 @@ def load_vae(source: Source, config: ModelConfig, *, dtype: str = "fp32", tiling
     chosen = DTYPES[dtype]
     vae = build_and_load(lambda: WanVAE(config.vae), source, lambda _: chosen, device)
     vae.tiling = tiling
-    return vae
+    return channels_last.lay_out(vae) if channels_last.wanted(device, chosen) else vae
 
 
 def watch(network, check) -> None:

@@ -40,6 +40,23 @@ def test_training_leftovers_are_ignored(tmp_path):
     check_part(write(tmp_path, {**weights, "gan_heads.0.weight": torch.ones(2)}, SIZES), mlx_load.shapes)
 
 
+@pytest.mark.parametrize(
+    ("version", "dtype", "told"), [("0.31.2", "int8", 1), ("0.31.2", "bf16", 0), ("0.32.0", "int8", 0)]
+)
+def test_a_version_with_wrong_quantised_products_is_named(monkeypatch, caplog, version, dtype, told):
+    monkeypatch.setattr(mx, "__version__", version)
+    helios = open_pipeline(backend="mlx", weight_dtype=dtype)
+    assert helios.parts.transformer
+    assert caplog.text.count(f"MLX {version}: on GPUs from M5 on") == told
+
+
+def test_mlx_has_its_own_ways_only():
+    for name in ("attention", "products"):
+        value = {"attention": "sage", "products": "scaled"}[name]
+        with pytest.raises(ValueError, match=f"{name} {value}: MLX has one way"):
+            open_pipeline(backend="mlx", **{name: value})
+
+
 @pytest.mark.parametrize("kind", ["fp8_e4m3fn", "int8", "int4"])
 def test_quantised_files_widen_as_with_torch(tmp_path, kind):
     model, name = perturb(Torch(TransformerConfig(**SIZES))), "blocks.1.ffn.net.0.proj.weight"
