@@ -17,17 +17,15 @@ CARDS = (8, 12, 16, 24, 32, 48, 80)  # GB, of the table
 FORMATS = {"bf16": "bf16", "fp8, int8": "int8", "int4": "int4"}  # of a row -> what is estimated
 DESKTOP = needs.GIB // 2  # what of a card is taken already
 UMT5_XXL = {"vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_heads": 64, "num_layers": 24}
-NEARER = "bf16"  # of a VAE: smaller, and pictures change slightly
 SIZE = {"width": 640, "height": 384}
 MOST = 1000.0  # GB of a card
 
 
 class Way(NamedTuple):
-    """How a run goes on a card. mode: of offload. tiled: decoding in tiles. vae: number format of the VAE."""
+    """How a run goes on a card. mode: of offload. tiled: decoding in tiles."""
 
     mode: str
     tiled: bool
-    vae: str
     estimate: Estimate
 
     @property
@@ -50,20 +48,15 @@ def card(size: float) -> int:
         return 0
     whole = next((kind for kind in fits if found[kind].whole), None)
     fastest = whole or fits[-1]  # the fewest bytes to stream
-    print(f"\nFastest: {options(found[fastest], fastest)}{', all on the card' if whole else ''}")
+    print(f"\nFastest: --weight-dtype {fastest}{', all on the card' if whole else ''}")
     if fastest != fits[0]:
         host = needs.size(found[fits[0]].estimate.host("blocks"))
-        print(f"Closest to the original: {options(found[fits[0]], fits[0])}, with {host} of host memory")
+        print(f"Closest to the original: --weight-dtype {fits[0]}, with {host} of host memory")
     print("\nThe download is the same: helios download distilled")
     if fastest != "bf16":
         print("A smaller file, made from it once, loads faster and needs no --weight-dtype:")
         print(f"  helios convert models/helios/Helios-Distilled distilled-{fastest} --quantize {fastest}")
     return 0
-
-
-def options(way: Way, kind: str) -> str:
-    """What to give `helios generate`."""
-    return f"--weight-dtype {kind}{f' --vae-dtype {way.vae}' if way.vae != 'fp32' else ''}"
 
 
 def describe(way: Way | None, kind: str) -> str:
@@ -74,7 +67,7 @@ def describe(way: Way | None, kind: str) -> str:
     how = "whole on the card" if way.whole else "streamed from host memory"
     tiles = ", decoding in tiles" if way.tiled else ""
     host = needs.size(found.host(way.mode))
-    return f"{how}{tiles}: {needs.size(taken)} of the card, {host} of host memory ({options(way, kind)})"
+    return f"{how}{tiles}: {needs.size(taken)} of the card, {host} of host memory (--weight-dtype {kind})"
 
 
 def table() -> str:
@@ -91,30 +84,25 @@ def table() -> str:
 def _cell(way: Way | None) -> str:
     if way is None:
         return "no"
-    return ("whole" if way.whole else "streamed") + ("*" if way.vae != "fp32" else "")
+    return "whole" if way.whole else "streamed"
 
 
 def best(sources: dict[str, Source], kind: str, size: float) -> Way | None:
-    """The fastest way on a card of `size` GB, with the VAE in float32 unless bf16 makes it a faster one; None if no way
-    fits."""
-    free, ways = int(size * needs.GIB) - DESKTOP, []
-    for vae in ("fp32", NEARER):
-        found = estimate(sources, kind, vae)
-        mode = found.choose(free)
-        if found.fits(mode, free, tiled=True):
-            ways.append(Way(mode, not found.fits(mode, free), vae, found))
-    return min(ways, key=lambda way: (not way.whole, way.tiled), default=None)
+    """The fastest way on a card of `size` GB; None if no way fits."""
+    free, found = int(size * needs.GIB) - DESKTOP, estimate(sources, kind)
+    mode = found.choose(free)
+    return Way(mode, not found.fits(mode, free), found) if found.fits(mode, free, tiled=True) else None
 
 
 def least(sources: dict[str, Source]) -> int:
     """Bytes of a card that the smallest way takes."""
-    found = estimate(sources, "int4", NEARER)
+    found = estimate(sources, "int4")
     return found.device("blocks", tiled=True) + found.spare
 
 
-def estimate(sources: dict[str, Source], kind: str, vae: str) -> Estimate:
-    """Of a GPU that computes bfloat16 at speed."""
-    how = {"device": "cuda", "fast_bf16": True, "weight_dtype": kind, "vae_dtype": vae}
+def estimate(sources: dict[str, Source], kind: str) -> Estimate:
+    """Of a GPU that computes bfloat16 at speed, the VAE too."""
+    how = {"device": "cuda", "fast_bf16": True, "weight_dtype": kind}
     return needs.estimate(sources, ModelConfig(), **SIZE, **how)
 
 

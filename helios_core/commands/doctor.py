@@ -98,6 +98,9 @@ def print_torch() -> bool:
     if torch.backends.mps.is_available():
         print("    mps: Apple GPU, shares the machine's memory")
     print(f"    cpu: {torch.get_num_threads()} threads")
+    from ..backends.torch import attention, find_device
+
+    print(f"    --attention: auto, {', '.join(attention.there(find_device(), torch.bfloat16, 128))}")
     return True
 
 

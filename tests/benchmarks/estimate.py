@@ -40,7 +40,13 @@ class Run:
 
         self.live, self.mode, self.dtype = live, mode, dtype
         self.helios = load(
-            folder, backend="torch", offload=mode, weight_dtype=dtype, vae_tiling="off", cache_folder=None
+            folder,
+            backend="torch",
+            offload=mode,
+            weight_dtype=dtype,
+            vae_dtype="fp32",
+            vae_tiling="off",
+            cache_folder=None,
         )
 
         if mode == "blocks":  # the least: none stays

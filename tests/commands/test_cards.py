@@ -20,7 +20,7 @@ def test_the_readme_has_todays_table():
 
 
 def test_the_parts_are_those_of_the_published_model(published):
-    found = cards.estimate(published, "bf16", "fp32")
+    found = cards.estimate(published, "bf16")
     assert found.parts[needs.TRANSFORMER] == pytest.approx(2 * 14.312e9 + 2 * 29.2e6, rel=1e-4)
     assert found.parts[needs.TEXT] == pytest.approx(2 * 5.68e9, rel=0.01)
 
@@ -29,13 +29,13 @@ def test_a_larger_card_is_never_slower(published):
     for kind in cards.FORMATS.values():
         ways = [cards.best(published, kind, size) for size in cards.CARDS]
         ranks = [(not way.whole, way.tiled) for way in ways]
-        assert ranks == sorted(ranks, reverse=True) and ways[-1].whole and ways[-1].vae == "fp32"
+        assert ranks == sorted(ranks, reverse=True) and ways[-1].whole
 
 
 def test_a_card_is_answered_in_a_few_lines(capsys):
     assert main(["doctor", "--card", "12"]) == 0
     text = capsys.readouterr().out
-    assert "Fastest: --weight-dtype int4 --vae-dtype bf16, all on the card" in text
+    assert "Fastest: --weight-dtype int4, all on the card" in text
     assert "Closest to the original: --weight-dtype bf16, with 29.0 GiB of host memory" in text
     assert main(["doctor", "--card", "3"]) == 0 and "None of them fits" in capsys.readouterr().out
 

@@ -144,8 +144,8 @@ def test_as_many_blocks_stay_as_fit(published):
     assert found.blocks == 40 and found.stay(None) == found.stay(0) == 0
     least = found.device("blocks") + found.spare
     assert [found.stay(least + n * found.block) for n in (0, 1, 12, 99)] == [0, 1, 12, 40]
-    assert found.stay(int(23.5 * GIB)) == 23 and estimate(published, device="cpu").stay(60 * GIB) == 0
-    assert "23 of 40 blocks stay" in found.describe("blocks", "auto", int(23.5 * GIB))
+    assert found.stay(int(23.5 * GIB)) == 27 and estimate(published, device="cpu").stay(60 * GIB) == 0
+    assert "27 of 40 blocks stay" in found.describe("blocks", "auto", int(23.5 * GIB))
     assert "stay" not in found.describe("none", "auto", 80 * GIB)
 
 
@@ -203,6 +203,26 @@ def test_a_shortage_says_what_to_choose_instead(published):
     assert "of host memory, 16.0 GiB are free" in found.shortage("blocks", 24 * GIB, 16 * GIB)
     text = found.describe("blocks", "auto")
     assert "transformer 26.7 GiB" in text and "offload blocks: host" in text and "decoding in tiles" in text
+
+
+def test_apples_gpu_has_no_memory_of_its_own(published):
+    """MPS as Metal: what is needed counts once, as the host's, and streaming blocks to it is of no use."""
+    mps, metal, cuda = (estimate(published, device=device, vae_dtype="fp32") for device in ("mps", "metal", "cuda"))
+    assert mps.cpu and mps.modes == ("none", "sequential") and not cuda.cpu
+    assert mps.host("none") == metal.host("none") > 26 * GIB and mps.spare == 0
+    assert mps.choose(8 * GIB) == "sequential"
+
+
+def test_the_vae_is_in_bf16_where_cuda_is_fast_at_it(published):
+    wanted = {("cuda", True): "bf16", ("cuda", False): "fp32", ("mps", True): "fp32", ("cpu", False): "fp32"}
+    for (device, fast), number in wanted.items():
+        auto, chosen = (
+            memory.estimate(
+                published, ModelConfig(), width=640, height=384, device=device, fast_bf16=fast, vae_dtype=dtype
+            )
+            for dtype in ("auto", number)
+        )
+        assert auto == chosen
 
 
 def test_the_working_memory_grows_with_the_frame_and_the_batch(published):

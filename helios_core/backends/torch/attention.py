@@ -137,8 +137,7 @@ def find(name: str, device, dtype: torch.dtype, head_dim: int) -> Callable:
     if name == "auto":
         return automatic(device, dtype, head_dim)
     if reason := absent(name, device, dtype, head_dim):
-        there = ", ".join(n for n in MAKE if absent(n, device, dtype, head_dim) is None)
-        raise ValueError(f"attention {name}: {reason}; there is auto, {there}")
+        raise ValueError(f"attention {name}: {reason}; there is auto, {', '.join(there(device, dtype, head_dim))}")
     if name == "sdpa" and device.type == "cpu":
         return kernels.attention
     return with_padding(MAKE[name](), splits(device, dtype, head_dim) and name not in ("sdpa", "math"))
@@ -154,6 +153,11 @@ def automatic(device: torch.device, dtype: torch.dtype, head_dim: int) -> Callab
     if absent("cudnn", device, dtype, head_dim) is None and torch.cuda.get_device_capability(device)[0] in (9, 10):
         way = Preferred("attention", [("cudnn", of_torch("CUDNN_ATTENTION", set_priority=True)), ("sdpa", sdpa)])
     return with_padding(way, splits(device, dtype, head_dim))
+
+
+def there(device, dtype: torch.dtype, head_dim: int) -> list[str]:
+    """The names of what can be had there, auto aside."""
+    return [name for name in MAKE if absent(name, torch.device(device), dtype, head_dim) is None]
 
 
 def splits(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helios_video.helios_core.backends.torch import load as load_module
 from helios_video.helios_core.backends.torch.load import load_transformer, load_vae
 from helios_video.helios_core.checkpoint.sources import open_part
 from safetensors.torch import load_file, save_file
@@ -65,3 +66,11 @@ def test_auto_dtype_is_the_stored_one(tmp_path):
         change(file, lambda tensors: {k: v.bfloat16() for k, v in tensors.items()})
     model = load_transformer(open_part(folder, "transformer"), CONFIG, dtype="auto", device="cpu")
     assert model.dtype == torch.bfloat16
+
+
+def test_what_is_free_for_apples_gpu_is_no_more_than_the_host_has(monkeypatch):
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 20)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 5)
+    for host, free in ((9, 9), (90, 15), (None, 15)):
+        monkeypatch.setattr(load_module, "host_free", lambda host=host: host)
+        assert load_module.free_memory("mps") == free
