@@ -181,8 +181,8 @@ class Helios:
         A chunk is decoded on its own.
         """
         latent = self.denormalise(latent[:1])
-        for block in self.backend.decode_blocks(self.parts.ready("vae", *self.pixels(latent)), latent):
-            yield self.backend.to_pixels(block)
+        vae = self.parts.ready("vae", *self.pixels(latent))
+        yield from self.backend.stream_pixels(self.backend.decode_blocks(vae, latent))
 
     def decode(self, latent) -> np.ndarray:
         """`stream`, to its end: uint8 frames [f h w 3]."""

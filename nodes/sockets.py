@@ -170,8 +170,8 @@ class VAESocket:
     def blocks(self, samples_in, first: int = 0):
         """Raw latents [1 16 t h w] -> blocks of uint8 frames [f 8h 8w 3] as they come; first: not needed here."""
         backend = self.helios.backend
-        for block in backend.decode_blocks(self.ready(*self.helios.pixels(samples_in)), samples_in):
-            yield backend.to_pixels(block)
+        vae = self.ready(*self.helios.pixels(samples_in))
+        yield from backend.stream_pixels(backend.decode_blocks(vae, samples_in))
 
     def encode(self, pixels, not_video=None):
         """IMAGE [f h w c] or [b f h w c], 0 to 1 -> raw latents [b 16 (f-1)/4+1 h/8 w/8]; not_video: [f 16 1 h/8 w/8].

@@ -122,8 +122,9 @@ class Backend(Protocol):
     def finish(self, *arrays: Array) -> None:
         """Has them computed where a library is lazy."""
 
-    def all_finite(self, x: Array) -> Array:
-        """A flag on the device, so that making it does not wait."""
+    def all_finite(self, x: Array) -> Any:
+        """A truth value that may be on its way, so that making it does not wait; then it has `arrived`: whether
+        looking at it waits no more."""
 
     # Devices
 
@@ -191,6 +192,9 @@ class Backend(Protocol):
 
     def decode_blocks(self, vae: VAE, z) -> Iterator[Array]:
         """Raw latents [b c t h w] -> blocks of frames [b 3 f h w] in [-1, 1], in tiles where that is asked for."""
+
+    def stream_pixels(self, blocks: Iterator[Array]) -> Iterator[np.ndarray]:
+        """`to_pixels` of block after block; a device may have begun the next one before one is waited for."""
 
     def to_pixels(self, frames: Array) -> np.ndarray:
         """Frames [b 3 f h w] in [-1, 1] -> uint8 [f h w 3] of the first of the batch. ValueError for NaN."""

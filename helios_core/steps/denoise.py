@@ -167,8 +167,9 @@ def clean_estimate(stage: schedule.Stage, end_point, velocity):
 class FiniteCheck:
     """Ends a run at its first step whose latent holds NaN or infinity.
 
-    A step's flag is looked at once the next step is on its way, so that asking keeps no device waiting, and nothing but
-    the flag is kept meanwhile; a chunk's last one at once. ValueError names chunk, stage and step.
+    A step's flag is looked at once the next step is on its way, and once it has arrived where it says so (`arrived`),
+    so that asking keeps no device waiting, and nothing but the flag is kept meanwhile; those of a chunk are at its end.
+    ValueError names chunk, stage and step.
     """
 
     def __init__(self):
@@ -177,7 +178,8 @@ class FiniteCheck:
     def after(self, step: SampleStep, finite) -> None:
         """Called after every step. finite: a truth value, perhaps still on the device."""
         self._open.append((step._replace(latent=None, x0=None), finite))
-        while len(self._open) > (0 if step.index + 1 == step.total else 1):
+        last = step.index + 1 == step.total
+        while self._open and (last or (len(self._open) > 1 and getattr(self._open[0][1], "arrived", True))):
             check_finite(*self._open.pop(0))
 
 

@@ -73,7 +73,9 @@ class FakeHelios:
         self.parts, self.library, self.identity, self.vae_identity = self, "torch", ("fake",), ("fake",)
         self.embeddings = SimpleNamespace(key="fake")
         self.backend = SimpleNamespace(
-            decode_blocks=lambda vae, z: vae.stream(z), to_pixels=to_pixels, inference=nullcontext
+            decode_blocks=lambda vae, z: vae.stream(z),
+            stream_pixels=lambda blocks: map(to_pixels, blocks),
+            inference=nullcontext,
         )
         self.backend.__dict__.update(arrays())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import weakref
+from collections.abc import Iterator
 from contextlib import ContextDecorator, nullcontext
 
 import mlx.core as mx
@@ -105,6 +106,11 @@ def smaller_tile(vae: WanVAE, shape: tuple[int, ...], tile: int | None) -> int |
 def ran_out(vae: WanVAE, error: RuntimeError) -> bool:
     """Whether memory ran out, and tiles may help."""
     return vae.tiling != "off" and any(words in str(error) for words in RAN_OUT)
+
+
+def stream_pixels(blocks) -> Iterator[np.ndarray]:
+    """`to_pixels` of block after block."""
+    return map(to_pixels, blocks)
 
 
 def to_pixels(frames: mx.array) -> np.ndarray:

@@ -26,11 +26,11 @@ from .load import (
     shapes,
     to_cpu,
     to_device,
-    to_pixels,
     watch,
 )
 from .lora import adapt
 from .offload import place
+from .transfer import stream_pixels, to_pixels
 from .ul import load_ul
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "pull_vae",
     "quantised_bytes",
     "shapes",
+    "stream_pixels",
     "to_cpu",
     "to_device",
     "to_pixels",

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import gc
 
-import numpy as np
 import torch
-from einops import rearrange
 from torch import nn
 
 from ...checkpoint import Source, check_network, compute_format, is_kept, split_kind, tell_narrowed
@@ -28,6 +26,7 @@ from .images import encode as encode
 from .images import fit as fit
 from .offload import stream_blocks
 from .text import load_text_encoder as load_text_encoder
+from .transfer import Arrival, send
 from .transformer import HeliosTransformer
 from .vae import WanVAE
 from .weights import load_transformer_weights
@@ -54,14 +53,14 @@ def finish(*arrays: torch.Tensor) -> None:
     """Torch computes at once; a lazy backend would do so here, once per step."""
 
 
-def all_finite(x: torch.Tensor) -> torch.Tensor:
-    """A flag that stays on the device, so that asking does not wait."""
-    return torch.isfinite(x).all()
+def all_finite(x: torch.Tensor) -> Arrival:
+    """A truth value on its way to the host."""
+    return Arrival(torch.isfinite(x).all())
 
 
 def to_device(vae: WanVAE, x) -> torch.Tensor:
     """A tensor or array as the VAE takes it, on its device."""
-    return torch.as_tensor(x).to(vae.dtype).to(vae.device)
+    return send(torch.as_tensor(x).to(vae.dtype), vae.device)
 
 
 @torch.inference_mode()
@@ -99,13 +98,6 @@ def ran_out(vae: WanVAE, error: RuntimeError) -> bool:
     it torch tries the next where one's workspace cannot be had, and then there was none."""
     said = isinstance(error, torch.cuda.OutOfMemoryError) or any(words in str(error) for words in RAN_OUT)
     return said and vae.tiling != "off"
-
-
-def to_pixels(frames: torch.Tensor) -> np.ndarray:
-    """Frames [b c t h w] in [-1, 1] -> uint8 [t h w c] of the first batch element. ValueError for NaN."""
-    decoding.check_frames(bool(torch.isfinite(frames[0].sum(dtype=torch.float32))))
-    pixels = ((frames[0].float() + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8)
-    return rearrange(pixels, "c t h w -> t h w c").cpu().numpy()
 
 
 def find_device() -> torch.device:
@@ -147,7 +139,9 @@ def empty_cache() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-        if empty := getattr(torch.accelerator, "empty_host_cache", None):  # pinned memory, in newer torch
+        if empty := getattr(
+            getattr(torch, "accelerator", None), "empty_host_cache", None
+        ):  # pinned memory, newer torch
             empty()
     elif torch.backends.mps.is_available():
         torch.mps.empty_cache()

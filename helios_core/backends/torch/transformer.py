@@ -28,6 +28,7 @@ from .. import rope
 from ..recent import Recent, digest
 from .kernels import spare
 from .layers import Attention, FeedForward, Layers, Modulation, OutputNorm, TimeTextEmbedding, gated_add, modulated_norm
+from .transfer import send
 
 PROMPTS = 2  # whose keys and values stay: each is layers * tokens * dim * 2 numbers, 420 MB for 512 tokens at 14B
 TABLES = 6  # of rotations: the three stages of two sizes, 38 MB for one of 1280x768
@@ -135,7 +136,7 @@ class HeliosTransformer(nn.Module):
 
     def array(self, values) -> Tensor:
         """numpy or torch -> float32 on this model's device."""
-        return torch.as_tensor(values).to(self.device, torch.float32)
+        return send(torch.as_tensor(values).to(torch.float32), self.device)
 
     def text_context(self, embedding) -> TextContext:
         """What the blocks need of a prompt, an `Embedding` or an array [b m text_dim] that ends in padding.
@@ -144,14 +145,14 @@ class HeliosTransformer(nn.Module):
         that want gradients are never kept for. A weight changed by way of its `data` is not seen: call `forget`.
         """
         embedding = Embedding.of(embedding)
-        rows = self.array(embedding.rows)
+        rows = torch.as_tensor(embedding.rows).to(torch.float32)
         padding = embedding.length - rows.shape[1]
         kept = F.pad(rows, (0, 0, 0, 1)) if padding else rows
         weights = self.text_weights()
         if not torch.is_inference_mode_enabled() or any(w.requires_grad for w in weights):
-            return self.keys_values(kept, padding)
-        key = (digest(kept.cpu().numpy()), padding, kept.device, self.dtype, self.version, *map(state, weights))
-        return self.prompts(key, lambda: self.keys_values(kept, padding), weights)
+            return self.keys_values(self.array(kept), padding)
+        key = (digest(kept.cpu().numpy()), padding, self.device, self.dtype, self.version, *map(state, weights))
+        return self.prompts(key, lambda: self.keys_values(self.array(kept), padding), weights)
 
     def text_weights(self) -> list[Tensor]:
         """All that the keys and values of a prompt depend on beside its embedding."""
@@ -197,7 +198,7 @@ class HeliosTransformer(nn.Module):
         @torch.inference_mode(False)  # so that a training may use them after a sampling
         def make() -> Tensor:
             table = rope.rotations(window, grid, self.config.rope_dim, self.config.rope_theta)
-            return torch.from_numpy(table).to(self.device)
+            return send(torch.from_numpy(table), self.device)
 
         return self.tables((window, grid, self.device), make)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...devices import BLOCK_SIZE as BLOCK_SIZE
 from ...devices import frames_at_once
 from ..vae_shapes import check_config, check_frames, check_latents, pair
+from .transfer import send
 from .vae_blocks import AttentionBlock, CausalConv3d, Downsample, Head, MidBlock, ResidualBlock, RMSNorm, UpBlock
 from .vae_conv import Stream
 
@@ -182,6 +183,6 @@ def cross_fade(a: Tensor, b: Tensor, extent: int, dim: int) -> None:
     """Fades the end of a into the beginning of b, in b, over `extent` pixels along `dim`."""
     extent = min(extent, a.shape[dim], b.shape[dim])
     if extent:
-        ramp = (torch.arange(extent) / extent).to(b).view(-1, *[1] * (-1 - dim))
+        ramp = send(torch.arange(extent) / extent, b.device).to(b.dtype).view(-1, *[1] * (-1 - dim))
         head = b.narrow(dim, 0, extent)
         head.copy_(torch.lerp(a.narrow(dim, a.shape[dim] - extent, extent), head, ramp))
