@@ -76,7 +76,7 @@ def generate(
 
 
 def count_chunks(schedule: PromptSchedule, done: int, wanted: int) -> int:
-    """How many chunks follow after `done`: as many as wanted, or up to the schedule's end. ValueError if that is none."""
+    """How many chunks follow after `done`: as many as wanted, at most up to the schedule's end. ValueError for none."""
     if schedule.end is None:
         return wanted
     if schedule.end <= done:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..helios_core import __version__
 from ..helios_core.join import FRAMES
-from . import core, host, kept, live, sockets, watch
+from . import core, directing, host, kept, live, sockets, watch
 from .clip_video import check_whole, video
 
 
@@ -60,6 +60,10 @@ class ChunkConcat:
         """
         check_way(images, latent, decoder)
         policy = core.join.Boundary(boundary, boundary_frames, drop_first_frame)
+        if latent is not None and latent.get(directing.ENDED):
+            if clip is None:
+                raise ValueError("the score ends the video before its first chunk; let it end later")
+            return clip, video(clip, num_frames)
         if clip is not None and clip.fps != core.join.frame_rate(fps):
             raise ValueError(f"fps: the clip so far has {float(clip.fps):g}, this chunk {fps:g}; give both the same")
         if clip is None:

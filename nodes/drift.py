@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import core, seeds, sockets, watch
+from . import core, directing, seeds, sockets, watch
 
 
 class AntiDrift(seeds.SeededNode):
@@ -52,12 +52,16 @@ class AntiDrift(seeds.SeededNode):
         self, history, policy, strength=0.0, mean_threshold=0.15, variance_threshold=0.15, momentum=0.9, seed=0
     ):  # fmt: skip
         """(HELIOS_HISTORY corrected, LATENT of that chunk, STRING report)."""
+        given = history.given or core.text.Direction()
+        if given.end:
+            return history, directing.no_frames(history), "the score has ended the video"
         wanted = core.history.drift.DriftPolicy(policy, strength, mean_threshold, variance_threshold, momentum)
+        wanted = wanted.directed(given.drift)
         done = core.history.drift.correct(
             history.history,
             wanted,
             chunk_frames=history.chunk_frames,
-            noise=core.noise.batch_noise(seed, history.history.shape[0]),
+            noise=core.noise.batch_noise(seed if given.seed is None else given.seed, history.history.shape[0]),
             array=history.array,
         )
         watch.show_drift(done.history.chunk - 1, wanted, done.drift)

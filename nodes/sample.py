@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from . import core, engine, kept, live, marks, seeds, sockets
+from dataclasses import replace
+
+from . import core, directing, engine, kept, live, marks, seeds, sockets
 
 
 class DMDPyramidSample(seeds.SeededNode):
@@ -61,18 +63,23 @@ class DMDPyramidSample(seeds.SeededNode):
         boost_first_chunk=True, shift_tokens="before upsample", guidance="auto", zero_steps=-1, shift_clamp=False,
     ):  # fmt: skip
         """(LATENT of the chunk, HELIOS_HISTORY with it appended)."""
-        model = engine.pipeline(model)
+        vae, model = engine.vae_of(model), engine.pipeline(model)
         config = model.config
         width, stages = config.transformer.text_dim, config.schedule.stages
         index = history.history.chunk
         marks.check_conditioning(positive, "positive")
         marks.check_conditioning(negative, "negative")
         marks.check_latent(latent, "latent")
+        directing.refuse_settings(negative)
         text = sockets.embedding(positive, "positive", width=width, chunk=index)
         core.text.check_prompt(positive[0][1].get("helios_prompt", "unknown"), "positive")
+        given = directing.direction(sockets.schedule(positive), index)
+        if given.end:
+            return directing.ended(history, given)
+        seed = seed if given.seed is None else given.seed
         plan = dict(
             steps=None if steps.strip() in ("", "auto") else core.steps.parse_steps(steps, stages),
-            cfg=cfg,
+            cfg=cfg if given.cfg is None else given.cfg,
             solver=solver,
             boost_first_chunk=boost_first_chunk,
             shift_tokens=shift_tokens,
@@ -87,13 +94,19 @@ class DMDPyramidSample(seeds.SeededNode):
             **plan,
         )
 
+        past, seen = core.generate.directed(
+            model, history.history, given, seed=seed, picture=directing.read_picture, encode=sockets.encoder(vae)
+        )
+
         def run():
-            costs, later = (core.steps.plan_chunk(config, index + k, **plan).costs for k in (0, 1))
-            return follow(model, model.sample(history.history, text, **options), live.NodeProgress(costs, sum(later)))
+            costs, later = (core.steps.plan_chunk(config, index + k, past.began, **plan).costs for k in (0, 1))
+            return follow(model, model.sample(seen, text, **options), live.NodeProgress(costs, sum(later)))
 
         empty = model.embeddings.key if negative is None else None  # what an open negative is encoded by
-        chunk = kept.recall((model.parts.identity, history.history, text, options, empty), run, model.backend.array)
-        return {"samples": sockets.tensor(model.denormalise(chunk))}, history.append(chunk)
+        chunk = kept.recall((model.parts.identity, seen, text, options, empty), run, model.backend.array)
+        return {"samples": sockets.tensor(model.denormalise(chunk))}, replace(history, history=past).append(
+            chunk, given
+        )
 
 
 def follow(model, events, bar):

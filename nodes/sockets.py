@@ -39,22 +39,24 @@ ANY = Anything("*")
 class HistorySocket:
     """HELIOS_HISTORY: the core's history, and what of its model is needed beside: not the model, which is large.
 
-    chunk_frames: latent frames of a chunk. vae: its configuration. array: numpy -> the backend's arrays.
+    chunk_frames: latent frames of a chunk. vae: its configuration. array: numpy -> the backend's arrays. given: what a
+    score said of the newest chunk (text.Direction), for AntiDrift.
     """
 
     history: Any
     chunk_frames: int
     vae: Any
     array: Callable
+    given: Any = None
 
     @classmethod
     def of(cls, history, model) -> HistorySocket:
         """The memory of a history of that model."""
         return cls(history, model.config.defaults.chunk_latent_frames, model.config.vae, model.backend.array)
 
-    def append(self, chunk) -> HistorySocket:
-        """The memory after a chunk of normalised latents."""
-        return replace(self, history=self.history.append(chunk))
+    def append(self, chunk, given=None) -> HistorySocket:
+        """The memory after a chunk of normalised latents, which a score directed so."""
+        return replace(self, history=self.history.append(chunk), given=given)
 
     def _comfy_cache_tensors(self) -> list:
         """What it keeps in memory: ComfyUI's cache (0.38) weighs outputs by that when memory is short."""
@@ -109,9 +111,9 @@ def embedding(value, name: str, *, width: int, chunk: int = 0):
     return core.text.Embedding.of(tensor.float()) if schedule is None else schedule.embedding(chunk)
 
 
-def is_schedule(value) -> bool:
-    """Whether a CONDITIONING is HeliosPromptSchedule's."""
-    return "helios_schedule" in value[0][1]
+def schedule(value):
+    """The text.Schedule of a CONDITIONING from HeliosPromptSchedule; None of others."""
+    return value[0][1].get("helios_schedule") if value else None
 
 
 def scale(model) -> int:

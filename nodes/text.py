@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import core, sockets
+from . import core, directing, host, sockets
 from .text_socket import encoder
 
 
@@ -72,21 +72,28 @@ class HeliosPromptSchedule:
     def VALIDATE_INPUTS(cls, text=None):
         """None: it comes over a wire, and is not known yet."""
         try:
-            core.text.PromptSchedule.parse(EXAMPLE if text is None else text)
+            directing.check_text(EXAMPLE if text is None else text)
         except ValueError as error:
             return str(error)
         return True
 
+    @classmethod
+    def IS_CHANGED(cls, text=None, **_):
+        """The sizes and dates of the pictures that the text names."""
+        names = core.text.PromptSchedule.parse(text).pictures if text else ()
+        return [host.file_stamp(directing.picture_path(name)) for name in names]
+
     def encode(self, text_encoder, text):
         """(CONDITIONING,) of the first prompt; the sampler finds the others in it."""
-        schedule = core.text.PromptSchedule.parse(text).encode(encoder(text_encoder))
+        schedule = directing.check_text(text).encode(encoder(text_encoder))
         return (sockets.conditioning(schedule.embedding(0), schedule.source.prompts[0], schedule),)
 
 
 EXAMPLE = "0: a red circle moving left\n2 (2): a blue square moving up"
 SCHEDULE_TIP = (
     "A chunk, a colon, its prompt, then a new line or ; and the next. Chunks count from 0. '4 (2): a blue square' is "
-    "blended in over 2 chunks: half of it in chunk 4, all of it from chunk 5 on."
+    "blended in over 2 chunks: half of it in chunk 4, all of it from chunk 5 on. '6 [seed 7]:' keeps the prompt and "
+    "takes another seed from chunk 6 on; so do cfg and drift. Of one chunk: image NAME STRENGTH, cut. end: no more."
 )
 LINES_TIP = "Each line is a prompt of its own, for a batch of as many videos at once (batch_size of HistoryMemory)."
 TEXT_TIP = "What the video shows. Taken word for word: no weights in brackets. May be empty only for a negative prompt."

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
+from pathlib import Path
 
-from ..text import PromptSchedule, check_prompt
+from ..disk import inside
+from ..media import read_picture
+from ..text import PromptSchedule, check_prompt, check_text
 from . import start
 from .batch import batch
 from .outputs import choose_output
@@ -18,14 +22,40 @@ def generate(args: argparse.Namespace) -> int:
         return batch(args)
     prompt = _prompt(args)
     check(args)
+    picture = partial(_picture, Path(args.timeline).parent if args.timeline else Path())
+    for name in prompt.pictures if isinstance(prompt, PromptSchedule) else ():
+        picture(name)
     out = choose_output(args)
     start.settle_rate(args)
-    print(render(open_model(args), prompt, out, args))
+    print(render(open_model(args), prompt, out, args, picture=picture))
     return 0
 
 
 def _prompt(args: argparse.Namespace) -> str | PromptSchedule:
     if args.prompts_at is not None:
         return PromptSchedule.parse(args.prompts_at)
+    if args.timeline is not None:
+        args.score = read_score(args.timeline)
+        return PromptSchedule.parse(args.score)
     check_prompt(args.prompt, "--prompt")
     return args.prompt
+
+
+def read_score(path: str) -> str:
+    """A score's text. ValueError for a file that is none."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"--timeline {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError:
+        raise ValueError(f"--timeline {path}: this is no text in UTF-8") from None
+    check_text(text, f"--timeline {path}")
+    return text
+
+
+def _picture(folder: Path, name: str):
+    """uint8 [1 h w 3] of a picture that a score names, beside its file."""
+    path = inside(folder, name)
+    if not path.is_file():
+        raise ValueError(f"the score names the picture {name!r}, which is not in {folder}")
+    return read_picture(path)[None]

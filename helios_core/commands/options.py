@@ -21,7 +21,7 @@ GENERATE_ABOUT = (
 def add_generate(sub: argparse.ArgumentParser) -> None:
     """All of them."""
     sub.usage, sub.description = GENERATE_USAGE, GENERATE_ABOUT
-    _add_content(sub.add_argument_group("what the video shows (one of the first three is needed)"))
+    _add_content(sub.add_argument_group("what the video shows (one of the first four is needed)"))
     _add_length(sub.add_argument_group("length, size and seed"))
     _add_output(sub.add_argument_group("where it is written"))
     start.add_options(sub.add_argument_group("what it starts from, and going on another day"))
@@ -35,6 +35,7 @@ def _add_content(group: argparse._ArgumentGroup) -> None:
     what = group.add_mutually_exclusive_group(required=True)
     what.add_argument("--prompt", metavar="TEXT", help="what the video shows")
     what.add_argument("--prompts-at", metavar="SCHEDULE", help=SCHEDULE_HELP)
+    what.add_argument("--timeline", metavar="FILE", help=TIMELINE_HELP)
     what.add_argument("--prompts-file", metavar="FILE", help=FILE_HELP)
     group.add_argument("--negative", metavar="TEXT", help="what it should not show; counts where guidance is above 1")
 
@@ -137,6 +138,10 @@ PRODUCTS_HELP = (
 CACHE_HELP = "keep no prompt embeddings on disk; HELIOS_CACHE names the folder, or is off"
 SCHEDULE_HELP = (
     "prompts from given chunks on, counted from 0: '0: a red circle; 4 (2): a blue square' blends over 2 chunks"
+)
+TIMELINE_HELP = (
+    "a score: a text like --prompts-at in a file, whose entries may also set the seed, guidance, anti-drift strength, a "
+    "picture beside the file, cuts and the end: '4 [seed 7, cfg 3, image cat.png 0.4, cut]: a blue square'"
 )
 FILE_HELP = (
     "several videos with one load: a text file, a prompt per line, or a .csv with the header prompt and, if wanted, "

@@ -19,6 +19,7 @@ READ = {
     "video": "",
     "resume": "",
     "prompts_file": "",
+    "timeline": "",
     "pictures": "",
     "workflow": "",
     "data": "",

@@ -103,15 +103,18 @@ def announce(model, args: argparse.Namespace) -> None:
         print(line, file=sys.stderr)
 
 
-def render(model, prompt: str | PromptSchedule, out: Path, args: argparse.Namespace, announced: bool = False) -> Path:
+def render(
+    model, prompt: str | PromptSchedule, out: Path, args: argparse.Namespace, announced: bool = False, picture=None
+) -> Path:
     """One video, from prompt to file: `out`, or the next free name if another run took that one meanwhile."""
     settings = _settings(args, model.config)
     if not announced:
         announce(model, args)
     history = start.begin(model, args)
     begun = {} if history is None else {"history": history}
-    events = report_drift(start.keep(model.generate(prompt, **settings, **begun), model, args))
+    events = report_drift(start.keep(model.generate(prompt, picture=picture, **settings, **begun), model, args))
     done = settings["chunks"] + (0 if history is None else history.chunk)
+    done = min(done, getattr(prompt, "end", None) or done)
     per_chunk = model.config.frames_per_chunk
     length = published_length(args.frames, per_chunk) if args.length == "published" else args.frames
     with closing(with_bars(events, done)) as shown:

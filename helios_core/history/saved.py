@@ -21,6 +21,7 @@ from .window import MOMENTS, History
 
 FORMAT, VERSION = "helios-history", 1
 SUFFIX = ".safetensors"
+UNSAID = ("began", 0)  # what is left out, so that versions from before there were cuts read the file too
 
 
 class Saved(NamedTuple):
@@ -43,7 +44,9 @@ def write(path, history: History, *, seed: int, config: ModelConfig) -> Path:
         "format": FORMAT,
         "version": str(VERSION),
         "seed": str(seed),
-        "history": json.dumps({k: v for k, v in values.items() if k not in arrays and v is not None}),
+        "history": json.dumps(
+            {k: v for k, v in values.items() if k not in arrays and v is not None and (k, v) != UNSAID}
+        ),
         "latent_space": json.dumps(_space(config)),
     }
     data = save({k: np.ascontiguousarray(v, dtype=np.float32) for k, v in arrays.items()}, metadata)

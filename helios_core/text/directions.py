@@ -2,9 +2,9 @@
 
     4 (2) [seed 7, cfg 3, drift 0.5, image "a cat.png" 0.4, cut]: a blue square
 
-seed (a take), cfg and drift hold from their chunk on, until another entry changes them; image and cut are of their chunk
-alone; end says that the video ends before the chunk. A name with a space at its end, a comma, a bracket or a quote's
-look stands in double quotes.
+seed (a take), cfg and drift hold from their chunk on, until another entry changes them; image and cut are of their
+chunk alone; end says that the video ends before the chunk. A name with a space, a comma or a bracket stands in double
+quotes.
 """
 
 from __future__ import annotations
@@ -114,8 +114,13 @@ def _picture(text: str, where: str) -> Picture:
 
 def write(direction: Direction) -> str:
     """The text between the brackets that `parse` reads as this."""
+    return ", ".join(write_item(word, value) for word, value in said(direction).items())
+
+
+def said(direction: Direction) -> dict:
+    """The settings that a direction has, by their words."""
     values = {word: getattr(direction, word) for word in WORDS}
-    return ", ".join(write_item(word, v) for word, v in values.items() if v is not None and v is not False)
+    return {word: value for word, value in values.items() if value is not None and value is not False}
 
 
 def write_item(word: str, value) -> str:

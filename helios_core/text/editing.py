@@ -116,12 +116,24 @@ def _brackets(old: Entry, cue: Cue) -> tuple[int, int, str]:
     if not cue.direction:
         before = old.head.end(2) + 1 if old.head[2] is not None else old.head.end(1)
         return before, end + 1, ""
-    there = {item.word: inside[item.start : item.end] for item in directions.items(inside, "")}
-    words = {word: value for word in WORDS if (value := getattr(cue.direction, word)) not in (None, False)}
-    same = {word for word in there if getattr(old.cue.direction, word) == words.get(word)}
-    parts = [there[w] if w in same else directions.write_item(w, words[w]) for w in there if w in words]
-    parts += [directions.write_item(word, words[word]) for word in words if word not in there]
-    return start, end, ", ".join(parts)
+    there = list(directions.items(inside, ""))
+    words = directions.said(cue.direction)
+    added = [directions.write_item(word, words[word]) for word in words if word not in {item.word for item in there}]
+    put = ", ".join([_items(inside, there, old.cue.direction, words), *added])
+    return start, end, put if any(item.word in words for item in there) else ", ".join(added)
+
+
+def _items(inside: str, there: list[directions.Item], before: Direction, words: dict) -> str:
+    """A bracket's text with those of its settings that `words` has, as they stand there where they are the same."""
+    text, last = inside, len(there) - 1
+    for i, item in reversed(list(enumerate(there))):
+        if item.word not in words:
+            cut = (item.start, there[i + 1].start) if i < last else (there[i - 1].end if i else 0, item.end)
+            text = text[: cut[0]] + text[cut[1] :]
+            last -= i == last
+        elif getattr(before, item.word) != words[item.word]:
+            text = text[: item.start] + directions.write_item(item.word, words[item.word]) + text[item.end :]
+    return text
 
 
 def _written(cue: Cue) -> str:
