@@ -7,7 +7,7 @@ its own modulation, so neither is ever expanded per token. Matrix products run i
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -15,63 +15,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...config import TransformerConfig
-from . import kernels
-from .kernels import spare
-
-
-class Modulation(NamedTuple):
-    """shift, scale (with the one added) and gate of one branch for one stream, each [b 1 d]."""
-
-    shift: Tensor
-    scale: Tensor
-    gate: Tensor | None = None
-
-
-def modulated_norm(streams: list[Tensor], mods: list[Modulation], eps: float, dtype: torch.dtype) -> Tensor:
-    """LayerNorm of every stream with its own scale and shift, joined: [b n d] in `dtype`."""
-    if kernels.on_cpu(streams[0]):
-        out = streams[0].new_empty(len(streams[0]), sum(x.shape[1] for x in streams), streams[0].shape[-1], dtype=dtype)
-        for x, y, mod in zip(streams, split(out, streams), mods, strict=True):
-            for rows in kernels.in_rows(x.shape[1]):
-                y[:, rows] = modulate(x[:, rows], mod, eps)
-        return out
-    out = [modulate(x, mod, eps).to(dtype) for x, mod in zip(streams, mods, strict=True)]
-    return torch.cat(out, dim=1) if len(out) > 1 else out[0]
-
-
-def modulate(x: Tensor, mod: Modulation, eps: float) -> Tensor:
-    """LayerNorm of x [b n d] float32, then its scale and shift."""
-    if len(mod.scale) == 1:
-        return F.layer_norm(x, x.shape[-1:], mod.scale[0, 0], mod.shift[0, 0], eps)
-    return torch.addcmul(mod.shift, F.layer_norm(x, x.shape[-1:], None, None, eps), mod.scale)
-
-
-def split(x: Tensor, streams: list[Tensor]) -> tuple[Tensor, ...]:
-    """x [b n d] of all tokens -> every stream's part of it."""
-    return x.split([stream.shape[1] for stream in streams], dim=1)
-
-
-def gated_add(streams: list[Tensor], update: Tensor, mods: list[Modulation]) -> list[Tensor]:
-    """stream + gate * update [b n d], for every stream its part of the update. Without gradients in place."""
-    parts = split(update, streams)
-    if kernels.on_cpu(streams[0]):
-        for x, y, mod in zip(streams, parts, mods, strict=True):
-            for rows in kernels.in_rows(x.shape[1]):
-                x[:, rows].addcmul_(y[:, rows], mod.gate)
-        return streams
-    return [torch.addcmul(x, y, mod.gate, out=spare(x)) for x, y, mod in zip(streams, parts, mods, strict=True)]
-
-
-def rotate(x: Tensor, rotations: Tensor) -> Tensor:
-    """Turns channel pairs of x [b n m h d], float32, by complex rotations that broadcast to [b n m h d/2].
-
-    Without gradients in place. A compiler, which has no complex numbers, is given real ones.
-    """
-    if torch.compiler.is_compiling():
-        (a, b), (c, s) = (t.unbind(-1) for t in (x.unflatten(-1, (-1, 2)), torch.view_as_real(rotations)))
-        return torch.stack([a * c - b * s, a * s + b * c], dim=-1).flatten(-2)
-    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(torch.mul(pairs, rotations, out=spare(pairs))).flatten(-2)
+from . import fused, kernels
+from .fused import Modulation, modulated_norm
 
 
 class Affine(nn.Linear):
@@ -165,34 +110,6 @@ class Attention(nn.Module):
         qk, v = qkv.split([2 * x.shape[-1], x.shape[-1]], dim=-1)
         return [rearrange(qk, "b n (m d) -> b n m d", m=2)], v
 
-    def turn(self, x: Tensor, gain: Tensor, rotations: Tensor) -> list[Tensor]:
-        """Normed and rotated queries or keys x [b n m d], each [b h n d]; gain [m d], rotations [n d/2]."""
-        if not kernels.on_cpu(x):
-            return list(rearrange(self.turned(x, gain, rotations).to(x.dtype), "b n m h d -> m b h n d"))
-        b, n, m, d = x.shape
-        out = x.new_empty(m, b, self.heads, n, d // self.heads)
-        for rows in kernels.in_rows(n):
-            part = self.turned(x[:, rows], gain, rotations[rows])
-            out[:, :, :, rows] = rearrange(part, "b n m h d -> m b h n d")
-        return list(out)
-
-    def turned(self, x: Tensor, gain: Tensor, rotations: Tensor) -> Tensor:
-        """Normed and rotated tokens x [b n m d] as [b n m h d], float32."""
-        x = x.float()
-        turns = rotations[:, None, None] * kernels.inverse_rms(x, self.eps)[..., None]
-        return rotate(rearrange(x * gain, "b n m (h d) -> b n m h d", h=self.heads), turns)
-
-    def rms_norm(self, x: Tensor, norm: nn.RMSNorm) -> Tensor:
-        """In float32 inside, over all heads together; the type of x [b n d] comes back."""
-        gain = norm.gain(x.device)
-        if not kernels.on_cpu(x):
-            return (x * kernels.inverse_rms(x, self.eps) * gain).to(x.dtype)
-        out = torch.empty_like(x)
-        for rows in kernels.in_rows(x.shape[1]):
-            part = x[:, rows].float()
-            out[:, rows] = part * kernels.inverse_rms(part, self.eps) * gain
-        return out
-
     def split_heads(self, x: Tensor) -> Tensor:
         """[b n (h d)] -> [b h n d]."""
         return rearrange(x, "b n (h d) -> b h n d", h=self.heads)
@@ -213,17 +130,18 @@ class Attention(nn.Module):
         """Self-attention over history (up to `split`) and current tokens [b n d]; results from token `first` on."""
         parts, v = self.project(x)
         gains = torch.stack([norm.gain(x.device) for norm in (self.norm_q, self.norm_k)]).chunk(len(parts))
-        q, k = (turned for part, gain in zip(parts, gains) for turned in self.turn(part, gain, rotations))
+        turn = partial(fused.turn, rotations=rotations, heads=self.heads, eps=self.eps)
+        q, k = (turned for part, gain in zip(parts, gains) for turned in turn(part, gain))
         return self.attend(q[:, :, first:], self.amplify(k, split), self.split_heads(v))
 
     def keys_values(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [b h m d] of a prompt's embedded tokens [b m d]."""
-        k = self.rms_norm(self.to_k(text), self.norm_k)
+        k = fused.rms_norm(self.to_k(text), self.norm_k.gain(text.device), self.eps)
         return tuple(self.split_heads(x).contiguous() for x in (k, self.to_v(text)))
 
     def cross(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         """Cross-attention of x [b n d] to a prompt's keys and values [b h m d]."""
-        q = self.rms_norm(self.to_q(x), self.norm_q)
+        q = fused.rms_norm(self.to_q(x), self.norm_q.gain(x.device), self.eps)
         return self.attend(self.split_heads(q), keys, values, bias)
 
 

@@ -26,8 +26,8 @@ from ...config import TransformerConfig
 from ...text import Embedding
 from .. import rope
 from ..recent import Recent, digest
-from .kernels import spare
-from .layers import Attention, FeedForward, Layers, Modulation, OutputNorm, TimeTextEmbedding, gated_add, modulated_norm
+from .fused import Modulation, add, gated_add, modulated_norm
+from .layers import Attention, FeedForward, Layers, OutputNorm, TimeTextEmbedding
 from .transfer import send
 
 PROMPTS = 2  # whose keys and values stay: each is layers * tokens * dim * 2 numbers, 420 MB for 512 tokens at 14B
@@ -76,7 +76,7 @@ class Block(nn.Module):
         if last:
             streams, attention, feed = streams[-1:], attention[-1:], feed[-1:]
         *history, x = gated_add(streams, self.attn1(y, rotations, split, split if last else 0), attention)
-        x = torch.add(x, self.attn2.cross(self.norm2(x).to(dtype), *text), out=spare(x))
+        x = add(x, self.attn2.cross(self.norm2(x).to(dtype), *text))
         streams = [*history, x]
         return gated_add(streams, self.ffn(modulated_norm(streams, feed, self.eps, dtype)), feed)
 
@@ -192,13 +192,13 @@ class HeliosTransformer(nn.Module):
         return [tuple(map(Modulation, *branches)) for branches in zip(*parts)]
 
     def rotations(self, history: HistoryContext | None, grid: tuple[int, int, int]) -> Tensor:
-        """Rotations [n d/2] of history and current tokens; the last TABLES of them are kept."""
+        """Cosines and sines [n d/2 2] of history and current tokens; the last TABLES of them are kept."""
         window = None if history is None else history.window
 
         @torch.inference_mode(False)  # so that a training may use them after a sampling
         def make() -> Tensor:
             table = rope.rotations(window, grid, self.config.rope_dim, self.config.rope_theta)
-            return send(torch.from_numpy(table), self.device)
+            return send(torch.view_as_real(torch.from_numpy(table)), self.device)
 
         return self.tables((window, grid, self.device), make)
 

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..rope import grid_rotations
-from .layers import rotate
+from .fused import rotate
 
 THETA = 100.0  # of the rotary positions: grids here are small
 LOWEST, HIGHEST = 0.05, 4.0  # frequencies that levels of about -10 to 10 are told apart by
@@ -132,7 +132,7 @@ class GridAttention(nn.Module):
         """Among all of x [b t h w c], back in `shape`. mask: which of it is there."""
         table = grid_rotations(*x.shape[1:4], self.rope_dim, THETA)
         q, k, v = rearrange(self.qkv(x), "b t h w (n k d) -> n b k (t h w) d", n=3, d=self.head_dim)
-        q, k = (turn(y, torch.from_numpy(table).to(x.device)) for y in (q, k))
+        q, k = (turn(y, torch.view_as_real(torch.from_numpy(table)).to(x.device)) for y in (q, k))
         mask = None if mask is None else rearrange(mask, "b t h w 1 -> b 1 1 (t h w)")
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         y = self.out(rearrange(y, "b k n d -> b n (k d)"))

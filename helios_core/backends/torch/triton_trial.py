@@ -1,0 +1,60 @@
+"""Each Triton kernel beside plain torch, on a few rows of random numbers: the relative error between the two."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from . import fused, triton_ops, vae_conv
+
+BATCH, TOKENS, HEAD = 2, 5, 128
+EPS = 1e-6
+
+
+@torch.inference_mode()
+def error(name: str, device, dtype: torch.dtype, width: int) -> float:
+    """Relative error of a kernel on rows of that width on that device."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device, dtype)
+
+    found, wanted = TRIALS[name](draw, dtype, width)
+    return float((found.float() - wanted.float()).norm() / wanted.float().norm())
+
+
+def _norm(draw, dtype: torch.dtype, width: int) -> tuple[Tensor, Tensor]:
+    x, scale, shift = draw(BATCH, TOKENS, width), draw(1, 1, width), draw(1, 1, width)
+    found = torch.zeros_like(x, dtype=dtype)
+    triton_ops.norm(x, scale, shift, found, EPS)
+    return found, fused.modulate(x, fused.Modulation(shift, scale), EPS)
+
+
+def _add(draw, dtype: torch.dtype, width: int) -> tuple[Tensor, Tensor]:
+    x, update, gate = draw(BATCH, TOKENS, width), draw(BATCH, TOKENS, width, dtype=dtype), draw(1, 1, width)
+    wanted = x + update * gate + update
+    triton_ops.add(x, update, gate)
+    triton_ops.add(x, update, None)
+    return x, wanted
+
+
+def _turn(draw, dtype: torch.dtype, width: int) -> tuple[Tensor, Tensor]:
+    heads = width // HEAD if width % HEAD == 0 else 1
+    x, gain = draw(BATCH, TOKENS, 3, width, dtype=dtype)[:, :, :2], draw(2, width)
+    rotations = draw(TOKENS, width // heads // 2, 2)
+    still = torch.stack([torch.ones_like(rotations[..., 0]), torch.zeros_like(rotations[..., 0])], dim=-1)
+    found = [triton_ops.turn(x, gain, turns, heads, EPS) for turns in (rotations, None)]
+    wanted = [fused.turned(x, gain, turns, heads, EPS) for turns in (rotations, still)]
+    return torch.stack(found), rearrange(torch.stack(wanted), "k b n m h d -> k m b n h d")
+
+
+def _activate(draw, dtype: torch.dtype, width: int) -> tuple[Tensor, Tensor]:
+    x, gamma = draw(BATCH, 2, 3, 3, width, dtype=dtype), draw(width, dtype=dtype)
+    found, wanted = (torch.zeros(BATCH, 4, 3, 3, width, device=x.device, dtype=dtype) for _ in range(2))
+    triton_ops.activate(x, gamma, found[:, 2:])
+    vae_conv.activate(x, gamma, wanted[:, 2:])
+    return found, wanted
+
+
+TRIALS = {"norm": _norm, "add": _add, "turn": _turn, "activate": _activate}
