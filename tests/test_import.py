@@ -109,6 +109,7 @@ def test_every_import_of_the_product_is_declared():
         declared | {"helios_video", "mlx", "ftfy", "matplotlib", "gguf"} | set(sys.stdlib_module_names)
     )  # with extras
     outside = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "psutil", "server"}
+    outside |= {"triton"}  # which torch brings where it knows a GPU for it
     for path in PYTHON_FILES:
         if path.relative_to(ROOT).parts[0] == "tests":
             continue

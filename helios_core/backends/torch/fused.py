@@ -5,27 +5,18 @@ Three ways to the same numbers, chosen here and nowhere else:
 - a GPU without gradients runs a Triton kernel of one pass, where Triton is there and the kernel has agreed with the
   plain way on that device (triton_ops.py);
 - all else is plain torch, which a compiler fuses for itself, with gradients where they are wanted.
+`mods` are of layers.py's Modulation, one for every stream.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from . import triton_ops
-from .kernels import in_rows, inverse_rms, on_cpu, spare
-
-
-class Modulation(NamedTuple):
-    """shift, scale (with the one added) and gate of one branch for one stream, each [b 1 d]."""
-
-    shift: Tensor
-    scale: Tensor
-    gate: Tensor | None = None
+from .kernels import in_rows, on_cpu
+from .plain import inverse_rms, modulate, spare, turned
 
 
 def split(x: Tensor, streams: list[Tensor]) -> tuple[Tensor, ...]:
@@ -33,12 +24,12 @@ def split(x: Tensor, streams: list[Tensor]) -> tuple[Tensor, ...]:
     return x.split([stream.shape[1] for stream in streams], dim=1)
 
 
-def modulated_norm(streams: list[Tensor], mods: list[Modulation], eps: float, dtype: torch.dtype) -> Tensor:
+def modulated_norm(streams: list[Tensor], mods: list, eps: float, dtype: torch.dtype) -> Tensor:
     """LayerNorm of every stream with its own scale and shift, joined: [b n d] in `dtype`."""
     first = streams[0]
     by_kernel = triton_ops.usable("norm", first, dtype)
     if not by_kernel and not on_cpu(first):
-        out = [modulate(x, mod, eps).to(dtype) for x, mod in zip(streams, mods, strict=True)]
+        out = [modulate(x, mod.scale, mod.shift, eps).to(dtype) for x, mod in zip(streams, mods, strict=True)]
         return torch.cat(out, dim=1) if len(out) > 1 else out[0]
     out = first.new_empty(len(first), sum(x.shape[1] for x in streams), first.shape[-1], dtype=dtype)
     for x, y, mod in zip(streams, split(out, streams), mods, strict=True):
@@ -46,18 +37,11 @@ def modulated_norm(streams: list[Tensor], mods: list[Modulation], eps: float, dt
             triton_ops.norm(x, mod.scale, mod.shift, y, eps)
             continue
         for rows in in_rows(x.shape[1]):
-            y[:, rows] = modulate(x[:, rows], mod, eps)
+            y[:, rows] = modulate(x[:, rows], mod.scale, mod.shift, eps)
     return out
 
 
-def modulate(x: Tensor, mod: Modulation, eps: float) -> Tensor:
-    """LayerNorm of x [b n d] float32, then its scale and shift."""
-    if len(mod.scale) == 1:
-        return F.layer_norm(x, x.shape[-1:], mod.scale[0, 0], mod.shift[0, 0], eps)
-    return torch.addcmul(mod.shift, F.layer_norm(x, x.shape[-1:], None, None, eps), mod.scale)
-
-
-def gated_add(streams: list[Tensor], update: Tensor, mods: list[Modulation]) -> list[Tensor]:
+def gated_add(streams: list[Tensor], update: Tensor, mods: list) -> list[Tensor]:
     """stream + gate * update [b n d], for every stream its part of the update. Without gradients in place."""
     by_kernel = triton_ops.usable("add", streams[0], update.dtype)
     return [_add(x, y, mod.gate, by_kernel) for x, y, mod in zip(streams, split(update, streams), mods, strict=True)]
@@ -95,25 +79,6 @@ def turn(x: Tensor, gain: Tensor, rotations: Tensor, *, heads: int, eps: float) 
         part = turned(x[:, rows], gain, rotations[rows], heads, eps)
         out[:, :, :, rows] = rearrange(part, "b n m h d -> m b h n d")
     return list(out)
-
-
-def turned(x: Tensor, gain: Tensor, rotations: Tensor, heads: int, eps: float) -> Tensor:
-    """`turn` in plain torch: [b n m h d] float32."""
-    x = x.float()
-    turns = rotations[:, None, None] * inverse_rms(x, eps)[..., None, None]
-    return rotate(rearrange(x * gain, "b n m (h d) -> b n m h d", h=heads), turns)
-
-
-def rotate(x: Tensor, rotations: Tensor) -> Tensor:
-    """Turns channel pairs of x [... d], float32, by cosines and sines that broadcast to [... d/2 2].
-
-    Without gradients in place. A compiler, which has no complex numbers, is given real ones.
-    """
-    if torch.compiler.is_compiling():
-        (a, b), (c, s) = (t.unbind(-1) for t in (x.unflatten(-1, (-1, 2)), rotations))
-        return torch.stack([a * c - b * s, a * s + b * c], dim=-1).flatten(-2)
-    pairs, turns = torch.view_as_complex(x.unflatten(-1, (-1, 2))), torch.view_as_complex(rotations)
-    return torch.view_as_real(torch.mul(pairs, turns, out=spare(pairs))).flatten(-2)
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:

@@ -29,11 +29,6 @@ def on_cpu(x: Tensor) -> bool:
     return ONEDNN and x.device.type == "cpu" and x.dtype in ONEDNN_DTYPES and not torch.is_grad_enabled()
 
 
-def spare(x: Tensor) -> Tensor | None:
-    """x, for an operation to write its result into; None, so that it makes a new tensor, where gradients need x."""
-    return None if torch.is_grad_enabled() or torch.compiler.is_compiling() else x
-
-
 def linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:
     """x [... i] times weight [o i] plus bias, then GELU (tanh form) if asked."""
     if on_cpu(x) and x.dtype == weight.dtype:
@@ -53,12 +48,6 @@ def by_rows(function, x: Tensor, rows: int = 1024) -> Tensor:
 def in_rows(n: int) -> list[slice]:
     """n tokens as slices of ROWS."""
     return [slice(start, min(start + ROWS, n)) for start in range(0, n, ROWS)]
-
-
-def inverse_rms(x: Tensor, eps: float) -> Tensor:
-    """One over the root mean square of the last axis, which stays with size 1; float32 whatever x is."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    return (norm.square() / x.shape[-1] + eps).rsqrt()
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:

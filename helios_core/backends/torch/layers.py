@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,15 @@ from torch import Tensor, nn
 
 from ...config import TransformerConfig
 from . import fused, kernels
-from .fused import Modulation, modulated_norm
+from .fused import modulated_norm
+
+
+class Modulation(NamedTuple):
+    """shift, scale (with the one added) and gate of one branch for one stream, each [b 1 d]."""
+
+    shift: Tensor
+    scale: Tensor
+    gate: Tensor | None = None
 
 
 class Affine(nn.Linear):

@@ -26,8 +26,8 @@ from ...config import TransformerConfig
 from ...text import Embedding
 from .. import rope
 from ..recent import Recent, digest
-from .fused import Modulation, add, gated_add, modulated_norm
-from .layers import Attention, FeedForward, Layers, OutputNorm, TimeTextEmbedding
+from .fused import add, gated_add, modulated_norm
+from .layers import Attention, FeedForward, Layers, Modulation, OutputNorm, TimeTextEmbedding
 from .transfer import send
 
 PROMPTS = 2  # whose keys and values stay: each is layers * tokens * dim * 2 numbers, 420 MB for 512 tokens at 14B

@@ -12,6 +12,7 @@ import os
 from contextlib import nullcontext
 from functools import cache
 from importlib.util import find_spec
+from subprocess import SubprocessError
 
 import torch
 from torch import Tensor
@@ -19,6 +20,10 @@ from torch import Tensor
 LOG = logging.getLogger(__name__)
 LIBRARY = torch.library.Library("helios", "FRAGMENT")
 LIMITS = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 2e-2}  # relative error against plain torch
+
+# What Triton, a C compiler and a driver raise where something is missing or does not fit; nothing depends on it.
+FAILURES = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError)
+FAILURES += (RuntimeError, SubprocessError, SyntaxError, TypeError, ValueError)
 
 
 def torch_op(schema: str, fake=lambda *_: None):
@@ -54,13 +59,15 @@ def trusted(name: str, device: torch.device, dtype: torch.dtype, width: int) -> 
     """Whether a kernel agrees with plain torch there; says so where it does not."""
     if os.environ.get("HELIOS_TRITON", "") == "off" or find_spec("triton") is None:
         return False
+    from triton.errors import TritonError
+
     from .triton_trial import error
 
     try:
         found = error(name, device, dtype, width)
     except torch.cuda.OutOfMemoryError:
         raise
-    except Exception as problem:  # of whatever kind Triton, a C compiler or a driver raises: nothing depends on it
+    except (TritonError, *FAILURES) as problem:
         LOG.warning("the Triton kernel %s is not used: %s: %s", name, type(problem).__name__, problem)
         return False
     if not found < LIMITS[dtype]:

@@ -1,4 +1,4 @@
-"""Each Triton kernel beside plain torch, on a few rows of random numbers: the relative error between the two."""
+"""Each Triton kernel (helios:: operations of triton_ops.py) beside plain torch, on a few rows of random numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from . import fused, triton_ops, vae_conv
+from . import plain
 
 BATCH, TOKENS, HEAD = 2, 5, 128
 EPS = 1e-6
@@ -27,15 +27,15 @@ def error(name: str, device, dtype: torch.dtype, width: int) -> float:
 def _norm(draw, dtype: torch.dtype, width: int) -> tuple[Tensor, Tensor]:
     x, scale, shift = draw(BATCH, TOKENS, width), draw(1, 1, width), draw(1, 1, width)
     found = torch.zeros_like(x, dtype=dtype)
-    triton_ops.norm(x, scale, shift, found, EPS)
-    return found, fused.modulate(x, fused.Modulation(shift, scale), EPS)
+    torch.ops.helios.norm(x, scale, shift, found, EPS)
+    return found, plain.modulate(x, scale, shift, EPS)
 
 
 def _add(draw, dtype: torch.dtype, width: int) -> tuple[Tensor, Tensor]:
     x, update, gate = draw(BATCH, TOKENS, width), draw(BATCH, TOKENS, width, dtype=dtype), draw(1, 1, width)
     wanted = x + update * gate + update
-    triton_ops.add(x, update, gate)
-    triton_ops.add(x, update, None)
+    torch.ops.helios.add(x, update, gate)
+    torch.ops.helios.add(x, update, None)
     return x, wanted
 
 
@@ -44,16 +44,16 @@ def _turn(draw, dtype: torch.dtype, width: int) -> tuple[Tensor, Tensor]:
     x, gain = draw(BATCH, TOKENS, 3, width, dtype=dtype)[:, :, :2], draw(2, width)
     rotations = draw(TOKENS, width // heads // 2, 2)
     still = torch.stack([torch.ones_like(rotations[..., 0]), torch.zeros_like(rotations[..., 0])], dim=-1)
-    found = [triton_ops.turn(x, gain, turns, heads, EPS) for turns in (rotations, None)]
-    wanted = [fused.turned(x, gain, turns, heads, EPS) for turns in (rotations, still)]
+    found = [torch.ops.helios.turn(x, gain, turns, heads, EPS) for turns in (rotations, None)]
+    wanted = [plain.turned(x, gain, turns, heads, EPS) for turns in (rotations, still)]
     return torch.stack(found), rearrange(torch.stack(wanted), "k b n m h d -> k m b n h d")
 
 
 def _activate(draw, dtype: torch.dtype, width: int) -> tuple[Tensor, Tensor]:
     x, gamma = draw(BATCH, 2, 3, 3, width, dtype=dtype), draw(width, dtype=dtype)
     found, wanted = (torch.zeros(BATCH, 4, 3, 3, width, device=x.device, dtype=dtype) for _ in range(2))
-    triton_ops.activate(x, gamma, found[:, 2:])
-    vae_conv.activate(x, gamma, wanted[:, 2:])
+    torch.ops.helios.activate(x, gamma, found[:, 2:])
+    plain.activate(x, gamma, wanted[:, 2:])
     return found, wanted
 
 

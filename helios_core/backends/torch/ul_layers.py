@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..rope import grid_rotations
-from .fused import rotate
+from .plain import rotate
 
 THETA = 100.0  # of the rotary positions: grids here are small
 LOWEST, HIGHEST = 0.05, 4.0  # frequencies that levels of about -10 to 10 are told apart by

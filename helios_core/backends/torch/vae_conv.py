@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from . import winograd
+from .plain import activate
 
 WINOGRAD_CHANNELS, WINOGRAD_PIXELS = 32, 1024  # below either, transforming costs more than it saves
 FOLDED_SIZE = 2_000_000  # numbers in what upsample_conv makes at once, for the cache
@@ -63,14 +64,6 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, ...]) -> T
         ones = (1,) * len(padding)
         return torch.mkldnn_convolution(x, weight, bias, padding, ones, ones, 1)
     return (F.conv2d if x.ndim == 4 else F.conv3d)(x, weight, bias, padding=padding)
-
-
-def activate(x: Tensor, gamma: Tensor, out: Tensor) -> None:
-    """SiLU of the RMS norm of x [... c], into out."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    scale = norm.clamp_min_(1e-12).reciprocal_().mul_(x.shape[-1] ** 0.5)
-    torch.mul(x, scale, out=out)
-    F.silu(out.mul_(gamma.flatten()), inplace=True)
 
 
 def causal_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm=None, *, add=None, passing=False) -> Tensor:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from helios_video.helios_core.backends.torch import fused, triton_ops, triton_trial, vae_conv
+from helios_video.helios_core.backends.torch import fused, plain, triton_ops, triton_trial
 
 pytest.importorskip("triton")
 EPS = 1e-6
@@ -43,7 +43,7 @@ def test_norms_of_rows_that_lie_apart(width, batch):
     scale, shift = torch.randn(2, batch, 1, width)
     out = torch.zeros(batch, 9, width)
     triton_ops.norm(x, scale, shift, out[:, 2:8], EPS)
-    assert error(out[:, 2:8], fused.modulate(x, fused.Modulation(shift, scale), EPS)) < 1e-6
+    assert error(out[:, 2:8], plain.modulate(x, scale, shift, EPS)) < 1e-6
     assert not out[:, :2].any() and not out[:, 8:].any(), "rows beside are left alone"
 
 
@@ -79,7 +79,7 @@ def test_the_vaes_norm_and_silu_into_frames_after_the_past(width):
     x, gamma = torch.randn(2, 3, 5, 7, width), torch.randn(width, 1, 1, 1)
     found, wanted = torch.ones(2, 2, 5, 5, 7, width)
     triton_ops.activate(x, gamma.flatten(), found[:, 2:])
-    vae_conv.activate(x, gamma, wanted[:, 2:])
+    plain.activate(x, gamma, wanted[:, 2:])
     assert error(found, wanted) < 1e-6
 
 

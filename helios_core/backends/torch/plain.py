@@ -1,0 +1,54 @@
+"""Plain torch between the products: what gradients, compilers and devices without a way of their own compute, and what
+Triton's kernels are held against."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+
+def spare(x: Tensor) -> Tensor | None:
+    """x, for an operation to write its result into; None, so that it makes a new tensor, where gradients need x."""
+    return None if torch.is_grad_enabled() or torch.compiler.is_compiling() else x
+
+
+def inverse_rms(x: Tensor, eps: float) -> Tensor:
+    """One over the root mean square of the last axis, which stays with size 1; float32 whatever x is."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return (norm.square() / x.shape[-1] + eps).rsqrt()
+
+
+def modulate(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
+    """LayerNorm of x [b n d] float32, times scale plus shift, each [1 or b, 1, d]."""
+    if len(scale) == 1:
+        return F.layer_norm(x, x.shape[-1:], scale[0, 0], shift[0, 0], eps)
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], None, None, eps), scale)
+
+
+def turned(x: Tensor, gain: Tensor, rotations: Tensor, heads: int, eps: float) -> Tensor:
+    """Queries or keys x [b n m d], normed over all heads and rotated, as [b n m h d] float32; see `fused.turn`."""
+    x = x.float()
+    turns = rotations[:, None, None] * inverse_rms(x, eps)[..., None, None]
+    return rotate(rearrange(x * gain, "b n m (h d) -> b n m h d", h=heads), turns)
+
+
+def rotate(x: Tensor, rotations: Tensor) -> Tensor:
+    """Turns channel pairs of x [... d], float32, by cosines and sines that broadcast to [... d/2 2].
+
+    Without gradients in place. A compiler, which has no complex numbers, is given real ones.
+    """
+    if torch.compiler.is_compiling():
+        (a, b), (c, s) = (t.unbind(-1) for t in (x.unflatten(-1, (-1, 2)), rotations))
+        return torch.stack([a * c - b * s, a * s + b * c], dim=-1).flatten(-2)
+    pairs, turns = torch.view_as_complex(x.unflatten(-1, (-1, 2))), torch.view_as_complex(rotations)
+    return torch.view_as_real(torch.mul(pairs, turns, out=spare(pairs))).flatten(-2)
+
+
+def activate(x: Tensor, gamma: Tensor, out: Tensor) -> None:
+    """SiLU of the RMS norm of x [... c], into out."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    scale = norm.clamp_min_(1e-12).reciprocal_().mul_(x.shape[-1] ** 0.5)
+    torch.mul(x, scale, out=out)
+    F.silu(out.mul_(gamma.flatten()), inplace=True)
