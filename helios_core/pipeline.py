@@ -7,7 +7,8 @@ keeps finished chunks and stops whenever it likes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from .history import History, chunk_noise, starts
 from .noise import batch_noise
 from .steps import FiniteCheck, Plan, SampleStep, denoise, plan_chunk
 from .text import Embedding, PromptSchedule, remembered
+
+LOG = logging.getLogger(__name__)
 
 TINY = Path(__file__).parent / "assets" / "helios-tiny"
 DEFAULT = "the platform's"  # of cache_folder: where HELIOS_CACHE or the platform says
@@ -196,15 +199,35 @@ class Helios:
 def remember(parts: Parts, folder) -> remembered.Embeddings:
     """The embeddings of a checkpoint's text encoder, which is loaded for a prompt that was never seen."""
     config = parts.checkpoint.config
+    tell = tell_words() if parts.checkpoint.path == TINY else lambda prompt: None
+
+    def encode(prompt: str) -> Embedding:
+        tell(prompt)
+        return parts.ready("text_encoder")(prompt)
+
     return remembered.remember(
         parts.checkpoint.sources["text_encoder"],
-        lambda prompt: parts.ready("text_encoder")(prompt),
+        encode,
         parts.backend.array,
         where=f"{parts.library} {parts.backend.kind(parts.device)}",
         folder=cache_folder() if folder is DEFAULT else folder,
         length=config.defaults.max_text_length,
         width=config.transformer.text_dim,
     )
+
+
+def tell_words() -> Callable[[str], None]:
+    """What logs, for the first prompt with words that helios-tiny was not taught, which they are."""
+    from .drawn import words
+
+    said = []
+
+    def tell(prompt: str) -> None:
+        if not said and (line := words.told(prompt)):
+            said.append(line)
+            LOG.warning("%s", line)
+
+    return tell
 
 
 def check_start(start, wanted: tuple[int, ...], stages: int) -> None:

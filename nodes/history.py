@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..helios_core.workflow import dates
-from . import core, engine, host, marks, seeds, sockets
+from . import core, engine, host, managed, marks, seeds, sockets
 
 
 class HistoryMemory(seeds.SeededNode):
@@ -64,9 +64,11 @@ class HistoryMemory(seeds.SeededNode):
             marks.check_latent(latent, "latent")
             raw, scale = sockets.samples(latent, "latent", channels=model.config.vae.z_dim), sockets.scale(model)
             latent, own = model.normalise(model.backend.array(raw)), (raw.shape[4] * scale, raw.shape[3] * scale)
+        size = (width or own[0], height or own[1])
+        if size != (defaults.width, defaults.height):
+            managed.log_needs(model, *size)
         history = model.history(
-            width or own[0],
-            height or own[1],
+            *size,
             sizes=core.history.parse_sizes(history_sizes),
             keep_first_frame=keep_first_frame,
             skip_first_chunk=skip_first_chunk,

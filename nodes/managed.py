@@ -68,7 +68,13 @@ def announce(helios) -> None:
         logger.info("Helios: weights in GiB: %s; each computes in: %s", weights, work)
         return
     helios.parts.host.loading(needs.device("none"))
-    for line in helios.parts.needs():
+    log_needs(helios)
+
+
+def log_needs(helios, width: int = 0, height: int = 0) -> None:
+    """Logs what videos of that size need, the checkpoint's own if left open, and warns where that does not fit. Not
+    where ComfyUI moves the parts."""
+    for line in () if helios.parts.host.manages else helios.parts.needs(width, height):
         logger.log(logging.WARNING if line.startswith(core.devices.WARNING) else logging.INFO, "%s", line)
 
 

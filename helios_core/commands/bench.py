@@ -55,7 +55,7 @@ def _number(text: str, part: str, kind: type) -> float | int:
 
 def bench(args: argparse.Namespace) -> int:
     """Renders, prints a table, writes the report. ValueError for settings that cannot be, before any rendering."""
-    from ..drawn.bench import held_out_scenes, run, summarise, write
+    from ..drawn.bench import held_out_scenes, summarise, write
 
     for name, most in (("prompts", 10_000), ("seeds", 10_000), ("chunks", limits.CHUNKS), ("batch", 10_000)):
         check_whole(f"--{name}", getattr(args, name), most)
@@ -73,13 +73,26 @@ def bench(args: argparse.Namespace) -> int:
     scenes, results = held_out_scenes(args.prompts), {}
     for name, options in settings.items():
         model = recorded(helios, **options)
-        videos, fps = run(model, scenes, range(args.seeds), args.chunks, batch=args.batch, drift=drift, **options)
+        videos, fps = grown(name, model, scenes, args, drift=drift, **options)
         summary = summarise(videos, fps)
         results[name] = (videos, summary)
         show(name, summary)
         write(folder, results)
     print(args.output)
     return 0
+
+
+def grown(name: str, model: Helios, scenes: list, args: argparse.Namespace, **how) -> tuple[list, float]:
+    """The measured videos of a setting and their frames per second, with a bar on stderr meanwhile."""
+    from tqdm import tqdm
+
+    from ..drawn.bench import grow
+
+    total = args.seeds * -(-len(scenes) // args.batch) * args.chunks
+    with tqdm(total=total, desc=name, unit="chunk", disable=None) as bar:
+        for found in grow(model, scenes, range(args.seeds), args.chunks, batch=args.batch, **how):  # noqa: B007
+            bar.update(min(1, total - bar.n))
+    return found.videos, found.fps
 
 
 def recorded(helios: Helios, boost_first_chunk: bool | None = None, **_) -> Helios:

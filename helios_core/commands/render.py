@@ -22,6 +22,7 @@ from ..steps import parse_steps
 from ..text import PromptSchedule, check_text
 from ..with_loras import with_loras
 from . import set_threads, start
+from .progress import Left, timed
 
 
 def check(args: argparse.Namespace) -> None:
@@ -103,6 +104,7 @@ def announce(model, args: argparse.Namespace) -> None:
         print(line, file=sys.stderr)
 
 
+@timed
 def render(
     model, prompt: str | PromptSchedule, out: Path, args: argparse.Namespace, announced: bool = False, picture=None
 ) -> Path:
@@ -184,13 +186,13 @@ def with_bars(events: Iterable, chunks: int) -> Iterator:
 
     chunks: of the whole video, those of a run that is gone on with among them.
     """
-    bar = None
+    bar, left = None, Left(chunks)
     try:
         for event in events:
             if is_chunk(event):
                 bar.set_postfix_str("decoding")
             else:
-                bar = bar or tqdm(total=event.total, desc=f"chunk {event.chunk + 1}/{chunks}", unit="step")
+                bar = bar or tqdm(total=event.total, desc=left.of(event.chunk), unit="step")
                 bar.update(event.index + 1 - bar.n)
             yield event
             if is_chunk(event):

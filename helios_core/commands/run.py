@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 from tqdm import tqdm
@@ -18,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"nodes hand torch tensors on, whatever computes; {INSTALL['torch']}, or use helios generate")
     set_threads(args.threads)
     pack = import_module(__package__.rsplit(".", 2)[0])
-    with Bars() as bars:
+    with Bars() as bars, needs_told(pack.__name__):
         result = workflow.run(
             args.workflow,
             pack.NODE_CLASS_MAPPINGS,
@@ -32,6 +36,28 @@ def run(args: argparse.Namespace) -> int:
     for file in result.files:
         print(file)
     return 0
+
+
+class Above(logging.Handler):
+    """Messages on stderr, above the progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one."""
+        tqdm.write(record.getMessage(), file=sys.stderr)
+
+
+@contextmanager
+def needs_told(package: str) -> Iterator[None]:
+    """Inside, what a workflow needs of memory is told on stderr, before it is loaded or begun."""
+    log, handler = logging.getLogger(f"{package}.nodes.managed"), Above()
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
 
 
 def overrides(sets: list[str]) -> dict[str, str]:

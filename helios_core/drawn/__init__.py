@@ -1,6 +1,6 @@
 """Drawn videos, which helios-tiny is made of, and how well a model does what their captions say."""
 
-from . import bench, reading, scenes
+from . import bench, reading, scenes, words
 from .against_scene import ChunkReading, expected_contrast, read_chunk
 from .bench import ATTRIBUTES, held_out_scenes, render
 from .per_video import PerVideoDrift
@@ -22,4 +22,5 @@ __all__ = [
     "reading",
     "render",
     "scenes",
+    "words",
 ]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -81,8 +82,24 @@ def render(
         yield chunk, [helios.decode(z[None]) for z in shown], last.latent
 
 
-def run(helios, scenes, seeds, chunks: int, *, batch: int = 16, drift=None, **options) -> tuple[list[Video], float]:
-    """The measured videos of every scene with every seed, and frames per second over all of it.
+def run(helios, scenes, seeds, chunks: int, **how) -> tuple[list[Video], float]:
+    """The measured videos of every scene with every seed, and frames per second over all of it. how: as `grow` has it.
+
+    ValueError where the report, which comes after, could not be drawn.
+    """
+    *_, last = grow(helios, scenes, seeds, chunks, **how)
+    return last.videos, last.fps
+
+
+class Grown(NamedTuple):
+    """The videos of finished batches, and frames per second up to now."""
+
+    videos: list[Video]
+    fps: float
+
+
+def grow(helios, scenes, seeds, chunks: int, *, batch: int = 16, drift=None, **options) -> Iterator[Grown]:
+    """`run`, step by step: one per chunk of a batch, and one at the end.
 
     drift: the DriftPolicy of their histories; options: of `sample`. ValueError where the report, which comes after,
     could not be drawn.
@@ -98,8 +115,9 @@ def run(helios, scenes, seeds, chunks: int, *, batch: int = 16, drift=None, **op
                 for n, (video, shown, latent) in enumerate(zip(part, frames, latents)):
                     video.add(chunk, shown, latent, keep=len(videos) + n < STRIPS)
                     made += len(shown)
+                yield Grown(videos, made / (time.perf_counter() - start))
             videos += part
-    return videos, made / (time.perf_counter() - start)
+    yield Grown(videos, made / (time.perf_counter() - start))
 
 
 def summarise(videos: list[Video], fps: float) -> dict:

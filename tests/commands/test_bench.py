@@ -13,15 +13,15 @@ def test_the_pipeline_keeps_its_config(monkeypatch, tmp_path, failure):
     model, seen = load(), []
     before = model.config
 
-    def run(helios, *_, batch, drift, **options):
+    def grow(helios, *_, batch, drift, **options):
         seen.append((helios.config.defaults.boost_first_chunk, helios.plan(helios.history(64, 64), **options).boost))
         assert helios.parts is model.parts and helios.embeddings is model.embeddings
         if failure and len(seen) == 2:
             raise failure
-        return [], 1.0
+        yield measures.Grown([], 1.0)
 
     monkeypatch.setattr(bench, "load", lambda path: model)
-    monkeypatch.setattr(measures, "run", run)
+    monkeypatch.setattr(measures, "grow", grow)
     for name in ("summarise", "write"):
         monkeypatch.setattr(measures, name, lambda *_: {})
     monkeypatch.setattr(bench, "show", lambda *_: None)

@@ -1,6 +1,7 @@
 """`helios run`: a workflow with overrides, progress and files."""
 
 import json
+from pathlib import Path
 
 import pytest
 from helios_video.helios_core.cli import main
@@ -60,3 +61,17 @@ def test_bad_workflow_runs(monkeypatch, tmp_path, capsys, arguments, says):
     assert main(["run", *arguments]) == 2
     assert says in capsys.readouterr().err
     assert not list(tmp_path.glob("*.txt"))
+
+
+def test_what_a_run_needs_is_told_before_it_starts(tmp_path, capsys, monkeypatch):
+    """A size that cannot fit was only noticed as memory ran out."""
+    import helios_video
+    from helios_video.helios_core.pipeline import Helios
+
+    started = []
+    monkeypatch.setattr(Helios, "sample", lambda *_, **__: started.append(1) or 1 / 0)
+    workflow = Path(helios_video.__file__).parent / "workflows" / "text_to_video.json"
+    size = ["--set", "HistoryMemory.width=16384", "--set", "HistoryMemory.height=8192"]
+    assert main(["run", str(workflow), "--output-dir", str(tmp_path), *size]) == 1
+    error = capsys.readouterr().err
+    assert error.count("needed with offload") == 2 and "warning: needs" in error and len(started) == 1

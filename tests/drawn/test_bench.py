@@ -188,11 +188,11 @@ def test_settings_are_read_and_refused_by_name():
 def test_the_command_hands_settings_and_drift_policy_on(monkeypatch, tmp_path, results):
     seen = []
 
-    def run(helios, scenes, seeds, chunks, *, batch, drift, **options):
+    def grow(helios, scenes, seeds, chunks, *, batch, drift, **options):
         seen.append((helios.plan(helios.history(64, 64), **options), drift))
-        return results["true"][0], 1.0
+        yield bench.Grown(results["true"][0], 1.0)
 
-    monkeypatch.setattr(bench, "run", run)
+    monkeypatch.setattr(bench, "grow", grow)
     settings = ["--setting", "default", "--setting", "boost_first_chunk=true", "--setting", "steps=4,4,4"]
     assert main(["bench", "tiny", "-o", str(tmp_path), "--anti-drift", "anchor:1", *settings]) == 0
     assert [plan.total for plan, _ in seen] == [6, 12, 12]
