@@ -140,7 +140,7 @@ SCHEDULE_HELP = (
     "prompts from given chunks on, counted from 0: '0: a red circle; 4 (2): a blue square' blends over 2 chunks"
 )
 TIMELINE_HELP = (
-    "a score: a text like --prompts-at in a file, whose entries may also set the seed, guidance, anti-drift strength, a "
+    "a score: a text like --prompts-at in a file, whose entries may also set seed, guidance, anti-drift strength, a "
     "picture beside the file, cuts and the end: '4 [seed 7, cfg 3, image cat.png 0.4, cut]: a blue square'"
 )
 FILE_HELP = (
