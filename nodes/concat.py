@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..helios_core import __version__
 from ..helios_core.join import FRAMES
-from . import core, directing, host, kept, live, sockets, watch
+from . import core, decoders, directing, host, kept, live, sockets, watch
 from .clip_video import check_whole, video
 
 
@@ -100,10 +100,10 @@ def decode(latent, decoder, first: int = 0):
     raw = sockets.samples(latent, "latent", channels=decoder.latent_channels)
     if raw.shape[0] != 1:
         raise ValueError(f"latent: one video at a time, got a batch of {raw.shape[0]}; pick with Latent From Batch")
-    bar = live.NodeProgress([1] * raw.shape[2])
+    bar, known = live.NodeProgress([1] * raw.shape[2]), decoders.identity(decoder)
     for i in range(0, raw.shape[2], CHUNK):
-        part, identity = raw[:, :, i : i + CHUNK], getattr(decoder, "identity", None)
-        made_of = identity and (__version__, identity, part, first + i)
+        part = raw[:, :, i : i + CHUNK]
+        made_of = known and (__version__, known, part, first + i)
         yield made_of, _decode_chunk(part, decoder, bar, i, first)
         bar.update(i + part.shape[2])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..helios_core.workflow import dates
-from . import core, engine, host, managed, marks, seeds, sockets
+from . import batches, core, engine, host, managed, marks, seeds, sockets
 
 
 class HistoryMemory(seeds.SeededNode):
@@ -56,6 +56,7 @@ class HistoryMemory(seeds.SeededNode):
         skip_first_chunk=False, batch_size=1,
     ):  # fmt: skip
         """(HELIOS_HISTORY,): empty, or begun by the one input that is wired."""
+        batches.check_batch(batch_size, "batch_size")
         vae = engine.vae_of(model) if vae is None else vae
         model = engine.pipeline(model)
         defaults = model.config.defaults

@@ -54,12 +54,10 @@ class RunPlace:
     @classmethod
     def current(cls) -> RunPlace | None:
         """Of the node that runs; None without ComfyUI, and where it does not say which node that is."""
-        context = host.optional("comfy_execution.utils", "get_executing_context")
-        record = host.optional("comfy_execution.progress", "get_progress_state")
-        here = context and record and context()
-        if not here:
+        if (found := running()) is None:
             return None
-        graph, node = record().dynprompt, here.node_id
+        graph, node = found
+        record = host.optional("comfy_execution.progress", "get_progress_state")
         prompt = _PROMPTS.setdefault(record(), Prompt())
         kinds = {i: graph.get_node(i)["class_type"] for i in graph.all_node_ids()}
         if kinds[node] not in SHARE:
@@ -93,6 +91,14 @@ class RunPlace:
         }
         whole = sum(pace.left(pace.later * coming[kind]) for kind, pace in self.prompt.paces.items())
         return whole + self.prompt.paces[self.kind].left(work)
+
+
+def running() -> tuple | None:
+    """(ComfyUI's graph, the id in it of the node that runs); None without ComfyUI, and where it does not say."""
+    context = host.optional("comfy_execution.utils", "get_executing_context")
+    record = host.optional("comfy_execution.progress", "get_progress_state")
+    here = context and record and context()
+    return (record().dynprompt, here.node_id) if here else None
 
 
 def chunk_of(node: str, kinds: dict[str, str], wires: dict[str, set[str]]) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import core, directing, engine, kept, live, marks, seeds, sockets
+from . import batches, core, directing, engine, kept, live, marks, seeds, sockets
 
 
 class DMDPyramidSample(seeds.SeededNode):
@@ -72,6 +72,7 @@ class DMDPyramidSample(seeds.SeededNode):
         marks.check_latent(latent, "latent")
         directing.refuse_settings(negative)
         text = sockets.embedding(positive, "positive", width=width, chunk=index)
+        batches.check_batch(history.history.shape[0], "history")
         core.text.check_prompt(positive[0][1].get("helios_prompt", "unknown"), "positive")
         given = directing.direction(sockets.schedule(positive), index)
         if given.end:

@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 
-from . import core, host, live, managed, seeds, sockets
+from . import core, decoders, host, live, managed, seeds, sockets
 
 DECODER = "UL_DECODER"
 logger = logging.getLogger(__name__)
@@ -26,8 +26,8 @@ class ULCodec:
     @property
     def identity(self) -> tuple | None:
         """What decoded frames depend on beside the latents; None beside a VAE that does not say what it is."""
-        beside = None if self.vae is None else getattr(self.vae, "identity", "")
-        return None if beside == "" else (self.model.identity, beside)
+        beside = None if self.vae is None else decoders.identity(self.vae)
+        return None if self.vae is not None and beside is None else (self.model.identity, beside)
 
     def blocks(self, raw, first: int = 0):
         """For a file: blocks of uint8 frames [f h w 3] of raw latents [b c t h w], in one step, the batch's first only.

@@ -30,6 +30,7 @@ class Run:
     input_dir: Path
     on_progress: Callable[[Progress], None]
     classes: dict
+    prompt: dict = field(default_factory=dict)  # the workflow's nodes by id
     files: list[Path] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     node: str = ""

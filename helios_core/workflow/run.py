@@ -46,7 +46,7 @@ def run(path, node_classes: dict, overrides=None, *, output_dir, input_dir=None,
         values.override(prompt, classes, overrides or {})
         order = plan(prompt, classes)
     name = f"{Path(path).stem}_{uuid.uuid4().hex[:6]}"
-    state = Run(name, Path(output_dir), Path(input_dir or "."), on_progress or (lambda _: None), classes)
+    state = Run(name, Path(output_dir), Path(input_dir or "."), on_progress or (lambda _: None), classes, prompt)
     hidden = {"PROMPT": prompt, "EXTRA_PNGINFO": {"workflow": source} if fmt.is_ui(source) else {}}
     try:
         with running(state):

@@ -106,6 +106,7 @@ NAMES = {
         "CLIP.tokenize": "(text, disable_weights=True)",
         "VAE": "(sd=state, dtype=dtype)",
         "VAE.decode": "(latents)",
+        "VAE.device": "",
         "VAE.encode": "(frames)",
         "VAE.first_stage_model": "",
         "VAE.latent_dim": "",
@@ -115,6 +116,7 @@ NAMES = {
         "VAE.spacial_compression_decode": "()",
         "VAE.temporal_compression_decode": "()",
         "VAE.throw_exception_if_invalid": "()",
+        "VAE.vae_dtype": "",
     },
     "comfy.supported_models_base": {
         "BASE": "(unet_config)",
@@ -198,9 +200,11 @@ PUT_BY = {"server.PromptServer.last_prompt_id": "main.py"}
 
 # What variables of nodes/ hold, where no import says it. "FILE variable", or "variable" in every file.
 HELD = {
+    "batches.py graph": "comfy_execution.graph.DynamicPrompt",
     "approximate": "latent_preview.LatentPreviewer",
     "clone": "comfy.model_patcher.ModelPatcher",
     "codecs.py vae": "comfy.sd.VAE",
+    "decoders.py vae": "comfy.sd.VAE",
     "engine_vae.py vae": "comfy.sd.VAE",
     "expansion.py graph": "comfy_execution.graph.DynamicPrompt",
     "here": "comfy_execution.utils.ExecutionContext",

@@ -53,6 +53,21 @@ def test_an_error_is_shown_on_the_users_node_and_finished_chunks_are_kept(server
     assert (error["node_id"], error["node_type"]) == (sampler, "DMDPyramidSample")
 
 
+def test_a_batch_into_one_video_is_refused_before_it_is_sampled(server):
+    prompt = with_value(with_value(long_video(), "PrimitiveInt", value=13), "HistoryMemory", batch_size=2)
+    ran(server)
+    (error,) = messages(server.run(prompt), "execution_error")
+    assert error["node_type"] == "HistoryMemory" and "Latent From Batch" in error["exception_message"]
+    start, sampler = (number(prompt, kind) for kind in ("HeliosLoopStart", "DMDPyramidSample"))
+    two = {"class_type": "HistoryMemory", "inputs": dict(prompt[number(prompt, "HistoryMemory")]["inputs"])}
+    prompt["94"] = probe([start, 1], "before", [start, 3])  # behind it the sampler alone knows
+    prompt[number(prompt, "HistoryMemory")] = two
+    prompt[sampler]["inputs"]["history"] = ["94", 0]
+    (error,) = messages(server.run(prompt), "execution_error")
+    assert error["node_id"] == sampler and "Latent From Batch" in error["exception_message"]
+    assert computed(ran(server)) == []
+
+
 def test_stop_keeps_the_finished_chunks(server):
     prompt = with_value(long_video(), "PrimitiveInt", value=21)
     prompt["90"]["inputs"]["wait"] = 3.0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 BASE = Path(__file__).parents[1]
 CHUNK = 9  # latent frames
+WATCHED = []  # the pack that has the notes
 
 
 def note(word):
@@ -50,7 +51,9 @@ class Probe:
 
 
 def watch():
-    """Puts the notes into the pack, once it is loaded."""
+    """Puts the notes into the pack, once it is loaded. ComfyUI asks for inputs thousands of times a prompt."""
+    if WATCHED:
+        return
     place = BASE / "custom_nodes" / "helios-video" / "__init__.py"
     found = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
     pack = next((name for name, file in found if file and Path(file).resolve() == place.resolve()), None)
@@ -58,9 +61,7 @@ def watch():
         return
     pipeline, concat = (import_module(name, pack) for name in (".helios_core.pipeline", ".nodes.concat"))
     video = import_module(".helios_core.join.video", pack)
-    if hasattr(concat, "watched"):
-        return
-    concat.watched = True
+    WATCHED.append(pack)
     steps, decode = pipeline.Helios._steps, concat._decode_chunk
     write, remux = video.VideoWriter.write, video.remux
 
