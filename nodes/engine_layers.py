@@ -14,6 +14,7 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from torch import nn
 
+from ..helios_core.backends.torch.attention import splits, with_padding
 from ..helios_core.backends.torch.files import STORED, Files
 from ..helios_core.backends.torch.gguf import widen, width
 from ..helios_core.backends.torch.layers import Layers
@@ -31,10 +32,11 @@ PREFETCH = "prefetch_dynamic_vbars"  # the key in transformer_options by which C
 
 
 class Context:
-    """What the running MODEL says: the type of its products, and transformer_options for the attention."""
+    """What the running MODEL says: the type of its products, and transformer_options for the attention. splits: whether
+    torch's flash attention takes a prompt's padding apart from its tokens."""
 
     def __init__(self, dtype: torch.dtype):
-        self.dtype, self.options = dtype, {}
+        self.dtype, self.options, self.splits = dtype, {}, False
 
 
 def host_layers(context: Context, device):
@@ -65,11 +67,15 @@ def host_layers(context: Context, device):
             with brought(self, torch.float32, device, torch.float32) as (weight, _):
                 return weight.clone() if weight.device != self.weight.device else weight
 
-    def attention(q, k, v, bias=None):
+    def chosen_attention(q, k, v):
         """Of q [b h n d] to k, v [b h m d], by the way that ComfyUI or a node has chosen."""
         kept = {"skip_reshape": True, "skip_output_reshape": True, "transformer_options": context.options}
-        mask = None if bias is None else bias.to(q.dtype)
-        return optimized_attention(q, k, v, q.shape[1], mask=mask, **kept)
+        return optimized_attention(q, k, v, q.shape[1], **kept)
+
+    def attention(q, k, v, bias=None):
+        """The same; a prompt's padding by torch's own: of ComfyUI's ways some drop a mask, and others complain of it at
+        every call."""
+        return with_padding(chosen_attention, context.splits)(q, k, v, bias)
 
     chosen = {"Linear": HostLinear, "Affine": HostAffine, "QKNorm": HostQKNorm, "Conv3d": plain.Conv3d}
     chosen |= {"LayerNorm": plain.LayerNorm, "attention": staticmethod(attention), "separate": True}
@@ -100,6 +106,8 @@ class HostTransformer(HeliosTransformer):
         self.computes_on, self.on_block = patcher.load_device, stop
         self.context.options = {**patcher.model_options["transformer_options"], PREFETCH: prefetches(patcher)}
         self.context.dtype = patcher.get_model_object("manual_cast_dtype") or self.own_dtype
+        about = torch.device(self.device), self.context.dtype, self.config.attention_head_dim
+        self.context.splits = about[0].type == "cuda" and splits(*about)
         if self.version == (patcher.patches_uuid, self.device):
             return
         self.version = patcher.patches_uuid, self.device

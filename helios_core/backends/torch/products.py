@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...checkpoint import hadamard
 from .preferred import Preferred
-from .quant import QuantLinear, dequantise
+from .quant import QuantLinear, dequantise, turn
 
 FP8 = torch.float8_e4m3fn
 MOST = {FP8: 448.0, torch.int8: 127.0}
@@ -69,8 +68,7 @@ def widened(x: Tensor, codes: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
 
 def rotated(x: Tensor, size: int) -> Tensor:
     """x [m i] with every `size` columns turned as those of a weight are."""
-    turn = torch.from_numpy(hadamard(size)).to(x)
-    return (x.view(-1, size) @ turn).view(x.shape)
+    return (x.view(-1, size) @ turn(size, x.device, x.dtype)).view(x.shape)
 
 
 def ways(device: torch.device) -> list[tuple]:

@@ -15,12 +15,21 @@ Measured on Gaussian weights: relative error .026 for fp8, .0065 for int8 in gro
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
 from ...checkpoint import hadamard, is_quantised
 from . import kernels
 from .quantising import SCALE, WEIGHT, ZERO, quantise
+
+
+@cache
+@torch.inference_mode(False)
+def turn(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """What rotates `size` columns [size size]: made once, for copying it to a device waits."""
+    return torch.from_numpy(hadamard(size)).to(device, dtype)
 
 
 def dequantise(
@@ -33,8 +42,7 @@ def dequantise(
     if rotation or columns is not None:
         w = dequantise(codes, scale, zero, torch.float32)
         if rotation:
-            turn = torch.from_numpy(hadamard(rotation)).to(w.device)
-            w = (w.view(-1, rotation) @ turn).view(w.shape)
+            w = (w.view(-1, rotation) @ turn(rotation, w.device, w.dtype)).view(w.shape)
         return (w if columns is None else w * columns).to(dtype)
     if codes.dtype == torch.uint8:
         w = torch.empty(codes.shape[0], 2 * codes.shape[1], dtype=dtype, device=codes.device)

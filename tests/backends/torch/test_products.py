@@ -193,3 +193,13 @@ def test_one_factor_a_layer_becomes_one_a_row():
 
 def test_the_module_of_layers_knows_nothing_of_kernels():
     assert quant.QuantLinear.product is None
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call")
+def test_a_compiler_takes_scaled_layers_whole():
+    torch._dynamo.reset()
+    for made in (layer(), layer("int8", rotation=64)):
+        x = gaussian(40, 128)
+        products.use(torch.nn.ModuleList([made]), CPU)
+        wanted = made(x)
+        assert error(torch.compile(made, backend="eager", fullgraph=True)(x), wanted) < 1e-6
