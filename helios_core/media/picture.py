@@ -1,4 +1,4 @@
-"""Pictures read with Pillow: turned as their EXIF says, 8 bits from whatever depth, transparency over black.
+"""Pictures read with Pillow: turned as their EXIF says, in sRGB, 8 bits of whatever depth, transparency over black.
 
 Players show transparent pixels over black, so here too; `read_layers` keeps the two apart, as ComfyUI's LoadImage does.
 """
@@ -14,6 +14,7 @@ import numpy as np
 
 from .colour import over_black
 from .hdr import HLG, PQ
+from .profile import in_srgb
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".gif")
 # Not all that Pillow knows: EPS starts another program, MPEG and others are stubs. HEIF is there once pillow-heif is.
@@ -81,7 +82,7 @@ def read_durations(path) -> list[Fraction]:
 def _layers(image, path) -> tuple[np.ndarray, np.ndarray | None]:
     from PIL import ImageOps
 
-    image = ImageOps.exif_transpose(image)
+    image, profile = ImageOps.exif_transpose(image), image.info.get("icc_profile")
     if image.mode == "F":
         return _grey(_unit_floats(np.asarray(image), path)), None
     if image.mode.startswith("I"):
@@ -89,9 +90,9 @@ def _layers(image, path) -> tuple[np.ndarray, np.ndarray | None]:
     if image.mode in ("RGBa", "La"):  # Pillow turns these into their own kind only
         image = image.convert(image.mode.upper())
     if "A" in image.getbands() or "transparency" in image.info:
-        pixels = np.array(image.convert("RGBA"))
-        return pixels[..., :3], pixels[..., 3]
-    return np.array(image.convert("RGB")), None
+        image = image.convert("RGBA")
+        return np.array(in_srgb(image, profile)), np.array(image.getchannel("A"))
+    return np.array(in_srgb(image, profile)), None
 
 
 def _unit_floats(values: np.ndarray, path) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 
 from .colour import UNTAGGED, Shown
 from .container import frames_of, open_video, packets_of, shown_stream, square_size
+from .fields import whole_frames
 from .picture import is_picture, iter_animation, over_black_picture, read_durations
 from .times import Times, measure, steady
 from .turn import read_turn
@@ -71,7 +72,7 @@ def _shown_frames(path) -> Iterator[tuple[Fraction, np.ndarray]]:
     with open_video(path) as file:
         stream = shown_stream(file, path)
         show = Shown(stream, path)
-        for frame in frames_of(file, stream, path):
+        for frame in whole_frames(frames_of(file, stream, path), path):
             yield (frame.pts or 0) * (frame.time_base or stream.time_base), show(frame)
 
 
