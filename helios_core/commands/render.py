@@ -16,7 +16,7 @@ from ..checkpoint import SAFETENSORS, find_checkpoint, find_file, list_files
 from ..config import check_number, check_size, check_whole, limits
 from ..disk import beside, free_name, own_folder
 from ..history import parse_policy
-from ..join import FRAMES, Boundary, Clip, check_encoder, frame_rate, join, published_length
+from ..join import FRAMES, Behind, Boundary, Clip, check_encoder, frame_rate, join, published_length
 from ..lora import check_strength, parse_blocks
 from ..steps import parse_steps
 from ..text import PromptSchedule, check_text
@@ -148,13 +148,14 @@ def _write(events: Iterable, out: Path, args: argparse.Namespace, length: int) -
 
     The chunks' folder is out_chunks, or out_chunks_2 ... where another run has that one or left it.
     """
-    clip = None
+    clips = Behind(Clip.new(own_folder(beside(out, "_chunks")), args.fps))
     try:
-        for event in events:
-            if is_chunk(event):
-                clip = clip or Clip.new(own_folder(beside(out, "_chunks")), args.fps)
-                clip = clip.append(event.frames, _boundary(args))
-        if clip is None:
+        with clips:
+            for event in events:
+                if is_chunk(event):
+                    clips.append(event.frames, lambda clip, blocks: clip.append(blocks, _boundary(args)))
+        clip = clips.clip
+        if not clip.segments:
             raise ValueError("the model gave no chunk")
         used = {name: value for name, value in vars(args).items() if name not in ("command", "output", "threads")}
         out = out if args.overwrite else free_name(out)
@@ -162,9 +163,10 @@ def _write(events: Iterable, out: Path, args: argparse.Namespace, length: int) -
         shutil.rmtree(clip.folder)
         return out
     finally:
-        if clip is not None and not clip.segments:
+        clip = clips.clip
+        if not clip.segments:
             shutil.rmtree(clip.folder, ignore_errors=True)
-        elif clip is not None and clip.folder.is_dir():
+        elif clip.folder.is_dir():
             print(f"{clip.num_frames} finished frames are in {clip.folder}, a playable file per chunk", file=sys.stderr)
 
 

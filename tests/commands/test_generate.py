@@ -90,6 +90,7 @@ def test_a_stopped_run_keeps_its_chunks_and_says_where(fake, tmp_path, capsys, f
 
 KILLED = """
 import sys, time
+from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.commands import render
@@ -98,6 +99,8 @@ class Slow(Fake):
     def generate(self, prompt, **settings):
         for event in super().generate(prompt, **settings):
             if getattr(event, "index", 0) == 1 and not hasattr(event, "frames") and event.chunk == 2:
+                while not (Path(sys.argv[2]).parent / "out_chunks" / "chunk_0001.mp4").is_file():
+                    time.sleep(0.01)  # it is encoded meanwhile
                 print("busy", flush=True)
                 time.sleep(60)
             yield event

@@ -181,10 +181,11 @@ def _holes(file: Path, shapes: dict, dtype: str) -> None:
 @contextlib.contextmanager
 def faked(mode):
     """Within it tensors are fake and seen by a dispatch mode, and nothing is read from a checkpoint's files."""
-    from helios_video.helios_core.backends.torch import files
+    from helios_video.helios_core.backends.torch import files, quantising
 
     files.read = lambda stored: torch.empty(stored.stored_shape, dtype=files.STORED[stored.dtype])
     files.map_file = lambda path: torch.empty(path.stat().st_size, dtype=torch.uint8)
+    quantising.AT_ONCE = 2**40  # in one call and in this thread, whose mode others do not have
     with Fake(allow_non_fake_inputs=True), mode:
         yield mode
 
