@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+CACHED = 1 << 17  # numbers that stay in the cache between two passes over them
+
 
 def spare(x: Tensor) -> Tensor | None:
     """x, for an operation to write its result into; None, so that it makes a new tensor, where gradients need x."""
@@ -47,8 +49,17 @@ def rotate(x: Tensor, rotations: Tensor) -> Tensor:
 
 
 def activate(x: Tensor, gamma: Tensor, out: Tensor) -> None:
-    """SiLU of the RMS norm of x [... c], into out."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    scale = norm.clamp_min_(1e-12).reciprocal_().mul_(x.shape[-1] ** 0.5)
-    torch.mul(x, scale, out=out)
-    F.silu(out.mul_(gamma.flatten()), inplace=True)
+    """SiLU of the RMS norm of x [b t h w c], into out; in 16 bits a few rows of pixels at a time, in float32."""
+    if x.dtype == torch.float32:
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = norm.clamp_min_(1e-12).reciprocal_().mul_(x.shape[-1] ** 0.5)
+        torch.mul(x, scale, out=out)
+        F.silu(out.mul_(gamma.flatten()), inplace=True)
+        return
+    gain = gamma.flatten().float() * x.shape[-1] ** 0.5
+    rows = max(1, CACHED // (x.shape[-2] * x.shape[-1]))
+    for frame, into in zip(x.flatten(0, 1), (frame for clip in out for frame in clip), strict=True):
+        for part, to in zip(frame.split(rows), into.split(rows), strict=True):
+            y = part.float()
+            norm = torch.linalg.vector_norm(y, dim=-1, keepdim=True)
+            to.copy_(F.silu(y.div_(norm.clamp_min_(1e-12)).mul_(gain), inplace=True))

@@ -43,15 +43,17 @@ def torch_op(schema: str, fake=lambda *_: None):
     return made
 
 
-def usable(name: str, x: Tensor, dtype: torch.dtype) -> bool:
+def usable(name: str, x: Tensor, dtype: torch.dtype, width: int = 0) -> bool:
     """Whether the kernel of that name may compute on x [... d], with `dtype` as what it reads or writes besides.
+
+    width: of the rows, where they are still to be laid out.
 
     On CUDA, in inference and outside of a compiler, which fuses for itself.
     """
     if x.device.type != "cuda" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
-    fits = {x.dtype, dtype} <= set(LIMITS) and x.stride(-1) == 1 and x.shape[-1] % 2 == 0
-    return fits and trusted(name, x.device, dtype, x.shape[-1])
+    fits = width or (x.stride(-1) == 1 and x.shape[-1] % 2 == 0)
+    return fits and {x.dtype, dtype} <= set(LIMITS) and trusted(name, x.device, dtype, width or x.shape[-1])
 
 
 @cache

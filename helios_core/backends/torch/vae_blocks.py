@@ -104,8 +104,11 @@ class Upsample(nn.Module):
         if x.shape[2] == 0:
             stream.past[self.time_conv] = torch.zeros_like(first).expand(-1, -1, 2, -1, -1)
             return first
-        x = rearrange(self.time_conv(x, stream), "b (n c) t h w -> b c (t n) h w", n=2)
-        return torch.cat([first, x], dim=2)
+        x = self.time_conv(x, stream)
+        if x.dtype == torch.float32:
+            return torch.cat([first, rearrange(x, "b (n c) t h w -> b c (t n) h w", n=2)], dim=2)
+        x = rearrange(x, "b (n c) t h w -> b (t n) h w c", n=2)  # channels stay last
+        return torch.cat([first, rearrange(x, "b t h w c -> b c t h w")], dim=2)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         """Twice h and w, half the channels; in time see the class."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from . import winograd
+from . import triton_ops, winograd
 from .plain import activate
 
 WINOGRAD_CHANNELS, WINOGRAD_PIXELS = 32, 1024  # below either, transforming costs more than it saves
@@ -58,6 +58,14 @@ def fused(x: Tensor, weight: Tensor) -> bool:
     return plain_cpu(x) and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
 
 
+def by_kernel(x: Tensor) -> bool:
+    """Whether a GPU goes the same way: Triton's kernel is norm, SiLU and the place after the past frames in one pass.
+
+    In 16 bits, which cuDNN convolves fastest with channels last.
+    """
+    return x.dtype != torch.float32 and triton_ops.usable("activate", x, x.dtype, x.shape[1])
+
+
 def conv(x: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, ...]) -> Tensor:
     """Convolution in 2 or 3 dimensions; float32 on the CPU by oneDNN whatever the size."""
     if plain_cpu(x) and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
@@ -69,11 +77,11 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, ...]) -> T
 def causal_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm=None, *, add=None, passing=False) -> Tensor:
     """Convolves silu(norm(x)), or x, with no later frame: zeros or the stream's past before the first.
 
-    x [b c t h w] -> [b o t h w], plus `add`, which inference on a CPU overwrites with the result.
+    x [b c t h w] -> [b o t h w], plus `add`, which inference may overwrite with the result.
     passing: the result is only for the next call, which may overwrite it.
     """
     kt, kh, kw = layer.kernel_size
-    if kt == kh == 3 and fused(x, layer.weight):
+    if kt == kh == 3 and (fused(x, layer.weight) or norm is not None and by_kernel(x)):
         return fused_conv(x, layer, stream, norm, add, passing)
     x = x if norm is None else F.silu(norm(x))
     x = stream.extend(layer, x, kt - 1) if kt > 1 else x
@@ -85,7 +93,7 @@ def fused_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm, add: Tensor | 
     """`causal_conv` with a 3x3x3 kernel, in memory that the stream reuses, [b t h w c]."""
     x = rearrange(x, "b c t h w -> b t h w c")
     (b, t, h, w, c), o = x.shape, layer.out_channels
-    wide = x.dtype == torch.float32 and min(o, c) >= WINOGRAD_CHANNELS and t * h * w >= WINOGRAD_PIXELS
+    wide = plain_cpu(x) and x.dtype == torch.float32 and min(o, c) >= WINOGRAD_CHANNELS and t * h * w >= WINOGRAD_PIXELS
     full = stream.scratch("input", (b, *(winograd.padded(t, h, w) if wide else (t + 2, h, w)), c), x)
     inner = full[:, : t + 2, 1 : h + 1, 1 : w + 1] if wide else full
     if wide:
@@ -95,7 +103,12 @@ def fused_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm, add: Tensor | 
     past = stream.past.setdefault(layer, rearrange(x.new_zeros(b, 2, h, w, c), "b t h w c -> b c t h w"))
     past = rearrange(past, "b c t h w -> b t h w c")
     inner[:, :2] = past
-    inner[:, 2:].copy_(x) if norm is None else activate(x, norm.gamma, inner[:, 2:])
+    if norm is None:
+        inner[:, 2:].copy_(x)
+    elif plain_cpu(x):
+        activate(x, norm.gamma, inner[:, 2:])
+    else:
+        triton_ops.activate(x.contiguous(), norm.gamma.flatten(), inner[:, 2:])
     past.copy_(inner[:, t:])
     if not wide:
         y = conv(rearrange(full, "b t h w c -> b c t h w"), layer.weight, layer.bias, (0, 1, 1))
