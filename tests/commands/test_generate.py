@@ -35,6 +35,7 @@ def test_generate_passes_what_was_asked_and_leaves_the_rest_to_the_checkpoint(fa
     assert main(["generate", "--prompt", "a", "--frames", "1"]) == 0
     open_ended = {"negative": None, "width": 64, "height": 64, "steps": None, "cfg": 0.0, "solver": "auto"}
     open_ended |= {"guidance": "auto", "zero_steps": None, "shift_tokens": "before upsample", "shift_clamp": False}
+    assert callable(fake.asked.pop("picture")), "reads the pictures that a score names"
     assert fake.asked == {"prompt": "a", "chunks": 1, "seed": 0, **open_ended} and fake.path == "helios-tiny"
     options = "--width 128 --height 96 --steps 3,2,1 --cfg 1.5 --negative blur --solver euler --fps 16".split()
     assert main(["generate", "--prompt", "a", "--frames", "1", "--overwrite", *options]) == 0
