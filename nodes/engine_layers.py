@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
-from copy import copy
 from importlib.util import find_spec
 from types import SimpleNamespace
 
-import comfy.lora
 import comfy.ops
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from torch import nn
 
+from ..helios_core.backends.torch import products
 from ..helios_core.backends.torch.attention import splits, with_padding
 from ..helios_core.backends.torch.files import STORED, Files
-from ..helios_core.backends.torch.gguf import widen, width
 from ..helios_core.backends.torch.layers import Layers
 from ..helios_core.backends.torch.load import CPU, choose_dtype
-from ..helios_core.backends.torch.quant import dequantise, place
-from ..helios_core.backends.torch.quantising import SCALE, WEIGHT, ZERO
+from ..helios_core.backends.torch.quant import place
+from ..helios_core.backends.torch.quantising import WEIGHT
 from ..helios_core.backends.torch.transformer import HeliosTransformer
 from ..helios_core.backends.torch.weights import quant_layer
 from ..helios_core.checkpoint import find_kind, is_float32, is_kept, is_quantised
+from .engine_quant import GELU, HostBlockLinear, HostQuantLinear, brought, moved
 
 HAS_FP8 = hasattr(comfy.ops, "mixed_precision_ops") and hasattr(comfy.ops, "_load_quantized_module")
-GELU = {"approximate": "tanh"}
-COLUMNS = "columns"  # of a HostQuantLinear: factors of its inputs
 PREFETCH = "prefetch_dynamic_vbars"  # the key in transformer_options by which ComfyUI lets a network ask ahead
 
 
@@ -111,10 +107,13 @@ class HostTransformer(HeliosTransformer):
         if self.version == (patcher.patches_uuid, self.device):
             return
         self.version = patcher.patches_uuid, self.device
+        scaled = products.chosen("auto", self.device, "fp8_e4m3fn")
+        product = products.Product(products.FP8, torch.device(self.device)) if scaled else None
         for name, layer in self.named_modules():
             if isinstance(layer, HostQuantLinear):
                 layer.key = f"diffusion_model.{name}.{WEIGHT}"
                 layer.patches = moved(patcher.patches.get(layer.key, []), self.device)
+                layer.product = product if layer.is_fp8 and not layer.patches else None
 
     def each_block(self, *parts: str):
         """The blocks in order; where ComfyUI streams their weights, the next one's are on their way meanwhile."""
@@ -139,113 +138,6 @@ class HostTransformer(HeliosTransformer):
 def prefetches(patcher) -> bool:
     """Whether its weights come and go by ComfyUI's dynamic VRAM, which can be asked ahead for them."""
     return getattr(patcher, "is_dynamic", bool)() and find_spec("comfy.model_prefetch") is not None
-
-
-class HostQuantLinear(nn.Module, comfy.ops.CastWeightBiasOp):
-    """A linear layer in a quantised form of ours (backends/torch/quant.py), kept and moved by ComfyUI.
-
-    patches: ComfyUI's for its weight, which are added to the widened weight as it is used: never to the codes.
-    """
-
-    comfy_cast_weights = True
-
-    def __init__(self, codes, scale, zero, bias, rotation: int = 0, columns=None):
-        super().__init__()
-        self.in_features, self.out_features = codes.shape[1] * (1 + (codes.dtype == torch.uint8)), len(codes)
-        self.key, self.patches, self.rotation = "", [], rotation
-        for name, value in ((WEIGHT, codes), (SCALE, scale), (ZERO, zero), (COLUMNS, columns), ("bias", bias)):
-            setattr(self, name, None if value is None else nn.Parameter(value, requires_grad=False))
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What it computes in."""
-        return self.bias.dtype
-
-    def forward(self, x, gelu: bool = False):
-        """x [... i] -> [... o], as `Linear`."""
-        with without_functions(self), brought(self, self.weight.dtype, x.device, x.dtype) as (codes, bias):
-            weight = self.widened(codes, x.dtype)
-            if self.patches:
-                weight = comfy.lora.calculate_weight(self.patches, weight, self.key, intermediate_dtype=weight.dtype)
-            y = nn.functional.linear(x, weight, bias)
-        return nn.functional.gelu(y, **GELU) if gelu else y
-
-    def widened(self, codes, dtype: torch.dtype):
-        """The weight [o i] of its codes, which are where it computes."""
-        kept = (getattr(self, name) for name in (SCALE, ZERO, COLUMNS))
-        scale, zero, columns = (t if t is None else t.to(codes.device) for t in kept)
-        return dequantise(codes, scale, zero, dtype, self.rotation, columns)
-
-    def convert_weight(self, weight, inplace=False, **_):
-        """What ComfyUI patches as it loads, to no effect: something of the weight's shape."""
-        return torch.zeros(self.out_features, self.in_features, device=weight.device)
-
-    @property
-    def savable(self) -> bool:
-        """Whether a file of ours can hold it: nothing is rotated or multiplied after its factors."""
-        return (
-            not self.rotation
-            and self.columns is None
-            and (self.weight.dtype != torch.uint8 or self.zero_weight is not None)
-        )
-
-    def set_weight(self, weight, inplace_update=False, seed=None, return_weight=False, **_):
-        """What ComfyUI patched is dropped. ValueError where it is to be saved."""
-        if return_weight:
-            raise ValueError(f"{self.key}: a LoRA cannot be saved into quantised weights; load them as bf16 for that")
-
-
-class HostBlockLinear(HostQuantLinear):
-    """The same for a weight in blocks of a GGUF file (backends/torch/gguf.py)."""
-
-    def __init__(self, form: str, codes, bias):
-        super().__init__(codes, None, None, bias)
-        self.form, self.in_features = form, width(form, codes)
-
-    def widened(self, codes, dtype: torch.dtype):
-        """The weight [o i] of its blocks."""
-        shape = self.out_features, self.in_features
-        return widen(self.form, codes, torch.empty(shape, dtype=dtype, device=codes.device))
-
-
-@contextmanager
-def brought(layer, dtype: torch.dtype, device, bias_dtype: torch.dtype):
-    """Weight and bias of a layer of ComfyUI's on a device, patched, until it ends; then their memory may be reused."""
-    options = {"dtype": dtype, "device": device, "bias_dtype": bias_dtype}
-    release = getattr(comfy.ops, "uncast_bias_weight", None)  # not in 0.3.64, which waits for every copy
-    found = comfy.ops.cast_bias_weight(layer, **options, **({} if release is None else {"offloadable": True}))
-    try:
-        yield found[:2]
-    finally:
-        if release is not None:
-            release(layer, *found)
-
-
-@contextmanager
-def without_functions(layer):
-    """Meanwhile ComfyUI has nothing to add to the layer's weight."""
-    hidden = {"weight_function": [], "weight_lowvram_function": None}
-    before = {name: layer.__dict__.pop(name) for name in hidden if name in layer.__dict__}
-    layer.__dict__.update(hidden)
-    try:
-        yield
-    finally:
-        for name in hidden:
-            layer.__dict__.pop(name, None)
-        layer.__dict__.update(before)
-
-
-def moved(patch, device):
-    """A patch whose tensors are on a device."""
-    if isinstance(patch, torch.Tensor):
-        return patch.to(device)
-    if isinstance(patch, (list, tuple)):
-        return type(patch)(moved(part, device) for part in patch)
-    if hasattr(patch, "weights") and hasattr(patch, "loaded_keys"):
-        twin = copy(patch)
-        twin.weights = moved(patch.weights, device)
-        return twin
-    return patch
 
 
 def load_network(helios, device) -> HostTransformer:

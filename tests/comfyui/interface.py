@@ -242,7 +242,7 @@ ANSWERS = {
             ),
         },
     ),
-    "engine_layers.py HostQuantLinear": (
+    "engine_quant.py HostQuantLinear": (
         None,  # ComfyUI looks for them on any layer
         {
             "convert_weight": "(weight, inplace=False)",

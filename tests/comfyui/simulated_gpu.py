@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 comfyui, parent, gib, dtype, *state = sys.argv[1:]
 sys.argv = ["main.py", "--cpu"]
@@ -69,6 +70,7 @@ def simulate(live: Moves) -> None:
     management.get_offload_stream = lambda device: None
     management.cuda_device_context = lambda device: contextlib.nullcontext()
     torch.cuda.synchronize = lambda *args: None
+    torch.cuda.get_device_properties = lambda device=None: SimpleNamespace(major=9, minor=0, name="simulated")
 
     def free(device=None, torch_free_too=False):
         left = (float(gib) * GIB if device != CPU else 64 * GIB) - live.live["cuda" if device != CPU else "cpu"]

@@ -87,6 +87,8 @@ def has_row_wise(device: torch.device) -> bool:
 def absent(device, form: str | None) -> str | None:
     """Why weights of a form (of precision.QUANTISED, or None) have no such products on a device; None if they have."""
     device = torch.device(device)
+    if torch.__version__ < (2, 5):
+        return "it needs torch 2.5"
     if form not in ("fp8_e4m3fn", "int8"):
         return "it is for weights in fp8, and for int8 with one factor a row: choose weight dtype fp8_e4m3fn"
     if device.type == "cpu":
@@ -109,36 +111,37 @@ def chosen(name: str, device, form: str | None) -> bool:
     return name == "scaled"
 
 
-def fits(layer: QuantLinear) -> bool:
-    """Whether a QuantLinear can be multiplied so: one factor a row, and sizes that kernels take."""
-    o, i = layer.codes.shape
-    form = layer.codes.dtype
-    plain = layer.zero is None and layer.columns is None and layer.scale.shape == (o, 1)
-    if form not in MULTIPLE or not plain or (form == FP8 and layer.rotation):
+def fits(codes: Tensor, scale: Tensor, zero: Tensor | None, columns: Tensor | None, rotation: int = 0) -> bool:
+    """Whether what a quantised layer holds can be multiplied so: one factor a row, and sizes that kernels take."""
+    (o, i), form = codes.shape, codes.dtype
+    plain = zero is None and columns is None and scale is not None and scale.shape == (o, 1)
+    if form not in MULTIPLE or not plain or (form == FP8 and rotation):
         return False
     return o % MULTIPLE[form] == 0 and i % MULTIPLE[form] == 0
 
 
 class Product:
-    """What a QuantLinear's forward does where it multiplies in eight bits."""
+    """What multiplies in eight bits in place of a linear layer whose codes have a form; where its kernels fail, the
+    weight is widened as before."""
 
     def __init__(self, form: torch.dtype, device: torch.device):
         own = ways(device) if form == FP8 else [("int8", in_int8)]
         self.ways = Preferred(f"products in {form}", [*own, ("widened weights", widened)])
 
-    def __call__(self, layer: QuantLinear, x: Tensor, gelu: bool) -> Tensor:
-        """As `QuantLinear.forward`."""
+    def __call__(self, x: Tensor, codes: Tensor, scale: Tensor, bias: Tensor, rotation: int, gelu: bool) -> Tensor:
+        """x [... i] -> [... o]; gelu: then GELU."""
         rows = x.flatten(0, -2)
-        if layer.rotation:
-            rows = rotated(rows, layer.rotation)
-        y = self.ways(rows, layer.codes, layer.scale, layer.bias).view(*x.shape[:-1], -1)
+        y = self.ways(rotated(rows, rotation) if rotation else rows, codes, scale, bias).view(*x.shape[:-1], -1)
         return F.gelu(y, approximate="tanh") if gelu else y
 
 
 def use(model: torch.nn.Module, device) -> int:
-    """Has the layers of a loaded model that fit multiply in eight bits; where that fails, they widen as before. Returns
-    how many do."""
-    found = [m for m in model.modules() if isinstance(m, QuantLinear) and fits(m)]
+    """Has the layers of a loaded model that fit multiply in eight bits. Returns how many do."""
+    found = [
+        m
+        for m in model.modules()
+        if isinstance(m, QuantLinear) and fits(m.codes, m.scale, m.zero, m.columns, m.rotation)
+    ]
     made = {form: Product(form, torch.device(device)) for form in {layer.codes.dtype for layer in found}}
     for layer in found:
         layer.product = made[layer.codes.dtype]

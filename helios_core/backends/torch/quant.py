@@ -106,7 +106,7 @@ class QuantLinear(nn.Module):
     def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
         """x [... i] -> [... o], as `Linear`."""
         if self.product is not None:
-            return self.product(self, x, gelu)
+            return self.product(x, self.codes, self.scale, self.bias, self.rotation, gelu)
         return kernels.linear(x, self.weight, self.bias, gelu)
 
 
