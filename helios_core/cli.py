@@ -16,6 +16,17 @@ from .commands import Parser, failures
 from .commands.options import DRIFT_HELP, MODEL_HELP, THREADS_HELP, add_generate
 
 TRAINERS = {"tiny": "train", "ul": "train_ul", "ul-decoder": "train_ul_decoder", "ve": "train_ve"}
+WORK = {  # command -> the module in commands/, and its function of the arguments
+    "generate": ("generate", "generate"),
+    "download": ("download", "download"),
+    "run": ("run", "run"),
+    "convert": ("convert", "run"),
+    "inspect": ("inspect", "inspect"),
+    "doctor": ("doctor", "doctor"),
+    "bench": ("bench", "bench"),
+    "probe-vae": ("probe", "probe"),
+    "study": ("study", "study"),
+}
 DESCRIPTION = "Helios text to video, chunk by chunk. Start with: helios generate --prompt 'a red circle moving left'"
 TRAIN_HELP = "tiny: what ships with the pack; ul: Unified Latents; ul-decoder: its decoder; ve: Variance Expansion"
 TRAIN_ABOUT = "Trains a model. Each has options of its own: helios train tiny --help, and so on."
@@ -147,47 +158,10 @@ def _add_bench(sub: argparse.ArgumentParser) -> None:
 
 
 def _dispatch(args: argparse.Namespace, rest: list[str]) -> int:
-    if args.command == "generate":
-        from .commands.generate import generate
-
-        return generate(args)
-    if args.command == "download":
-        from .commands.download import download
-
-        return download(args)
-    if args.command == "run":
-        from .commands.run import run
-
-        return run(args)
-    if args.command == "convert":
-        from .commands.convert import run as convert
-
-        return convert(args)
-    if args.command == "inspect":
-        from .commands.inspect import inspect
-
-        return inspect(args.file)
-    if args.command == "doctor" and args.card is not None:
-        from .commands.cards import card
-
-        return card(args.card)
-    if args.command == "doctor":
-        from .commands.doctor import doctor
-
-        return doctor()
-    if args.command == "bench":
-        from .commands.bench import bench
-
-        return bench(args)
-    if args.command == "probe-vae":
-        from .commands.probe import probe
-
-        return probe(args)
-    if args.command == "study":
-        from .commands.study import study
-
-        return study(args)
-    return import_module(f".commands.{TRAINERS[args.what]}", __package__).train(rest)
+    if args.command == "train":
+        return import_module(f".commands.{TRAINERS[args.what]}", __package__).train(rest)
+    module, name = WORK[args.command]
+    return getattr(import_module(f".commands.{module}", __package__), name)(args)
 
 
 if __name__ == "__main__":

@@ -94,10 +94,13 @@ def test_requirements_equal_the_dependencies():
     assert (ROOT / "requirements.txt").read_text().split("\n")[:-1] == PROJECT["project"]["dependencies"]
 
 
+EXTRAS = ("mlx", "ftfy", "plots", "gguf", "download")
+
+
 def test_dependencies_have_lower_bounds_only():
     optional = PROJECT["project"]["optional-dependencies"]
-    assert set(optional) == {"test", "mlx", "ftfy", "plots", "gguf"}
-    lists = [PROJECT["project"]["dependencies"], *(optional[name] for name in ("mlx", "ftfy", "plots", "gguf"))]
+    assert set(optional) == {"test", *EXTRAS}
+    lists = [PROJECT["project"]["dependencies"], *(optional[name] for name in EXTRAS)]
     for requirement in [requirement for some in lists for requirement in some]:
         assert re.fullmatch(r"[\w-]+(\[\w+\])?>=[\d.]+(; .*)?", requirement), requirement
 
@@ -105,10 +108,10 @@ def test_dependencies_have_lower_bounds_only():
 def test_every_import_of_the_product_is_declared():
     declared = {re.match(r"[\w-]+", d).group() for d in PROJECT["project"]["dependencies"]}
     declared = {{"pillow": "PIL"}.get(name, name) for name in declared}
-    provided = (
-        declared | {"helios_video", "mlx", "ftfy", "matplotlib", "gguf"} | set(sys.stdlib_module_names)
-    )  # with extras
+    extras = {"mlx", "ftfy", "matplotlib", "gguf", "huggingface_hub"}
+    provided = declared | extras | {"helios_video"} | set(sys.stdlib_module_names)
     outside = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "psutil", "server"}
+    outside |= {"flash_attn_interface", "sageattention"}  # ways of attention that a user may install
     outside |= {"triton"}  # which torch brings where it knows a GPU for it
     for path in PYTHON_FILES:
         if path.relative_to(ROOT).parts[0] == "tests":

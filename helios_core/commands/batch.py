@@ -20,7 +20,7 @@ from ..text import check_prompt
 from .failures import caught
 from .outputs import check_apart
 from .render import announce, check, open_model, render
-from .start import settle_rate
+from .start import check_picture, settle_rate
 
 COLUMNS = ("prompt", "negative", "seed", "frames", "output", "image")
 
@@ -179,6 +179,7 @@ def _job(line: int, row: dict[str, str], number: int, folder: Path, args: argpar
     own = argparse.Namespace(**{**vars(args), **given, "output": str(out)})
     check(own)
     check_apart(out, own)
+    check_picture(own)
     settle_rate(own)
     Noise(own.seed)
     return Job(line, out, own)

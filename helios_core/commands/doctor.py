@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -10,6 +11,7 @@ from pathlib import Path
 from ..checkpoint import PARTS, Checkpoint, folders, held_parts, open_checkpoint, open_part
 from ..config import INDEX, read_folder
 from ..devices import INSTALL, needs, read_memory
+from .cards import card
 from .failures import caught
 
 LIBRARIES = ("transformers", "tokenizers", "safetensors", "einops", "numpy", "av", "ftfy", "gguf")
@@ -18,8 +20,10 @@ SINGLE = "models/diffusion_models"
 GIB = 2**30
 
 
-def doctor() -> int:
-    """Prints the report; 0 if helios-tiny can run here, else 1."""
+def doctor(args: argparse.Namespace | None = None) -> int:
+    """Prints the report; 0 if helios-tiny can run here, else 1. With --card, what such a card would do instead."""
+    if args is not None and args.card is not None:
+        return card(args.card)
     print(f"helios-video {_version('helios-video')}, Python {platform.python_version()}, {platform.platform()}")
     print(f"\nMemory: {_memory()}, {os.cpu_count()} CPU cores")
     print("\nBackends")

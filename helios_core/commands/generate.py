@@ -26,6 +26,7 @@ def generate(args: argparse.Namespace) -> int:
     for name in prompt.pictures if isinstance(prompt, PromptSchedule) else ():
         picture(name)
     out = choose_output(args)
+    start.check_picture(args)
     start.settle_rate(args)
     print(render(open_model(args), prompt, out, args, picture=picture))
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 from collections import Counter
 from math import prod
@@ -52,9 +53,9 @@ USES = {
 PLACES = {"transformer": "diffusion_models", "vae": "vae", "text_encoder": "text_encoders", "lora": "loras"}
 
 
-def inspect(name: str) -> int:
+def inspect(args: argparse.Namespace) -> int:
     """Prints what a file or folder is; 0 if something here takes it, else 2. ValueError if there is none."""
-    path = find(name)
+    path = find(args.file)
     print(path)
     try:
         usable = _folder(path) if path.is_dir() else _file(path)

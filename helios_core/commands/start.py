@@ -58,8 +58,6 @@ def check(args: argparse.Namespace) -> None:
     for path in (args.image, args.video):
         if path is not None and not Path(path).is_file():
             raise ValueError(f"no file at {path}")
-    if args.image is not None:
-        read_picture(args.image)  # whole, for what is wrong with it is to be known before a model is loaded
     _sigma(args)
     if args.start_noise is not None and args.prompts_file is None and args.image is None and args.video is None:
         raise ValueError("--start-noise is mixed into --image or --video; name one of them, or leave it out")
@@ -70,6 +68,12 @@ def check(args: argparse.Namespace) -> None:
         if args.prompts_file is not None:
             raise ValueError("--save-history keeps one run; leave it out with --prompts-file")
         saved.check_place(path)
+
+
+def check_picture(args: argparse.Namespace) -> None:
+    """Reads --image whole, so that what is wrong with it is known before a model is loaded. ValueError then."""
+    if args.image is not None:
+        read_picture(args.image)
 
 
 def _sigma(args: argparse.Namespace) -> tuple[float, float]:

@@ -261,7 +261,7 @@ def test_real_videos_with_one_load(tmp_path, monkeypatch):
     """Two prompts, and one of them again from a picture that lies beside the table."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
-    av.VideoFrame.from_ndarray(np.full((64, 64, 3), 200, np.uint8), format="rgb24").save("in/grey.png")
+    av.VideoFrame.from_ndarray(np.full((64, 64, 3), 200, np.uint8), format="rgb24").to_image().save("in/grey.png")
     rows = ["prompt,seed,image", "a red circle,1,", "a blue square,2,", "a blue square,2,grey.png"]
     (tmp_path / "in" / "p.csv").write_text("\n".join(rows))
     loads, real = [], command.load

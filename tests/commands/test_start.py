@@ -54,7 +54,7 @@ def test_a_picture_of_another_size_begins_the_video(here):
     import av
 
     picture = wide(1)[0]
-    av.VideoFrame.from_ndarray(picture, format="rgb24").save("start.png")
+    av.VideoFrame.from_ndarray(picture, format="rgb24").to_image().save("start.png")
     kept = ("--save-history", "run.safetensors")
     assert generate("out.mp4", "--image", "start.png", "--start-noise", "0,0", *kept) == 0
     assert video.read_frames("out.mp4", count=1)[0].shape == (64, 64, 3)
