@@ -152,13 +152,14 @@ class Backend(Protocol):
         """Published name -> shape of every tensor, in the files' layout."""
 
     def check_ways(
-        self, source: Source, config: ModelConfig, device, *, dtype: str, attention="auto", products="auto"
-    ) -> None:
+        self, source: Source, config: ModelConfig, device, *, dtype: str, attention="auto", products="auto",
+        compile="auto",
+    ) -> None:  # fmt: skip
         """ValueError for ways to compute a transformer (devices.ways) that are not there, or not for its numbers."""
 
     def load_transformer(
         self, source: Source, config: ModelConfig, *, dtype: str, device, streamed: bool = False,
-        attention: str = "auto", products: str = "auto",
+        attention: str = "auto", products: str = "auto", compile: str = "auto",
     ) -> Transformer:  # fmt: skip
         """Ready for inference; dtype: one of the weight dtypes. streamed: its blocks stay in host memory."""
 

@@ -6,7 +6,7 @@ import argparse
 
 from ..checkpoint import WEIGHT_DTYPES
 from ..config import GUIDANCE, SOLVERS
-from ..devices import ATTENTION, BACKENDS, OFFLOAD, PRODUCTS, TILING, VAE_DTYPES
+from ..devices import ATTENTION, BACKENDS, COMPILE, OFFLOAD, PRODUCTS, TILING, VAE_DTYPES
 from ..join import boundary
 from ..lora import MODES as LORA_MODES
 from . import start
@@ -96,6 +96,7 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--vae-tiling", choices=TILING, default="auto", help=TILING_HELP)
     group.add_argument("--attention", choices=ATTENTION, default="auto", help=ATTENTION_HELP)
     group.add_argument("--products", choices=PRODUCTS, default="auto", help=PRODUCTS_HELP)
+    group.add_argument("--compile", choices=COMPILE, default="auto", help=COMPILE_HELP)
     group.add_argument("--no-prompt-cache", action="store_true", help=CACHE_HELP)
 
 
@@ -134,6 +135,10 @@ ATTENTION_HELP = (
 PRODUCTS_HELP = (
     "of quantised weights, with torch: widened to bf16, or scaled: fp8 and int8 multiplied as they are, activations "
     "rounded to eight bits; auto: scaled for fp8 on GPUs that multiply it, widened elsewhere (auto)"
+)
+COMPILE_HELP = (
+    "have torch compile the transformer's blocks, a minute at the first step; auto: on GPUs of NVIDIA's where there is "
+    "a compiler (auto)"
 )
 CACHE_HELP = "keep no prompt embeddings on disk; HELIOS_CACHE names the folder, or is off"
 SCHEDULE_HELP = (

@@ -54,7 +54,7 @@ def _boundary(args: argparse.Namespace) -> Boundary:
 def open_model(args: argparse.Namespace):
     """The pipeline that the arguments name, once for any number of videos."""
     set_threads(args.threads, args.backend)
-    named = ("backend", "weight_dtype", "offload", "vae_dtype", "vae_tiling", "attention", "products")
+    named = ("backend", "weight_dtype", "offload", "vae_dtype", "vae_tiling", "attention", "products", "compile")
     choices = {name: getattr(args, name) for name in named}
     parts = {"text_encoder": find_file("text_encoders", args.text_encoder), "vae": find_file("vae", args.vae)}
     if args.no_prompt_cache:

@@ -7,10 +7,11 @@ from .libraries import BACKENDS, INSTALL, choose, installed
 from .needs import OFFLOAD, TILING, Estimate
 from .parts import Choices, Host, Parts
 from .residency import PARTS, WARNING, pixels
-from .ways import ATTENTION, PRODUCTS, VAE_DTYPES
+from .ways import ATTENTION, COMPILE, PRODUCTS, VAE_DTYPES
 
 __all__ = [
     "ATTENTION",
+    "COMPILE",
     "BACKENDS",
     "BLOCK_SIZE",
     "Choices",

@@ -27,10 +27,12 @@ class Choices:
     vae_tiling: str = "auto"
     attention: str = "auto"
     products: str = "auto"
+    compile: str = "auto"
 
     def __post_init__(self):
         known = {"weight_dtype": WEIGHT_DTYPES, "offload": needs.OFFLOAD, "vae_dtype": ways.VAE_DTYPES}
         known |= {"vae_tiling": needs.TILING, "attention": ways.ATTENTION, "products": ways.PRODUCTS}
+        known |= {"compile": ways.COMPILE}
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name} {getattr(self, name)!r}: wanted one of {', '.join(values)}")
@@ -106,6 +108,7 @@ class Parts:
         """ValueError for an attention or products that were chosen and are not there; before anything loads."""
         source, choices = self.checkpoint.sources["transformer"], self.choices
         how = {"dtype": choices.weight_dtype, "attention": choices.attention, "products": choices.products}
+        how["compile"] = choices.compile
         self.backend.check_ways(source, self.checkpoint.config, self.device, **how)
 
     def estimate(self, width: int = 0, height: int = 0, batch: int = 1) -> needs.Estimate:
@@ -146,7 +149,7 @@ class Parts:
         what the run computes with."""
         files, config = self.checkpoint.sources["transformer"].files, self.checkpoint.config
         choices, kind = self.choices, self.backend.kind(self.device)
-        place = (self.library, kind, choices.weight_dtype, choices.attention, choices.products)
+        place = (self.library, kind, choices.weight_dtype, choices.attention, choices.products, choices.compile)
         return fingerprint(*files), config, *place, None if self.loras is None else self.loras.identity
 
     @cached_property
@@ -251,6 +254,7 @@ class Parts:
             streamed=self.offload_mode == "blocks",
             attention=self.choices.attention,
             products=self.choices.products,
+            compile=self.choices.compile,
         )
         model.on_block = self.host.stop
         return model

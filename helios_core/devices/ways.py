@@ -2,6 +2,7 @@
 
 ATTENTION = ("auto", "sdpa", "cudnn", "flash", "flash3", "sage", "flex", "math")
 PRODUCTS = ("auto", "widened", "scaled")
+COMPILE = ("auto", "on", "off")
 VAE_DTYPES = ("auto", "fp32", "bf16", "fp16")
 
 

@@ -186,24 +186,25 @@ def watch(network, check) -> None:
 
 
 def check_ways(
-    source: Source, config: ModelConfig, device, *, dtype: str, attention: str = "auto", products: str = "auto"
-) -> None:
+    source: Source, config: ModelConfig, device, *, dtype: str, attention: str = "auto", products: str = "auto",
+    compile: str = "auto",
+) -> None:  # fmt: skip
     """ValueError for any way but MLX's own."""
-    for name, chosen in (("attention", attention), ("products", products)):
+    for name, chosen in (("attention", attention), ("products", products), ("compile", compile)):
         if chosen != "auto":
             raise ValueError(f"{name} {chosen}: MLX has one way, its own; leave it at auto, or choose backend torch")
 
 
 def load_transformer(
     source: Source, config: ModelConfig, *, dtype: str, device, streamed: bool = False, attention: str = "auto",
-    products: str = "auto",
+    products: str = "auto", compile: str = "auto",
 ) -> HeliosTransformer:  # fmt: skip
     """The transformer, fused for inference. dtype: one of WEIGHT_DTYPES; for auto see `compute_format`.
 
     streamed: refused; with MLX the device's memory is the host's, so there is nowhere to stream from. ValueError for
     that.
     """
-    check_ways(source, config, device, dtype=dtype, attention=attention, products=products)
+    check_ways(source, config, device, dtype=dtype, attention=attention, products=products, compile=compile)
     if streamed:
         raise ValueError("offload blocks: MLX has no other memory to stream from; choose none or sequential")
     if find_kind(source, dtype) is not None:

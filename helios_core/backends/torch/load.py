@@ -16,7 +16,7 @@ from ...checkpoint import split_kind as check_kind  # noqa: F401
 from ...config import ModelConfig, TransformerConfig, VAEConfig
 from ...devices import decoding, host_free
 from . import attention as attention_ways
-from . import channels_last
+from . import channels_last, compiled
 from . import products as product_ways
 from .files import STORED, Files
 from .files import as_float32 as as_float32
@@ -148,24 +148,26 @@ def empty_cache() -> None:
 
 
 def check_ways(
-    source: Source, config: ModelConfig, device, *, dtype: str, attention: str = "auto", products: str = "auto"
-) -> None:
+    source: Source, config: ModelConfig, device, *, dtype: str, attention: str = "auto", products: str = "auto",
+    compile: str = "auto",
+) -> None:  # fmt: skip
     """ValueError for an attention or for products that are not there, or not for what a transformer computes in; it
     lists what there is. dtype: one of WEIGHT_DTYPES."""
     form, head = find_kind(source, dtype), config.transformer.attention_head_dim
     computes_in = compute_format(source, "auto" if dtype == form else dtype, fast_bf16=fast_bf16(device))
     attention_ways.find(attention, device, STORED[computes_in], head)
     product_ways.chosen(products, device, form and split_kind(form)[0])
+    compiled.wanted(compile, device)
 
 
 def load_transformer(
     source: Source, config: ModelConfig, *, dtype: str, device, streamed: bool = False, attention: str = "auto",
-    products: str = "auto",
+    products: str = "auto", compile: str = "auto",
 ) -> HeliosTransformer:  # fmt: skip
     """The transformer, fused for inference. dtype: one of WEIGHT_DTYPES; for auto see `compute_format`.
 
-    streamed: its blocks stay in host memory and stream to the device. attention, products: of devices.ways. ValueError
-    for fp8 on Apple's GPU, and as `check_ways`.
+    streamed: its blocks stay in host memory and stream to the device. attention, products, compile: of devices.ways.
+    ValueError for fp8 on Apple's GPU, and as `check_ways`.
     """
     form = find_kind(source, dtype)
     kept = {s.kept for n, s in source.tensors.items() if is_kept(n, s, form, dtype)}
@@ -178,6 +180,8 @@ def load_transformer(
     model.attend_by(attention_ways.find(attention, device, chosen, config.transformer.attention_head_dim))
     if product_ways.chosen(products, device, form and split_kind(form)[0]):
         product_ways.use(model, device)
+    if compiled.wanted(compile, device):
+        compiled.use(model)
     if channels_last.wanted(device, chosen):
         channels_last.lay_out(model)  # its patch embeddings
     return stream_blocks(model, device) if streamed else model

@@ -26,6 +26,7 @@ from ...config import TransformerConfig
 from ...text import Embedding
 from .. import rope
 from ..recent import Recent, digest
+from . import compiled
 from .fused import add, gated_add, modulated_norm
 from .layers import Attention, FeedForward, Layers, Modulation, OutputNorm, TimeTextEmbedding
 from .transfer import send
@@ -86,13 +87,14 @@ class HeliosTransformer(nn.Module):
 
     streamer: an `offload.BlockStream` where the blocks' weights stay in host memory. prompts, tables: what is kept of
     prompts and sizes; `forget` drops it. A copy that shares the weights shares them too. layers: what it is built from.
-    version: says what its weights are to a program that changes them unseen.
+    version: says what its weights are to a program that changes them unseen. run: how a block is run.
     """
 
     def __init__(self, config: TransformerConfig, layers=Layers):
         super().__init__()
         self.config = config
         self.on_block = self.streamer = self.version = None
+        self.run = compiled.run
         self.prompts, self.tables = Recent(PROMPTS), Recent(TABLES)
         sizes = {name: tuple(f * p for p in config.patch_size) for name, f in (("short", 1), ("mid", 2), ("long", 4))}
         self.patch_embedding = layers.Conv3d(config.in_channels, config.dim, config.patch_size, config.patch_size)
@@ -234,7 +236,7 @@ class HeliosTransformer(nn.Module):
                 self.on_block()
             last = i + 1 == len(self.blocks)
             for k, text in enumerate(texts):
-                each[k] = block(each[k], mod, rotations, (text.keys[i], text.values[i], text.bias), last=last)
+                each[k] = self.run(block, each[k], mod, rotations, (text.keys[i], text.values[i], text.bias), last)
         return [self.unpatch(self.norm_out(streams[-1], embedding, self.dtype), grid) for streams in each]
 
     def unpatch(self, tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:

@@ -51,8 +51,7 @@ def test_a_version_with_wrong_quantised_products_is_named(monkeypatch, caplog, v
 
 
 def test_mlx_has_its_own_ways_only():
-    for name in ("attention", "products"):
-        value = {"attention": "sage", "products": "scaled"}[name]
+    for name, value in {"attention": "sage", "products": "scaled", "compile": "on"}.items():
         with pytest.raises(ValueError, match=f"{name} {value}: MLX has one way"):
             open_pipeline(backend="mlx", **{name: value})
 
