@@ -9,13 +9,10 @@ cuBLAS), and what the caching allocator leaves unused.
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import subprocess
 import weakref
 from collections import Counter
-from dataclasses import asdict
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +27,6 @@ GUARD = """
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 namespace c10::impl { C10_REGISTER_GUARD_IMPL(CUDA, NoOpDeviceGuardImpl<DeviceType::CUDA>) }
 """
-UMT5_XXL = dict(d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, vocab_size=256384, model_type="umt5")
-UMT5_XXL |= dict(relative_attention_num_buckets=32, relative_attention_max_distance=128, tie_word_embeddings=False)
-UMT5_XXL |= dict(feed_forward_proj="gated-gelu", is_gated_act=True, dense_act_fn="gelu_new")
 FREE = 10**13  # bytes that the fake device says are free
 aten = torch.ops.aten
 
@@ -142,40 +136,13 @@ def attention(q, k, v, attn_mask=None, **options):
 
 
 def checkpoint(folder: Path, layers: int, dtype: str = "BF16") -> Path:
-    """A folder in the published layout and of the published sizes, its weights holes in files; the tokenizer is
-    helios-tiny's. layers: of the transformer, 40 as published; dtype: of its numbers."""
-    import helios_video.helios_core as core
+    """A folder in the published layout and of the published sizes, its weights holes in files. layers: of the
+    transformer, 40 as published; dtype: of its numbers."""
     from helios_video.helios_core.backends.torch import shapes
-    from helios_video.helios_core.checkpoint.inferred import umt5
+    from helios_video.helios_core.commands import hollow
     from helios_video.helios_core.config import TransformerConfig, VAEConfig
 
-    tiny, transformer, vae = (
-        Path(core.__file__).parent / "assets/helios-tiny",
-        TransformerConfig(num_layers=layers),
-        VAEConfig(),
-    )
-    shutil.copytree(tiny, folder, ignore=shutil.ignore_patterns("*.safetensors", "generation_config.json"))
-    text = {**umt5(UMT5_XXL), "shared.weight": (UMT5_XXL["vocab_size"], UMT5_XXL["d_model"])}
-    for part, config, found, stored in (
-        ("transformer", asdict(transformer), shapes(transformer), dtype),
-        ("vae", asdict(vae), shapes(vae), "F32"),
-        ("text_encoder", UMT5_XXL, text, "BF16"),
-    ):
-        (folder / part / "config.json").write_text(json.dumps(config))
-        _holes(folder / part / "model.safetensors", found, stored)
-    return folder
-
-
-def _holes(file: Path, shapes: dict, dtype: str) -> None:
-    header, end = {}, 0
-    for name, shape in shapes.items():
-        start, end = end, end + prod(shape) * {"F32": 4, "BF16": 2, "F16": 2}[dtype]
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with file.open("wb") as opened:
-        opened.write(len(text).to_bytes(8, "little") + text)
-        opened.truncate(8 + len(text) + end)
+    return hollow.checkpoint(folder, TransformerConfig(num_layers=layers), VAEConfig(), shapes, dtype=dtype)
 
 
 @contextlib.contextmanager

@@ -32,19 +32,32 @@ class Work:
         for counter in (self.flops, self.moved, self.calls):
             counter.clear()
 
+    def plus(self, other: Work, times: int = 1) -> Work:
+        """With so many times another's."""
+        made = Work()
+        for name in ("flops", "moved", "calls"):
+            mine, others = getattr(self, name), getattr(other, name)
+            getattr(made, name).update({kind: mine[kind] + times * others[kind] for kind in {*mine, *others}})
+        return made
+
+    def seconds(self, flops: float, speed: float) -> float:
+        """On a device of so many FLOP/s and bytes/s at best: of each kind, what takes longer."""
+        kinds = {*self.flops, *self.moved}
+        return sum(max(self.flops[kind] / flops, self.moved[kind] / speed) for kind in kinds)
+
     def add(self, func, args, kwargs, out) -> None:
         """One operation that was called."""
-        name, packet, mutable = func._schema.name, func._overloadpacket, func._schema.is_mutable
+        packet, mutable = func._overloadpacket, func._schema.is_mutable
         tensors, results = leaves((args, kwargs)), leaves(out)
         inside = {t.untyped_storage()._cdata for t in tensors}
         new = [t for t in results if t.untyped_storage()._cdata not in inside]
-        if name.startswith("prim::") or packet.__name__ in MADE or not (new or mutable):
+        if func.namespace == "prim" or packet.__name__ in MADE or not (new or mutable):
             return
-        written = [t for argument, t in arguments(func, args, kwargs) if writes(argument) and isinstance(t, Tensor)]
-        blind = {id(t) for t in written} if packet.__name__ in WHOLE else {id(kwargs.get("out"))}
+        written = [(a.name, t) for a, t in arguments(func, args, kwargs) if writes(a) and isinstance(t, Tensor)]
+        blind = {id(t) for name, t in written if name == "out" or packet.__name__ in WHOLE}
         kind = ATTENTION if "attention" in packet.__name__ else KINDS.get(packet.__name__, "other")
         read = [t for t in tensors if id(t) not in blind]
-        self.moved[kind] += sum(map(unique, (*read, *new, *written)))
+        self.moved[kind] += sum(map(unique, (*read, *new, *(t for _, t in written))))
         self.calls[kind] += 1
         if packet in flop_registry:
             self.flops[kind] += flop_registry[packet](*args, **kwargs, out_val=out)
@@ -58,16 +71,28 @@ class Work:
 
 
 class Counting(TorchDispatchMode):
-    """Within it every operation is counted in `work`. Not in inference mode, where composite ones come whole."""
+    """Within it every operation is counted in `work`, composite ones by their parts. attend: an attention in place of
+    torch's, which on a device without data would be taken apart."""
 
     def __init__(self):
         super().__init__()
         self.work = Work()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        self.work.add(func, args, kwargs or {}, out)
+        kwargs = kwargs or {}
+        if func._overloadpacket not in flop_registry and not func._schema.is_mutable:
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        out = func(*args, **kwargs)
+        self.work.add(func, args, kwargs, out)
         return out
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Counted; the result [b h n d] holds nothing, tokens before heads in memory."""
+        self.work.attend(q, k, v)
+        return q.new_empty(q.shape[0], q.shape[2], q.shape[1], v.shape[-1]).transpose(1, 2)
 
 
 def leaves(tree) -> list[Tensor]:

@@ -76,7 +76,7 @@ def turn(x: Tensor, gain: Tensor, rotations: Tensor, *, heads: int, eps: float) 
     b, n, m, d = x.shape
     out = x.new_empty(m, b, heads, n, d // heads)
     for rows in in_rows(n):
-        part = turned(x[:, rows], gain, rotations[rows], heads, eps)
+        part = turned(x[:, rows].float(), gain, rotations[rows], heads, eps)
         out[:, :, :, rows] = rearrange(part, "b n m h d -> m b h n d")
     return list(out)
 

@@ -31,7 +31,6 @@ def modulate(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
 
 def turned(x: Tensor, gain: Tensor, rotations: Tensor, heads: int, eps: float) -> Tensor:
     """Queries or keys x [b n m d], normed over all heads and rotated, as [b n m h d] float32; see `fused.turn`."""
-    x = x.float()
     turns = rotations[:, None, None] * inverse_rms(x, eps)[..., None, None]
     return rotate(rearrange(x * gain, "b n m (h d) -> b n m h d", h=heads), turns)
 
