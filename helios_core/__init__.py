@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__version__ = "0.1.0"  # as in pyproject.toml; a chunk kept by another version is not taken up
+from .version import VERSION
+
+__version__ = VERSION
 
 
 def load(path=None, backend: str = "auto", **options):

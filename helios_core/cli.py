@@ -1,7 +1,8 @@
 """The `helios` command. Each subcommand's work is in commands/, imported when it runs.
 
 Exit codes: 0 done, 2 for something wrong in what was asked (one line says what), 1 for what failed otherwise, such as a
-full disk, 130 for Ctrl-C. No error of a library gets past commands/failures.py; HELIOS_DEBUG=1 shows its traceback.
+full disk, 130 for Ctrl-C, 143 for SIGTERM. No error of a library gets past commands/failures.py; HELIOS_DEBUG=1 shows
+its traceback.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ def parser() -> argparse.ArgumentParser:
     add_generate(commands.add_parser("generate", help="a prompt becomes an MP4"))
     _add_download(commands.add_parser("download", help="fetch a published checkpoint, or go on fetching it"))
     _add_run(commands.add_parser("run", help="run a ComfyUI workflow file, without ComfyUI"))
+    resume = commands.add_parser("resume", help="go on with a generate or run that was stopped or killed")
+    resume.add_argument("folder", metavar="FOLDER", help="with the finished chunks, such as out_chunks")
     _add_convert(commands.add_parser("convert", help="a checkpoint into another layout, quantised if asked for"))
     _add_inspect(commands.add_parser("inspect", help="what a file is, what it holds and lacks, and what runs it"))
     _add_doctor(commands.add_parser("doctor", help="what this machine has and finds, or what a card would do"))
@@ -105,9 +108,9 @@ def main(argv: list[str] | None = None) -> int:
     interrupts.as_usual()
     try:
         return _run(sys.argv[1:] if argv is None else argv)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("stopped", file=sys.stderr)
-        return interrupts.CODE
+        return interrupts.TERMINATED if isinstance(stop, interrupts.Terminated) else interrupts.CODE
     except BrokenPipeError:  # whoever read what is printed has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -116,8 +119,9 @@ def main(argv: list[str] | None = None) -> int:
 def entry() -> None:
     """The process of the `helios` command. After Ctrl-C it ends at once: CPython up to 3.11 may otherwise kill itself
     with the signal at the end, though the interrupt was dealt with."""
+    interrupts.hear_terminate()
     code = main()
-    if code == interrupts.CODE:
+    if code in (interrupts.CODE, interrupts.TERMINATED):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -131,6 +135,7 @@ def _run(argv: list[str]) -> int:
         return _train_help(rest, commands.named("train"))
     if rest and args.command != "train":
         commands.named(args.command).error(f"unrecognized arguments: {' '.join(rest)}")
+    args.line = argv
     with failures.caught(args.command) as found:
         return _dispatch(args, rest)
     return failures.tell(found[0], args.command)
@@ -158,6 +163,10 @@ def _add_bench(sub: argparse.ArgumentParser) -> None:
 
 
 def _dispatch(args: argparse.Namespace, rest: list[str]) -> int:
+    if args.command == "resume":
+        from .commands.going_on import resumed
+
+        return _run(resumed(args.folder))
     if args.command == "train":
         return import_module(f".commands.{TRAINERS[args.what]}", __package__).train(rest)
     module, name = WORK[args.command]

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .config import check_whole, limits
+from .disk import Store, digest
 from .history import DriftPolicy, History, check_window, remember, toward_picture
 from .noise import batch_noise
 from .steps import SampleStep, plan_chunk
 from .text import Direction, PromptSchedule, as_schedule
+from .version import VERSION
 
 
 class ChunkDone(NamedTuple):
@@ -19,7 +21,7 @@ class ChunkDone(NamedTuple):
     the first batch element, decoded as they are asked for; to be used before the next event.
 
     history: with this chunk in it, corrected where a drift policy says so, as the next chunk sees it; drift: what that
-    policy found, in words.
+    policy found, in words. made_of: what the frames depend on; None where no store was given.
     """
 
     chunk: int
@@ -28,6 +30,7 @@ class ChunkDone(NamedTuple):
     frames: Iterator[np.ndarray]
     history: History
     drift: str = ""
+    made_of: tuple | None = None
 
 
 def generate(
@@ -43,6 +46,7 @@ def generate(
     history: History | None = None,
     drift: DriftPolicy | None = None,
     picture: Callable[[str], Any] | None = None,
+    store: Store | None = None,
     **options,
 ) -> Iterator[SampleStep | ChunkDone]:
     """Steps and finished chunks of a video of at least `frames` frames (whole chunks of 33), or of so many chunks.
@@ -50,6 +54,7 @@ def generate(
     width, height: 0 is the checkpoint's own. history: continue from there, chunks of a schedule counted on.
     drift: what is done to the history about drift; frames are decoded from the chunks as sampled whatever it is.
     picture: a name in the schedule -> that picture [1 h w 3]. The schedule's settings count more than those given here.
+    store: chunks that are in it are not sampled again and come without steps; the others are kept in it.
     options: as `Helios.sample`. ValueError at once, before anything is loaded.
     """
     schedule = as_schedule(prompt)
@@ -72,7 +77,7 @@ def generate(
         raise ValueError("the schedule sets drift's strength, but no policy is chosen; name one, such as anchor")
     if picture is None and schedule.pictures:
         raise ValueError(f"the schedule names the picture {schedule.pictures[0]!r}, and nothing reads pictures here")
-    return _chunks(helios, schedule, negative, history, total, seed, guided, drift, picture, options)
+    return _chunks(helios, schedule, negative, history, total, seed, guided, drift, picture, store, options)
 
 
 def count_chunks(schedule: PromptSchedule, done: int, wanted: int) -> int:
@@ -113,22 +118,50 @@ def check_own_size(history: History, width: int, height: int, scale: int) -> Non
         )
 
 
-def _chunks(helios, schedule, negative, history, total, seed, guided, drift, picture, options):
+def chunk_key(helios, history: History, positive, *, negative=None, **given) -> str | None:
+    """A digest of all that `helios.sample` makes of the same arguments depends on; None where nobody knows what."""
+    if (identity := helios.parts.identity) is None:
+        return None
+    empty = helios.embeddings.key if negative is None else None  # what an open negative is encoded by
+    given = {**plan_chunk.__kwdefaults__, "start": None, **given}
+    return digest("latent", VERSION, identity, history, positive, negative, empty, sorted(given.items()))
+
+
+def _chunks(helios, schedule, negative, history, total, seed, guided, drift, picture, store, options):
     positive = schedule.encode(helios.text)
     none = helios.text(negative or "") if guided else None
     helios.parts.release("text_encoder")
     array = helios.backend.array
-    for _ in range(total):
+    for i in range(total):
+        chunk = history.chunk
         given = schedule.direction(history.chunk)
         own = seed if given.seed is None else given.seed
         steered = options if given.cfg is None else {**options, "cfg": given.cfg}
         text = positive.embedding(history.chunk)
         history, seen = directed(helios, history, given, seed=own, picture=picture)
-        for step in helios.sample(seen, text, seed=own, negative=none, **steered):
-            yield step
+        latent = yield from _chunk(helios, store, seen, text, {"seed": own, "negative": none, **steered})
         if drift is None:
-            history, report = history.append(step.latent), ""
+            history, report = history.append(latent), ""
         else:
             policy, noise = drift.directed(given.drift), batch_noise(own, history.shape[0])
-            history, _, _, report = remember(history, step.latent, policy, noise=noise, array=array)
-        yield ChunkDone(step.chunk, total, step.latent, helios.stream(step.latent), history, report)
+            history, _, _, report = remember(history, latent, policy, noise=noise, array=array)
+        made_of = None if store is None else frames_of(helios, latent, i)
+        yield ChunkDone(chunk, total, latent, helios.stream(latent), history, report, made_of)
+
+
+def _chunk(helios, store, history, text, given):
+    """Yields the steps of a chunk that is not in the store yet; returns its latents."""
+    key = None if store is None else chunk_key(helios, history, text, **given)
+    found = None if key is None else store.arrays(key)
+    if found is not None and "latent" in found:
+        return helios.backend.array(found["latent"])
+    for step in helios.sample(history, text, **given):
+        yield step
+    if key is not None:
+        store.keep(key, {"latent": step.latent})
+    return step.latent
+
+
+def frames_of(helios, latent, index: int) -> tuple:
+    """What the frames of a video's chunk depend on. latent: normalised [b c t h w]; index: of the chunk, from 0."""
+    return helios.parts.vae_identity, helios.denormalise(latent[:1]), index * latent.shape[2]

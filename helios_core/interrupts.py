@@ -1,4 +1,4 @@
-"""Ctrl-C while the command line is still being read in, which takes a second on a slow disk: no traceback."""
+"""Ctrl-C, also while the command line is still being read in, which takes a second on a slow disk; and SIGTERM."""
 
 from __future__ import annotations
 
@@ -9,6 +9,21 @@ import threading
 from pathlib import PurePath
 
 CODE = 130  # of a command that Ctrl-C stopped
+TERMINATED = 143  # of one that SIGTERM did
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as Ctrl-C is raised."""
+
+
+def hear_terminate() -> None:
+    """From here on SIGTERM raises `Terminated`, unless it is deaf to it: what is kept is said, as after Ctrl-C."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(*_):
+    raise Terminated
 
 
 def stop_at_once() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..helios_core import __version__
 from ..helios_core.join import FRAMES
 from . import core, decoders, directing, host, kept, live, sockets, watch
 from .clip_video import check_whole, video
@@ -103,7 +102,7 @@ def decode(latent, decoder, first: int = 0):
     bar, known = live.NodeProgress([1] * raw.shape[2]), decoders.identity(decoder)
     for i in range(0, raw.shape[2], CHUNK):
         part = raw[:, :, i : i + CHUNK]
-        made_of = known and (__version__, known, part, first + i)
+        made_of = known and (known, part, first + i)
         yield made_of, _decode_chunk(part, decoder, bar, i, first)
         bar.update(i + part.shape[2])
 

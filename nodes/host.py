@@ -148,8 +148,10 @@ def clip_folder() -> Path:
     paths, run = comfy("folder_paths"), current()
     if paths:
         root = Path(paths.get_temp_directory()) / "helios"
+    elif run:
+        return run.clip_folder()
     else:
-        root = run.folder if run else Path(tempfile.gettempdir()) / "helios"
+        root = Path(tempfile.gettempdir()) / "helios"
     return root / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
 
 
@@ -171,10 +173,10 @@ def input_folder() -> Path:
 
 def new_output(prefix: str, suffix: str) -> tuple[Path, str]:
     """A new file of the output folder, prefix_00001_suffix and so on, and its name in it; makes its folder."""
-    from ..helios_core.workflow import free_name
+    from ..helios_core.workflow import current, free_name
 
-    folder = output_folder()
-    path = free_name(folder, prefix, suffix)
+    folder, run = output_folder(), current()
+    path = run.new_file(lambda: free_name(folder, prefix, suffix)) if run else free_name(folder, prefix, suffix)
     return path, path.relative_to(folder).as_posix()
 
 
@@ -183,7 +185,7 @@ def made(path: Path) -> None:
     from ..helios_core.workflow import current
 
     if run := current():
-        run.files.append(path)
+        run.made(path)
 
 
 def find_saved(name: str) -> Path:

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..helios_core import __version__
 from . import core, host
 
 
 def store():
-    """The store.Store of finished chunks; None where HELIOS_CACHE says off."""
+    """The disk.Store of finished chunks, in a workflow's run its journal; None where HELIOS_CACHE says off."""
+    if (run := core.workflow.current()) is not None:
+        return run.journal
     folder = host.cache_folder()
     return None if folder is None else core.disk.Store(folder / "chunks")
 
 
-def recall(made_of: tuple, make: Callable, array: Callable):
-    """The latents that `make` gives; for the same content of `made_of` they are not made again. array(numpy).
+def recall(key: str | None, make: Callable, array: Callable):
+    """The latents that `make` gives; under the same key they are not made again. array(numpy).
 
-    None in `made_of`'s first place: nobody knows what they depend on.
+    key: a digest of all that they depend on (generate.chunk_key); None where nobody knows.
     """
     kept = store()
-    if kept is None or made_of[0] is None:
+    if kept is None or key is None:
         return make()
-    key = core.disk.digest("latent", __version__, made_of)
     found = kept.arrays(key)
     if found is not None and "latent" in found:
         return array(found["latent"])

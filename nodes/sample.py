@@ -103,8 +103,8 @@ class DMDPyramidSample(seeds.SeededNode):
             costs, later = (core.steps.plan_chunk(config, index + k, past.began, **plan).costs for k in (0, 1))
             return follow(model, model.sample(seen, text, **options), live.NodeProgress(costs, sum(later)))
 
-        empty = model.embeddings.key if negative is None else None  # what an open negative is encoded by
-        chunk = kept.recall((model.parts.identity, seen, text, options, empty), run, model.backend.array)
+        key = core.generate.chunk_key(model, seen, text, **options)
+        chunk = kept.recall(key, run, model.backend.array)
         return {"samples": sockets.tensor(model.denormalise(chunk))}, replace(history, history=past).append(
             chunk, given
         )

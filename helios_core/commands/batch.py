@@ -18,6 +18,7 @@ from ..join import check_writable, read_metadata
 from ..noise import Noise
 from ..text import check_prompt
 from .failures import caught
+from .going_on import through
 from .outputs import check_apart
 from .render import announce, check, open_model, render
 from .start import check_picture, settle_rate
@@ -69,7 +70,7 @@ def _render(todo: list[Job], args: argparse.Namespace) -> list[Fault]:
     for i, job in enumerate(todo, 1):
         print(f"[{i}/{len(todo)}] {job.args.prompt}", file=sys.stderr)
         with caught("generate") as found:
-            print(render(model, job.args.prompt, job.out, job.args, announced=True), flush=True)
+            print(render(model, job.args.prompt, job.args, announced=True), flush=True)
         for failure in found:
             print(f"failed: {failure.text}", file=sys.stderr)
             faults.append(Fault(job.line, job.args.prompt, failure.text))
@@ -80,6 +81,7 @@ def _finished(job: Job) -> bool:
     """Whether the job's file is there; says so. A file appears only once it is whole."""
     if not job.out.exists():
         return False
+    through(str(job.out))
     try:
         kept = read_metadata(job.out).get("helios")
         made = kept.get("prompt") if isinstance(kept, dict) else None

@@ -13,6 +13,7 @@ from ..history import parse_policy
 from ..pipeline import Helios
 from ..steps import parse_steps
 from . import set_threads
+from .outputs import check_report
 
 NUMBERS = {"cfg": float, "zero_steps": int}
 WORDS = ("solver", "shift_tokens", "guidance")
@@ -55,14 +56,16 @@ def _number(text: str, part: str, kind: type) -> float | int:
 
 def bench(args: argparse.Namespace) -> int:
     """Renders, prints a table, writes the report. ValueError for settings that cannot be, before any rendering."""
-    from ..drawn.bench import held_out_scenes, summarise, write
+    from ..drawn.bench import FILES, held_out_scenes, summarise, write
 
     for name, most in (("prompts", 10_000), ("seeds", 10_000), ("chunks", limits.CHUNKS), ("batch", 10_000)):
         check_whole(f"--{name}", getattr(args, name), most)
     drift = None if args.anti_drift is None else parse_policy(args.anti_drift)
     set_threads(args.threads)
     check_name(Path(args.output).name or "bench-tiny")
-    folder, helios = check_folder(args.output), load(args.model)
+    folder = check_folder(args.output)
+    check_report(folder, FILES)
+    helios = load(args.model)
     names = args.setting or ["default"]
     settings = {name: parse_setting(name, helios.config.schedule.stages) for name in names}
     for name, options in settings.items():

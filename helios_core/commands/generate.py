@@ -11,6 +11,7 @@ from ..media import read_picture
 from ..text import PromptSchedule, check_prompt, check_text
 from . import start
 from .batch import batch
+from .going_on import command_again
 from .outputs import choose_output
 from .render import check, open_model, render
 
@@ -18,6 +19,7 @@ from .render import check, open_model, render
 def generate(args: argparse.Namespace) -> int:
     """Prints the file's name on stdout, everything else on stderr. ValueError for bad arguments, before any work."""
     start.settle_seed(args)
+    args.line = command_again(args, "output")
     if args.prompts_file is not None:
         return batch(args)
     prompt = _prompt(args)
@@ -25,10 +27,10 @@ def generate(args: argparse.Namespace) -> int:
     picture = partial(_picture, Path(args.timeline).parent if args.timeline else Path())
     for name in prompt.pictures if isinstance(prompt, PromptSchedule) else ():
         picture(name)
-    out = choose_output(args)
+    choose_output(args)
     start.check_picture(args)
     start.settle_rate(args)
-    print(render(open_model(args), prompt, out, args, picture=picture))
+    print(render(open_model(args), prompt, args, picture=picture))
     return 0
 
 

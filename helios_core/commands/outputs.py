@@ -81,6 +81,13 @@ def check_apart(outputs: Path | Iterable[Path], args: argparse.Namespace) -> Non
             raise ValueError(f"{out} is what {option} reads; name another output")
 
 
+def check_report(folder: Path, names: Iterable[str]) -> None:
+    """ValueError where files of a report would replace others than those of an earlier report, which are all there."""
+    there = [folder / name for name in names if (folder / name).exists()]
+    if there and len(there) < len(list(names)):
+        raise ValueError(f"{there[0]} is there already and is no report of this command; choose another -o")
+
+
 def choose_output(args: argparse.Namespace) -> Path:
     """--output, or the next free name if there is a file and no --overwrite, which is said on stderr.
 

@@ -14,7 +14,7 @@ from ..devices import BACKENDS
 from ..disk import check_folder, check_name, replacing, write
 from ..media import PICTURES, VIDEOS, read_frames, read_picture
 from . import set_threads
-from .outputs import check_apart
+from .outputs import check_apart, check_report
 
 TEXTS, FIGURES = ("probe.txt", "probe.csv"), ("probe.png", "heat_map.png")  # of the report
 MOST_FRAMES = 257  # of a video, from its beginning: memory stays bounded
@@ -89,6 +89,7 @@ def check_output(output: str, args: argparse.Namespace) -> Path:
         check_apart([folder / name for name in (*TEXTS, *FIGURES)], args)
     except ValueError as error:
         raise ValueError(f"{error}: choose another folder for the report") from error
+    check_report(folder, (*TEXTS, *FIGURES))
     return folder
 
 

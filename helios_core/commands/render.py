@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,14 +14,16 @@ from tqdm import tqdm
 from .. import load
 from ..checkpoint import SAFETENSORS, find_checkpoint, find_file, list_files
 from ..config import check_number, check_size, check_whole, limits
-from ..disk import beside, free_name, own_folder
+from ..disk import Journal, free_name
+from ..disk.journal import mark
 from ..history import parse_policy
-from ..join import FRAMES, Behind, Boundary, Clip, check_encoder, frame_rate, join, published_length
+from ..join import FRAMES, Behind, Boundary, Clip, append_kept, check_encoder, frame_rate, join, published_length
 from ..lora import check_strength, parse_blocks
 from ..steps import parse_steps
 from ..text import PromptSchedule, check_text
 from ..with_loras import with_loras
 from . import set_threads, start
+from .going_on import depends_on, going_on, settings_of, through
 from .progress import Left, timed
 
 
@@ -106,21 +108,23 @@ def announce(model, args: argparse.Namespace) -> None:
 
 @timed
 def render(
-    model, prompt: str | PromptSchedule, out: Path, args: argparse.Namespace, announced: bool = False, picture=None
+    model, prompt: str | PromptSchedule, args: argparse.Namespace, announced: bool = False, picture=None
 ) -> Path:
-    """One video, from prompt to file: `out`, or the next free name if another run took that one meanwhile."""
+    """One video, from prompt to file: --output, or the next free name. Goes on where the same run was stopped."""
     settings = _settings(args, model.config)
     if not announced:
         announce(model, args)
-    history = start.begin(model, args)
-    begun = {} if history is None else {"history": history}
-    events = report_drift(start.keep(model.generate(prompt, picture=picture, **settings, **begun), model, args))
-    done = settings["chunks"] + (0 if history is None else history.chunk)
-    done = min(done, getattr(prompt, "end", None) or done)
-    per_chunk = model.config.frames_per_chunk
-    length = published_length(args.frames, per_chunk) if args.length == "published" else args.frames
-    with closing(with_bars(events, done)) as shown:
-        return _write(shown, out, args, length)
+    wanted = depends_on(args, model)
+    if (done := through(args.output)) is not None and done.settings == wanted:
+        return done.video
+    with going_on(args, wanted) as journal:
+        history = start.begin(model, args, journal)
+        begun = {} if history is None else {"history": history}
+        made = model.generate(prompt, picture=picture, store=journal, **settings, **begun)
+        chunks = settings["chunks"] + (0 if history is None else history.chunk)
+        chunks = min(chunks, getattr(prompt, "end", None) or chunks)
+        with closing(with_bars(report_drift(made), chunks)) as shown:
+            return _write(shown, journal, args, model.config.frames_per_chunk, partial(start.keep, model, args))
 
 
 def _settings(args: argparse.Namespace, config) -> dict:
@@ -143,31 +147,34 @@ def _settings(args: argparse.Namespace, config) -> dict:
     }
 
 
-def _write(events: Iterable, out: Path, args: argparse.Namespace, length: int) -> Path:
-    """Chunks to files beside the output, then one file; what is finished stays playable whatever stops the run.
+def _write(events: Iterable, journal: Journal, args: argparse.Namespace, per_chunk: int, save: Callable) -> Path:
+    """Chunks to files in the run's folder, then one file; what is finished stays whatever stops the run."""
+    clip = _grow(events, Behind(Clip.new(journal.root, args.fps)), journal, _boundary(args), save)
+    if not clip.segments:
+        raise ValueError("the model gave no chunk")
+    length = published_length(args.frames, per_chunk) if args.length == "published" else args.frames
+    out = Path(args.output) if args.overwrite else free_name(Path(args.output))
+    about = {"helios": {**settings_of(args), "run": mark(journal.settings)}}
+    join(clip, out, about, num_frames=min(length, clip.num_frames), overwrite=args.overwrite)
+    journal.finish()
+    return out
 
-    The chunks' folder is out_chunks, or out_chunks_2 ... where another run has that one or left it.
-    """
-    clips = Behind(Clip.new(own_folder(beside(out, "_chunks")), args.fps))
+
+def _grow(events: Iterable, clips: Behind, journal: Journal, boundary: Boundary, save: Callable) -> Clip:
+    """The clip of all chunks. save(history): of each once its file is finished, so that it never runs ahead of it."""
+    due = []  # of the chunk on its way
     try:
         with clips:
-            for event in events:
-                if is_chunk(event):
-                    clips.append(event.frames, lambda clip, blocks: clip.append(blocks, _boundary(args)))
-        clip = clips.clip
-        if not clip.segments:
-            raise ValueError("the model gave no chunk")
-        used = {name: value for name, value in vars(args).items() if name not in ("command", "output", "threads")}
-        out = out if args.overwrite else free_name(out)
-        join(clip, out, {"helios": used}, num_frames=min(length, clip.num_frames), overwrite=args.overwrite)
-        shutil.rmtree(clip.folder)
-        return out
+            for event in filter(is_chunk, events):
+                keep = partial(append_kept, boundary=boundary, made_of=event.made_of, store=journal)
+                clips.append(event.frames, keep)
+                save(*due)
+                due = [getattr(event, "history", None)]
+                count = len(clips.clip.segments) + 1
     finally:
-        clip = clips.clip
-        if not clip.segments:
-            shutil.rmtree(clip.folder, ignore_errors=True)
-        elif clip.folder.is_dir():
-            print(f"{clip.num_frames} finished frames are in {clip.folder}, a playable file per chunk", file=sys.stderr)
+        if due and len(clips.clip.segments) == count:
+            save(*due)
+    return clips.clip
 
 
 def is_chunk(event) -> bool:
@@ -191,13 +198,13 @@ def with_bars(events: Iterable, chunks: int) -> Iterator:
     bar, left = None, Left(chunks)
     try:
         for event in events:
-            if is_chunk(event):
-                bar.set_postfix_str("decoding")
-            else:
+            if not is_chunk(event):
                 bar = bar or tqdm(total=event.total, desc=left.of(event.chunk), unit="step")
                 bar.update(event.index + 1 - bar.n)
+            elif bar is not None:  # else it was sampled before the run was stopped
+                bar.set_postfix_str("decoding")
             yield event
-            if is_chunk(event):
+            if is_chunk(event) and bar is not None:
                 bar.set_postfix_str("")
                 bar.close()
                 bar = None

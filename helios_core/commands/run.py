@@ -14,6 +14,7 @@ from tqdm import tqdm
 from .. import workflow
 from ..devices import INSTALL, installed
 from . import set_threads
+from .going_on import command_again
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
             output_dir=args.output_dir,
             input_dir=args.input_dir,
             on_progress=bars,
+            again=command_again(args, "output_dir"),
         )
     for title, text in result.texts.items():
         print(f"{title}: {text}")

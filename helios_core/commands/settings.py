@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
@@ -17,12 +18,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..disk import check_folder, check_name, write
+from ..disk import fingerprint as states
 from ..disk import read_json_text as read
 from ..measure import figures
 from . import Parser, set_threads
 from .outputs import check_apart
 
 TYPES = {"int": int, "float": float, "str": str}
+OUTPUTS = "helios-outputs.json"  # in the folder: files that it has written or is about to
 INPUTS = "made of"  # in the file of settings: what else the result depends on
 DATA = ("drawn", "photos")  # of --data: what needs no folder
 DATA_HELP = (
@@ -71,23 +74,24 @@ class FromFile:
         """The settings of a run, written into its folder as `name`, which is made.
 
         makes: patterns of what the training keeps there; of: settings -> {name: text}, what else the result depends on.
-        ValueError, before anything is written, for settings that cannot be or are not those of the folder, and for
-        places that cannot be written to.
+        ValueError, before anything is written, for settings that cannot be or are not those of the folder, for places
+        that cannot be written to, and for an output that is there and not by this training.
         """
         settings = cls.read(args.config, **cls.given(args))
-        if args.output:
-            check_name(args.output.name)
-        check_apart(args.output or "", args)
+        check_name(args.output.name)
+        check_apart(args.output, args)
         if (data := getattr(args, "data", None)) is not None and str(data) not in DATA and not Path(data).is_dir():
             raise ValueError(f"--data {data}: not a folder; wanted one of images or videos")
         record = asdict(settings) | {INPUTS: _named_files(settings) | (of(settings) if of else {})}
         set_threads(args.threads)
         figures.require()
         check_folder(args.folder)
-        check_folder(args.output.absolute().parent if args.output else Path.cwd())
+        check_folder(args.output.absolute().parent)
         cls.check_owner(args.folder / name, record, makes)
+        check_own(args.folder, args.output)
         args.folder.mkdir(parents=True, exist_ok=True)
         write(args.folder / name, json.dumps(record, indent=1) + "\n")
+        note_output(args.folder, args.output, written=False)
         return settings
 
     @classmethod
@@ -96,6 +100,8 @@ class FromFile:
         bind nobody."""
         made = [found for pattern in makes for found in file.parent.glob(pattern)]
         if not made:
+            if file.is_file() and INPUTS not in _read_json(file, record):
+                raise ValueError(f"{file} is there already and is no training's; take another --folder")
             return
         if not file.is_file():
             raise ValueError(f"{made[0]} is there, but not {file.name}, which says what made it; take another --folder")
@@ -130,6 +136,38 @@ class FromFile:
         return {field.name: getattr(args, field.name) for field in fields(cls)}
 
 
+def check_own(folder: Path, output: Path) -> None:
+    """ValueError where something is at `output` that the training in the folder has not written."""
+    there = _state(output)
+    noted = _outputs(folder).get(str(output.absolute()))
+    if there and noted != there and noted != "":
+        raise ValueError(
+            f"{output} exists already, and is not what the training in {folder} wrote; nothing is overwritten, choose "
+            "another -o or remove it"
+        )
+
+
+def note_output(folder: Path, output: Path, *, written: bool = True) -> None:
+    """Keeps in the folder that its training has written `output`, or is about to; of several processes the first
+    does."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    noted = _outputs(folder)
+    noted[str(output.absolute())] = _state(output) if written else ""
+    write(folder / OUTPUTS, json.dumps(noted, indent=1) + "\n")
+
+
+def _outputs(folder: Path) -> dict[str, str]:
+    found = read(folder / OUTPUTS) if (folder / OUTPUTS).is_file() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _state(output: Path) -> str:
+    """A file, or a folder's files, in a few digits that change with them; empty where there is none."""
+    files = [path for path in (output.rglob("*") if output.is_dir() else [output]) if path.is_file()]
+    return states(*files) if files else ""
+
+
 @contextmanager
 def not_in_vain(folder: Path) -> Iterator[None]:
     """Inside, a run begins. Where it is refused before it has made anything, a folder made for it is removed again."""
@@ -138,8 +176,9 @@ def not_in_vain(folder: Path) -> Iterator[None]:
         yield
     except ValueError:
         files = sorted(folder.rglob("*")) if made else []
-        if [path.suffix for path in files] == [".json"]:
-            files[0].unlink()
+        if {path.suffix for path in files} == {".json"}:
+            for path in files:
+                path.unlink()
             for place in made:
                 with suppress(OSError):  # somebody else's by now
                     place.rmdir()

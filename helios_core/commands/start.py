@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+import shutil
 from pathlib import Path
 
+from ..disk import Journal, replacing
 from ..history import SIGMA, History, check_sigma, parse_sizes, saved
 from ..join import video
 from ..media import probe, read_ends, read_picture
@@ -84,10 +85,10 @@ def _sigma(args: argparse.Namespace) -> tuple[float, float]:
     return check_sigma((least, most))
 
 
-def begin(model, args: argparse.Namespace) -> History | None:
+def begin(model, args: argparse.Namespace, journal: Journal) -> History | None:
     """The history to start from; None where nothing but the prompt says how. ValueError if it does not fit."""
     if args.resume is not None:
-        return _resume(model, args)
+        return _resume(model, args, journal.root / "begun.safetensors")
     plain = args.image is None and args.video is None and not args.skip_first_chunk and args.keep_first_frame
     if plain:
         return None
@@ -107,8 +108,12 @@ def begin(model, args: argparse.Namespace) -> History | None:
     )
 
 
-def _resume(model, args: argparse.Namespace) -> History:
-    history, _ = saved.read(args.resume, model.config, model.backend.array)
+def _resume(model, args: argparse.Namespace, kept: Path) -> History:
+    """kept: a copy of the saved run, which this run may be about to write anew."""
+    history, _ = saved.read(kept if kept.is_file() else args.resume, model.config, model.backend.array)
+    if not kept.is_file():
+        with replacing(kept) as part:
+            shutil.copyfile(args.resume, part)
     scale = model.config.vae.scale_factor_spatial
     for name, length, asked in zip(("height", "width"), history.shape[2:], (args.height, args.width)):
         if asked not in (None, length * scale):
@@ -116,9 +121,7 @@ def _resume(model, args: argparse.Namespace) -> History:
     return history
 
 
-def keep(events: Iterable, model, args: argparse.Namespace) -> Iterator:
-    """The same events; the run is saved once a chunk is wholly dealt with, so that it never runs ahead of the video."""
-    for event in events:
-        yield event
-        if args.save_history is not None and hasattr(event, "frames"):
-            saved.write(args.save_history, event.history, seed=args.seed, config=model.config)
+def keep(model, args: argparse.Namespace, history: History | None = None) -> None:
+    """Saves the run where --save-history says."""
+    if args.save_history is not None and history is not None:
+        saved.write(args.save_history, history, seed=args.seed, config=model.config)

@@ -47,6 +47,8 @@ def study(args: argparse.Namespace) -> int:
         raise ValueError(f"--page {page}: wanted a file whose name ends in .md")
     check_name(page.name)
     check_apart(page, args)
+    if page.is_file() and "This page is generated" not in page.read_text(encoding="utf-8", errors="replace"):
+        raise ValueError(f"{page} is there already and is no page of a study; choose another --page or remove it")
     for name, most in (("prompts", 10_000), ("seeds", 10_000), ("chunks", limits.CHUNKS), ("steps", 10**7)):
         if getattr(args, name) is not None:
             check_whole(f"--{name}", getattr(args, name), most)

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .settings import FromFile, not_in_vain
+from .settings import FromFile, not_in_vain, note_output
 
 
 @dataclass(frozen=True)
@@ -43,5 +43,6 @@ def train(argv: list[str]) -> int:
         from ..training.tiny import run
 
         run.run(settings, args.folder, args.output, device=args.device, compiled=args.compile)
+    note_output(args.folder, args.output)
     print(args.output)
     return 0

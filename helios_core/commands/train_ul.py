@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from .outputs import check_apart
-from .settings import DATA_HELP, FromFile, absolute, fingerprint, not_in_vain
+from .settings import DATA_HELP, FromFile, absolute, fingerprint, not_in_vain, note_output
 
 
 @dataclass(frozen=True)
@@ -70,15 +69,15 @@ def train(argv: list[str]) -> int:
     stage, of = f"stage{args.stage}", {"data": absolute(args.data)}
     if args.stage == 2 and args.codec:
         of["codec"] = fingerprint([args.codec])
-    output = args.output or Path(f"ul-{'codec' if args.stage == 1 else 'base'}.safetensors")
+    args.output = args.output or Path(f"ul-{'codec' if args.stage == 1 else 'base'}.safetensors")
     with not_in_vain(args.folder):
         settings = ULSettings.begin(args, [f"{stage}.pt"], lambda _: of, name=f"{stage}-config.json")
-        check_apart(output, args)
         from ..training.ul import run
 
         given = {"codec": args.codec, "device": args.device}
-        figures = run.run(settings, args.stage, args.data, args.folder, output, **given)
+        figures = run.run(settings, args.stage, args.data, args.folder, args.output, **given)
+    note_output(args.folder, args.output)
     for name, value in figures.items():
         print(f"{name} {value:.4f}")
-    print(output)
+    print(args.output)
     return 0

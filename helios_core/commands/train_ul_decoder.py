@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..checkpoint import folders, open_part
 from ..pipeline import TINY
-from .settings import FromFile, fingerprint, not_in_vain
+from .settings import FromFile, fingerprint, not_in_vain, note_output
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ def train(argv: list[str]) -> int:
 
         rows = decoder_run.run(settings, args.folder, args.output, device=args.device)
     if rows:
+        note_output(args.folder, args.output)
         print(decoder_run.table(rows), end="")
         print(args.output)
     return 0

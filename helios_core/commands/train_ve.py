@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoint import folders, open_part
-from .settings import DATA_HELP, FromFile, absolute, fingerprint, not_in_vain
+from .settings import DATA_HELP, FromFile, absolute, fingerprint, not_in_vain, note_output
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ def train(argv: list[str]) -> int:
         from ..training.ve import run
 
         found = run.run(settings, vae, args.data, args.folder, args.output, device=args.device)
+    if found:
+        note_output(args.folder, args.output)
     for name in found.get("before", ()):
         print(f"{name:24}{found['before'][name]:>10.3f} -> {found['after'][name]:.3f}")
     if found:

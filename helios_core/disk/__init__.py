@@ -1,8 +1,9 @@
 """Files that are read and written safely: whole or not at all, under names that every system takes, once."""
 
-from . import json_text, safe_files
+from . import journal, json_text, safe_files
 from .file_names import check_name, inside, plain, shown
 from .foreign import reading
+from .journal import Journal
 from .json_text import as_object, parse_object, read_object
 from .json_text import parse as parse_json
 from .json_text import read as read_json_text
@@ -21,6 +22,7 @@ from .safe_files import (
 from .store import Store, digest, fingerprint, link
 
 __all__ = [
+    "Journal",
     "Store",
     "as_object",
     "beside",
@@ -33,6 +35,7 @@ __all__ = [
     "free_name",
     "identity",
     "inside",
+    "journal",
     "json_text",
     "link",
     "new_folder",

@@ -71,7 +71,7 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
 def own_folder(path: str | os.PathLike) -> Path:
     """A new folder of that name, or of the next one that is free: two processes never get the same. OSError if none can
     be made."""
-    for place in _numbered(Path(path)):
+    for place in numbered(Path(path)):
         with suppress(FileExistsError):
             place.mkdir()
             return place
@@ -142,10 +142,11 @@ def _try(path: Path) -> None:
 
 def free_name(path: Path) -> Path:
     """The path, or the first of out_2.mp4, out_3.mp4 ... that is not taken."""
-    return next(name for name in _numbered(path) if not os.path.lexists(name))
+    return next(name for name in numbered(path) if not os.path.lexists(name))
 
 
-def _numbered(path: Path) -> Iterator[Path]:
+def numbered(path: Path) -> Iterator[Path]:
+    """The path, then out_2.mp4, out_3.mp4 ..."""
     return chain([path], (path.with_name(cut(path.stem, f"_{i}{path.suffix}")) for i in count(2)))
 
 

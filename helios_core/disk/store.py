@@ -90,21 +90,25 @@ class Store:
 
         Not what exceeds the limit by itself.
         """
-        from safetensors.numpy import save
-
-        data = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
+        size = sum(np.asarray(value).nbytes for value in arrays.values())
         try:
-            if len(data) + (file.stat().st_size if file else 0) > self.limit:
+            if size + (file.stat().st_size if file else 0) > self.limit:
                 return
-            self.folder.mkdir(parents=True, exist_ok=True)
             if file is not None:
+                self.folder.mkdir(parents=True, exist_ok=True)
                 with replacing(self.folder / f"{key}{file.suffix}") as part:
                     link(file, part)
-            with replacing(self.folder / f"{key}{ENTRY}") as part:
-                part.write_bytes(data)
+            self._put(key, arrays)
             self._trim()
         except OSError as error:
             LOG.warning("finished work is not kept in %s: %s", self.folder, error)
+
+    def _put(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        from safetensors.numpy import save
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self.folder / f"{key}{ENTRY}") as part:
+            part.write_bytes(save({name: np.ascontiguousarray(value) for name, value in arrays.items()}))
 
     def _trim(self) -> None:
         for part in self.folder.glob("*.part"):

@@ -143,6 +143,9 @@ def merit(summary: dict) -> float:
     return float(np.mean([summary[name] for name in ATTRIBUTES]))
 
 
+FILES = ("results.json", "results.csv", "table.md", "sheet.png")  # of a report
+
+
 def write(folder: Path, results: dict[str, tuple[list[Video], dict]]) -> None:
     """results.json (all), results.csv (a row per setting, video and chunk), table.md, sheet.png. results: by name.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..disk import Store, digest, link, replacing
+from ..version import VERSION
 from . import video
 from .boundary import Boundary, Tail
 from .clip import Clip, Segment, reserve
@@ -25,7 +26,7 @@ def append_kept(
     """
     if store is None or made_of is None or (clip.segments and not clip.made):
         return clip.append(blocks, boundary)
-    key = digest("segment", clip.made, clip.fps, boundary, made_of, video.encoding())
+    key = digest("segment", VERSION, clip.made, clip.fps, boundary, made_of, video.encoding())
     grown = _take(clip, key, store)
     if grown is None:
         grown = clip.append(blocks, boundary)
@@ -58,6 +59,17 @@ def _frames(file: Path) -> int:
         return 0
 
 
+def _link(clip: Clip, file: Path) -> Path:
+    """The file's second name in the clip's folder. OSError when the disk fails."""
+    part, path = reserve(clip.folder, len(clip.segments))
+    try:
+        link(file, part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)  # of a disk that failed
+    return path
+
+
 def _take(clip: Clip, key: str, store: Store) -> Clip | None:
     """The clip with the segment of that key; None if there is none, or none that is whole."""
     held, file = store.arrays(key), store.file(key, ".mp4")
@@ -65,12 +77,7 @@ def _take(clip: Clip, key: str, store: Store) -> Clip | None:
         if held is None or file is None or _frames(file) != held["frames"].item():
             return None
         tail = Tail(held["frame"], held["cells"], held["spreads"])
-        part, path = reserve(clip.folder, len(clip.segments))
-        try:
-            link(file, part)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)  # of a disk that failed
+        path = file if file.parent == clip.folder else _link(clip, file)
     except (KeyError, OSError, ValueError):  # damaged, or gone in this moment: then it is made anew
         return None
     height, width = tail.frame.shape[:2]

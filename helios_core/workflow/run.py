@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from ..disk import json_text, safe_files
+from ..checkpoint import cache_folder
+from ..disk import Journal, Store, digest, journal, json_text, safe_files
 from . import format as fmt
 from . import values
 from .context import Run, running
@@ -31,11 +31,12 @@ class Result(NamedTuple):
     texts: dict[str, str]
 
 
-def run(path, node_classes: dict, overrides=None, *, output_dir, input_dir=None, on_progress=None) -> Result:
-    """Runs the workflow file at `path`.
+def run(path, node_classes: dict, overrides=None, *, output_dir, input_dir=None, on_progress=None, again=()) -> Result:
+    """Runs the workflow file at `path`, or goes on with the same run where it was stopped.
 
     node_classes: id -> V1 class. overrides: {"NODE.INPUT": value}, NODE being an id, a title or a type (all of it);
-    text is converted to the input's type. ValueError for anything wrong with the file, before any node runs.
+    text is converted to the input's type. again: the arguments of `helios` that go on. ValueError for anything wrong
+    with the file, before any node runs.
     """
     from .standins import NODES
 
@@ -45,24 +46,36 @@ def run(path, node_classes: dict, overrides=None, *, output_dir, input_dir=None,
         prompt, cut = fmt.to_api_and_cut(source, classes)
         values.override(prompt, classes, overrides or {})
         order = plan(prompt, classes)
-    name = f"{Path(path).stem}_{uuid.uuid4().hex[:6]}"
-    state = Run(name, Path(output_dir), Path(input_dir or "."), on_progress or (lambda _: None), classes, prompt)
+    state = Run(prompt, Path(output_dir), Path(input_dir or "."), on_progress or (lambda _: None), classes)
     hidden = {"PROMPT": prompt, "EXTRA_PNGINFO": {"workflow": source} if fmt.is_ui(source) else {}}
-    try:
-        with running(state):
-            with _naming(path):
-                values.check(prompt, classes, order, cut)
-            safe_files.check_folder(state.output_dir).mkdir(parents=True, exist_ok=True)
+    with running(state):
+        with _naming(path):
+            values.check(prompt, classes, order, cut)
+        safe_files.check_folder(state.output_dir).mkdir(parents=True, exist_ok=True)
+        with _going_on(state, Path(path).stem, [*again]):
             execute(Graph(prompt, cut), classes, outputs(prompt, classes), hidden, state.starts)
-        state.finished = True
-    finally:
-        if state.finished:
-            shutil.rmtree(state.folder, ignore_errors=True)
-        elif not any(path for path in state.folder.rglob("*.mp4") if not path.name.endswith(".part.mp4")):
-            shutil.rmtree(state.folder, ignore_errors=True)
-        else:
-            LOG.warning("finished chunks are in %s, a playable file each", state.folder)
     return Result(state.files, state.texts)
+
+
+@contextmanager
+def _going_on(state: Run, name: str, again: list[str]) -> Iterator[None]:
+    """Inside, the run has its journal. Its folder goes by the workflow's values, so each set of them has its own."""
+    kept = cache_folder()
+    place = state.output_dir / f"{name}_{digest(state.prompt)[:6]}_chunks"
+    behind = None if kept is None else Store(kept / "chunks")
+    state.journal = Journal.begin(place, {"workflow": state.prompt}, again, behind)
+    for other in sorted(state.output_dir.glob(f"{escape(name)}_*_chunks"))[:3]:
+        if other != state.folder and journal.playable(other):
+            LOG.warning("%s has another run's chunks; if it was stopped, go on with %s", other, journal.command(other))
+    if state.journal.went_on:
+        LOG.warning("going on in %s: %s there", state.folder, journal.told(state.journal.went_on))
+    try:
+        yield
+        state.journal.finish()
+    finally:
+        if left := state.journal.close():
+            state.starts("", "")  # ends the bar of the node that ran last
+            LOG.warning("%s", left)
 
 
 @contextmanager

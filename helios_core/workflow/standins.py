@@ -137,7 +137,6 @@ class CreateVideo:
     def create(self, images, fps, audio=None):
         """(VIDEO,): a file in the run's own folder."""
         run = current()
-        run.folder.mkdir(parents=True, exist_ok=True)
         path = run.folder / f"created_{run.node}.mp4"
         sound = None if audio is None else media.Sound(audio["waveform"][0].float().cpu().numpy(), audio["sample_rate"])
         video.write_video(path, video.to_uint8(images[..., :3]), fps=fps, sound=sound)
@@ -191,9 +190,9 @@ class SaveVideo:
     def save(self, video, filename_prefix, format="auto", codec="auto", prompt=None, extra_pnginfo=None):
         """Writes the file, with the workflow inside; the run tells its name."""
         run = current()
-        path = free_name(run.output_dir, dates.fill(filename_prefix))
+        path = run.new_file(lambda: free_name(run.output_dir, dates.fill(filename_prefix)))
         video.save_to(str(path), format=format, codec=codec, metadata={**(extra_pnginfo or {}), "prompt": prompt})
-        run.files.append(path)
+        run.made(path)
         return (video,)
 
 
@@ -221,10 +220,10 @@ class SaveImage:
 
         run = current()
         for frame in video.to_uint8(images[..., :3]):
-            path = free_name(run.output_dir, dates.fill(filename_prefix), ".png")
+            path = run.new_file(lambda: free_name(run.output_dir, dates.fill(filename_prefix), ".png"))
             with replacing(path) as part:
                 Image.fromarray(frame).save(part, format="PNG")
-            run.files.append(path)
+            run.made(path)
         return (images,)
 
 

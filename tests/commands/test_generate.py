@@ -81,12 +81,14 @@ def test_bad_arguments_are_one_line_and_exit_code_2(fake, tmp_path, capsys, opti
 def test_a_stopped_run_keeps_its_chunks_and_says_where(fake, tmp_path, capsys, failure, code):
     fake.fails = failure
     assert main(["generate", "--prompt", "a", "-o", "out.mp4"]) == code
-    assert "66 finished frames are in out_chunks" in capsys.readouterr().err
-    assert [len(video.read_frames(p)) for p in sorted((tmp_path / "out_chunks").iterdir())] == [33, 33]
+    kept = "2 finished chunks are in out_chunks, a playable file each; go on with: helios resume out_chunks"
+    assert kept in capsys.readouterr().err
+    assert [len(video.read_frames(p)) for p in sorted((tmp_path / "out_chunks").glob("*.mp4"))] == [33, 33]
     assert not (tmp_path / "out.mp4").exists()
     fake.fails = None
-    assert main(["generate", "--prompt", "a", "-o", "out.mp4"]) == 0  # and a new run leaves them alone
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.mp4", "out_chunks"]
+    assert main(["generate", "--prompt", "a", "-o", "out.mp4"]) == 0
+    assert "going on in out_chunks: 2 finished chunks are there" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.mp4"] and video.probe("out.mp4").frames == 132
 
 
 KILLED = """
@@ -116,4 +118,4 @@ def test_a_killed_run_keeps_its_chunks(tmp_path, request):
     assert process.stdout.readline() == "busy\n"
     process.kill()
     assert process.wait() in (-getattr(signal, "SIGKILL", 9), 1)
-    assert [len(video.read_frames(p)) for p in sorted((tmp_path / "out_chunks").iterdir())] == [33, 33]
+    assert [len(video.read_frames(p)) for p in sorted((tmp_path / "out_chunks").glob("*.mp4"))] == [33, 33]

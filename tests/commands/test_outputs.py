@@ -8,6 +8,7 @@ import pytest
 from helios_video.helios_core import cli, pipeline
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.commands import batch, bench, probe, render
+from helios_video.helios_core.commands.outputs import check_report
 from helios_video.helios_core.convert import convert
 from helios_video.helios_core.history import saved
 from helios_video.helios_core.join import video
@@ -47,20 +48,24 @@ def test_a_run_that_fails_leaves_the_file_that_it_was_to_replace(fake, tmp_path)
     assert (tmp_path / "out.mp4").read_bytes() == b"mine"
 
 
-def test_two_runs_with_one_output_keep_their_chunks_and_both_videos(fake, tmp_path, capsys):
-    """The second begins and ends while the first is in its second chunk."""
+def test_of_two_runs_with_one_output_the_second_is_refused_by_name(fake, tmp_path, capsys):
+    """It begins while the first is in its second chunk."""
     inner, begun = fake.generate, []
 
     def generate_within(prompt, **settings):
         for event in inner(prompt, **settings):
             if event.index == 1 and not begun:
                 begun.append(1)
-                assert main(["generate", "--prompt", "b", "--frames", "66", "-o", "out.mp4"]) == 0
+                for prompt in "ab":
+                    assert main(["generate", "--prompt", prompt, "--frames", "66", "-o", "out.mp4"]) == 2
+                assert main(["generate", "--prompt", "b", "--frames", "66", "-o", "other.mp4"]) == 0
             yield event
 
     fake.generate = generate_within
     assert main(["generate", "--prompt", "a", "--frames", "66", "-o", "out.mp4"]) == 0
-    assert capsys.readouterr().out.split() == ["out.mp4", "out_2.mp4"] and names(tmp_path) == ["out.mp4", "out_2.mp4"]
+    said = capsys.readouterr()
+    assert said.err.count("another run is at work in out_chunks; wait for it, or name another output") == 2
+    assert said.out.split() == ["other.mp4", "out.mp4"] and names(tmp_path) == ["other.mp4", "out.mp4"]
     assert [video.read_metadata(name)["helios"]["prompt"] for name in names(tmp_path)] == ["b", "a"]
     assert [video.probe(name).frames for name in names(tmp_path)] == [66, 66]
 
@@ -95,7 +100,7 @@ def test_a_run_never_writes_over_what_it_reads(fake, tmp_path, capsys, monkeypat
 def test_without_overwrite_it_gets_a_name_of_its_own(fake, tmp_path, monkeypatch):
     video.write_video("mine.mp4", np.zeros((1, 64, 64, 3), np.uint8))
     before = (tmp_path / "mine.mp4").read_bytes()
-    monkeypatch.setattr(render.start, "begin", lambda model, args: None)
+    monkeypatch.setattr(render.start, "begin", lambda model, args, journal: None)
     assert generate("--video", "mine.mp4", "-o", "mine.mp4") == 0
     assert (tmp_path / "mine.mp4").read_bytes() == before and names(tmp_path) == ["mine.mp4", "mine_2.mp4"]
 
@@ -115,7 +120,7 @@ def test_nor_does_a_row_of_prompts(fake, tmp_path, capsys, monkeypatch, file, te
     (tmp_path / "in").mkdir()
     (tmp_path / "b.mp4").write_bytes(b"mine")
     (tmp_path / file).write_text(text)
-    monkeypatch.setattr(render.start, "begin", lambda model, args: None)
+    monkeypatch.setattr(render.start, "begin", lambda model, args, journal: None)
     monkeypatch.setattr(batch, "announce", lambda model, args: None)
     assert main(["generate", "--prompts-file", file, "-o", "out.mp4", *options, *more]) in (1, 2)
     assert says in capsys.readouterr().err
@@ -206,3 +211,20 @@ def test_help_tells_of_it(capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "the next free name, such as helios_2.mp4" in said and "replace --output if it is there already" in said
     assert "a file that is no saved run is not replaced" in said
+
+
+def test_reports_replace_earlier_reports_and_nothing_else(untouched, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "a.png")
+    (tmp_path / "results.json").write_text("mine")
+    (tmp_path / "probe.txt").write_text("mine")
+    (tmp_path / "README.md").write_text("mine")
+    for line in (["bench", "tiny", "-o", "."], ["probe-vae", "a.png", "-o", "."], [*STUDY, "--page", "README.md"]):
+        assert main(line) == 2
+        assert "is there already and is no" in capsys.readouterr().err
+    for name in probe.FIGURES + probe.TEXTS:
+        (tmp_path / name).write_text("an earlier report's")
+    check_report(tmp_path, (*probe.TEXTS, *probe.FIGURES))
+
+
+STUDY = ["study", "ul", "--quick", "-o", "study"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.commands import train
-from helios_video.helios_core.commands.settings import INPUTS, FromFile
+from helios_video.helios_core.commands.settings import INPUTS, FromFile, note_output
 from PIL import Image
 
 
@@ -110,6 +110,35 @@ def test_of_helios_tiny_only_the_last_part_may_grow():
     assert train.TinySettings.growing == ("distil_steps",)
 
 
+def test_an_output_that_is_there_is_replaced_by_its_own_training_alone(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ValueError, match="out exists already, and is not what the training in .*run wrote"):
+        begin(tmp_path / "run")
+    (tmp_path / "out").unlink()
+    begin(tmp_path / "run")
+    (tmp_path / "out").write_text("the training's")  # killed before it could note that
+    begin(tmp_path / "run")
+    note_output(tmp_path / "run", tmp_path / "out")
+    begin(tmp_path / "run", steps=20)
+    note_output(tmp_path / "run", tmp_path / "out")
+    with pytest.raises(ValueError, match="is not what the training in .*other wrote"):
+        begin(tmp_path / "other")
+    (tmp_path / "out").write_text("mine by now")
+    with pytest.raises(ValueError, match="is not what the training in .*run wrote"):
+        begin(tmp_path / "run")
+    assert (tmp_path / "out").read_text() == "mine by now"
+
+
+def test_a_folder_to_write_counts_by_what_it_holds(tmp_path):
+    (tmp_path / "out").mkdir()
+    begin(tmp_path / "run")
+    (tmp_path / "out" / "model_index.json").touch()
+    note_output(tmp_path / "run", tmp_path / "out")
+    begin(tmp_path / "run")
+    with pytest.raises(ValueError, match="out exists already"):
+        begin(tmp_path / "other")
+
+
 def test_other_weights_in_the_folder_of_a_finished_run_are_not_its_result(tmp_path, capsys):
     """`train ve --weight 5` wrote the weights of --weight 0.1 as its own."""
     for i in range(2):
@@ -124,7 +153,27 @@ def test_other_weights_in_the_folder_of_a_finished_run_are_not_its_result(tmp_pa
     assert "weight was 0.1, is 5.0" in capsys.readouterr().err
     assert main(["train", "ve", *places, *small, "--vae", "helios-tiny"]) == 2
     assert "vae was a new one, is" in capsys.readouterr().err
+    elsewhere = ["--data", str(tmp_path), "--folder", str(tmp_path / "new"), "-o", str(tmp_path / "vae.safetensors")]
+    assert main(["train", "ve", *elsewhere, *small, "--weight", "5"]) == 2
+    assert "nothing is overwritten" in capsys.readouterr().err and not (tmp_path / "new").exists()
     assert (tmp_path / "vae.safetensors").read_bytes() == made
+    assert main(["train", "ve", *places, *small, "--steps", "3"]) == 0
+
+
+def test_a_folder_of_unified_latents_belongs_to_its_settings(tmp_path, capsys):
+    for i in range(2):
+        pixels = np.random.default_rng(i).integers(0, 255, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    small = ["--model", "tiny", "--size", "16", "--steps", "2", "--batch", "2", "--threads", "1"]
+    places = ["--data", str(tmp_path), "--folder", str(tmp_path / "run"), "-o", str(tmp_path / "ul.safetensors")]
+    assert main(["train", "ul", "--stage", "1", *places, *small]) == 0
+    made = (tmp_path / "ul.safetensors").read_bytes()
+    capsys.readouterr()
+    assert main(["train", "ul", "--stage", "1", *places, *small, "--loss-factor", "9"]) == 2
+    assert "loss_factor was 1.5, is 9.0" in capsys.readouterr().err
+    assert main(["train", "ul", "--stage", "1", *places[:3], str(tmp_path / "new"), *places[4:], *small]) == 2
+    assert "nothing is overwritten" in capsys.readouterr().err
+    assert (tmp_path / "ul.safetensors").read_bytes() == made
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), True, "5", None])
@@ -132,3 +181,10 @@ def test_numbers_are_finite_numbers(tmp_path, value):
     (tmp_path / "c.json").write_text(json.dumps({"weight": value}))
     with pytest.raises(ValueError, match="weight must be a positive float or 0"):
         Some.read(tmp_path / "c.json")
+
+
+def test_a_folder_with_anothers_config_is_let_alone(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "wan"}')
+    with pytest.raises(ValueError, match="config.json is there already and is no training's"):
+        begin(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

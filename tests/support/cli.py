@@ -18,6 +18,7 @@ class Chunk(NamedTuple):
     index: int
     total: int
     frames: Iterator[np.ndarray]
+    made_of: tuple
 
 
 class Fake:
@@ -31,6 +32,7 @@ class Fake:
 
     def __init__(self, fails=None):
         self.fails, self.asked, self.parts = fails, None, self
+        self.identity = self.vae_identity = ("fake",)
 
     def load(self, path, **options):
         self.path, self.options = path, options
@@ -42,7 +44,7 @@ class Fake:
     def encode_ahead(self, *_, **__):
         pass
 
-    def generate(self, prompt, **settings):
+    def generate(self, prompt, store=None, **settings):
         self.asked = {"prompt": prompt, **settings}
         total = settings["chunks"]
         for k in range(total):
@@ -51,4 +53,5 @@ class Fake:
             if k == 2 and self.fails:
                 raise self.fails
             shade = np.arange(33, dtype=np.uint8)[:, None, None, None] + 40 * k
-            yield Chunk(k, total, iter([np.broadcast_to(shade, (33, settings["height"], settings["width"], 3))]))
+            frames = np.broadcast_to(shade, (33, settings["height"], settings["width"], 3))
+            yield Chunk(k, total, iter([frames]), ("fake", prompt, k))

@@ -17,6 +17,6 @@ ORDER = (
     ("checkpoint", "join", "decode", "measure", "pyramid"),
     ("config", "noise", "resample", "media"),
     ("disk",),
-    ("interrupts",),
+    ("interrupts", "version"),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
