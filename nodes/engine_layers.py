@@ -68,10 +68,12 @@ def host_layers(context: Context, device):
         kept = {"skip_reshape": True, "skip_output_reshape": True, "transformer_options": context.options}
         return optimized_attention(q, k, v, q.shape[1], **kept)
 
+    ways = {split: with_padding(chosen_attention, split) for split in (True, False)}
+
     def attention(q, k, v, bias=None):
         """The same; a prompt's padding by torch's own: of ComfyUI's ways some drop a mask, and others complain of it at
         every call."""
-        return with_padding(chosen_attention, context.splits)(q, k, v, bias)
+        return ways[context.splits](q, k, v, bias)
 
     chosen = {"Linear": HostLinear, "Affine": HostAffine, "QKNorm": HostQKNorm, "Conv3d": plain.Conv3d}
     chosen |= {"LayerNorm": plain.LayerNorm, "attention": staticmethod(attention), "separate": True}

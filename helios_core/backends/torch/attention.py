@@ -107,17 +107,21 @@ MAKE: dict[str, Callable[[], Way]] = {
 
 def with_padding(way: Way, split: bool) -> Callable:
     """A way that also takes a bias, as `kernels.attention` does, of zeros but for the last key. split: by flash and
-    the sums of exponentials; else as a mask of torch's own choice."""
+    the sums of exponentials, while that works; else as a mask of torch's own choice."""
+    padded = Preferred("attention to padding", [("flash", over_padding), ("a mask", masked)]) if split else masked
 
     def run(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         k, v = (x.expand(len(q), -1, -1, -1) for x in (k, v))  # a prompt for all of a batch; kernels do not repeat it
         if bias is None:
             return way(q, k, v)
-        if split and k.shape[2] > 1:
-            return over_padding(q, k, v, bias)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        return (padded if k.shape[2] > 1 else masked)(q, k, v, bias)
 
     return run
+
+
+def masked(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Torch's own choice among the kernels that take a mask."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
 
 
 def over_padding(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
@@ -141,6 +145,14 @@ def find(name: str, device, dtype: torch.dtype, head_dim: int) -> Callable:
     if name == "sdpa" and device.type == "cpu":
         return kernels.attention
     return with_padding(MAKE[name](), splits(device, dtype, head_dim) and name not in ("sdpa", "math"))
+
+
+def try_out(attention: Callable, device, dtype: torch.dtype, head_dim: int) -> None:
+    """Has a GPU attend once, so that what fails there is given up before a compiler is given it."""
+    if torch.device(device).type == "cuda":
+        q = torch.zeros(1, 1, 256, head_dim, device=device, dtype=dtype)
+        attention(q, q, q)
+        attention(q, q, q, torch.zeros(1, 1, 1, 256, device=device))
 
 
 def automatic(device: torch.device, dtype: torch.dtype, head_dim: int) -> Callable:

@@ -177,7 +177,9 @@ def load_transformer(
     model, _ = _build(lambda: HeliosTransformer(config.transformer), source)
     place = CPU if streamed else device
     model = load_transformer_weights(model, source, dtype=chosen, kind=form, device=place, asked=dtype)
-    model.attend_by(attention_ways.find(attention, device, chosen, config.transformer.attention_head_dim))
+    about = device, chosen, config.transformer.attention_head_dim
+    model.attend_by(way := attention_ways.find(attention, *about))
+    attention_ways.try_out(way, *about)
     if product_ways.chosen(products, device, form and split_kind(form)[0]):
         product_ways.use(model, device)
     if compiled.wanted(compile, device):

@@ -127,6 +127,9 @@ class Product:
     def __init__(self, form: torch.dtype, device: torch.device):
         own = ways(device) if form == FP8 else [("int8", in_int8)]
         self.ways = Preferred(f"products in {form}", [*own, ("widened weights", widened)])
+        if device.type == "cuda":  # so that what fails there is given up before a compiler is given it
+            x, codes = (torch.zeros(32, 32, device=device, dtype=dtype) for dtype in (torch.bfloat16, torch.int8))
+            self.ways(x, codes.to(form), torch.ones(32, 1, device=device), x[0])
 
     def __call__(self, x: Tensor, codes: Tensor, scale: Tensor, bias: Tensor, rotation: int, gelu: bool) -> Tensor:
         """x [... i] -> [... o]; gelu: then GELU."""

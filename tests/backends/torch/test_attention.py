@@ -151,6 +151,32 @@ def test_the_first_failure_is_said_and_the_next_way_goes_on(caplog):
     ]
 
 
+def test_where_flash_has_no_sums_a_mask_goes_on(monkeypatch, caplog):
+    """torch for Windows was long built without flash attention."""
+
+    def broken(*_):
+        raise RuntimeError("USE_FLASH_ATTENTION was not enabled for build.")
+
+    monkeypatch.setattr(attention, "with_sums", broken)
+    q, k, v = given()
+    way = attention.with_padding(attention.sdpa, True)
+    with caplog.at_level(logging.WARNING):
+        found = [way(q, k, v, raised(20, 100)) for _ in range(2)]
+    assert all(
+        torch.equal(x, kernels.attention(q, *(t.expand(2, -1, -1, -1) for t in (k, v)), raised(20, 100))) for x in found
+    )
+    assert caplog.text.count("flash fails here") == 1
+
+
+def test_a_gpu_is_tried_before_a_compiler_is_given_the_attention(monkeypatch):
+    seen = []
+    real = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *shape, device=None, dtype=None: real(*shape, dtype=dtype))
+    for device in ("cpu", "mps", "cuda"):
+        attention.try_out(lambda *args: seen.append(len(args)), device, torch.bfloat16, 64)
+    assert seen == [3, 4]
+
+
 def test_memory_that_runs_out_is_no_failure_of_a_way():
     def full(q, k, v):
         raise torch.cuda.OutOfMemoryError("out of memory")
