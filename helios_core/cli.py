@@ -30,6 +30,7 @@ WORK = {  # command -> the module in commands/, and its function of the argument
 }
 DESCRIPTION = "Helios text to video, chunk by chunk. Start with: helios generate --prompt 'a red circle moving left'"
 TRAIN_HELP = "tiny: what ships with the pack; ul: Unified Latents; ul-decoder: its decoder; ve: Variance Expansion"
+SPEED = "Random weights of the published sizes, measured for ten minutes: a table to paste. On a CPU a small model."
 TRAIN_ABOUT = "Trains a model. Each has options of its own: helios train tiny --help, and so on."
 
 
@@ -46,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
     _add_convert(commands.add_parser("convert", help="a checkpoint into another layout, quantised if asked for"))
     _add_inspect(commands.add_parser("inspect", help="what a file is, what it holds and lacks, and what runs it"))
     _add_doctor(commands.add_parser("doctor", help="what this machine has and finds, or what a card would do"))
-    _add_bench(commands.add_parser("bench", help="how well a checkpoint of drawn shapes does what the prompt says"))
+    _add_bench(
+        commands.add_parser("bench", help="how fast this machine is, or how well a checkpoint of drawn shapes does")
+    )
     _add_study(commands.add_parser("study", help="which variance, drift and boundary policies earn their place"))
     _add_probe(commands.add_parser("probe-vae", help="how much noise the latents of a VAE bear, on your pictures"))
     train = commands.add_parser(
@@ -150,7 +153,13 @@ def _train_help(rest: list[str], train: Parser) -> int:
 
 
 def _add_bench(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("what", choices=["tiny"], help="tiny: a checkpoint trained on drawn shapes")
+    from .commands.bench_speed import add_options
+
+    kinds = sub.add_subparsers(dest="what", required=True, metavar="WHAT")
+    add_options(
+        kinds.add_parser("speed", help="how fast this machine makes video; needs no weights", description=SPEED)
+    )
+    sub = kinds.add_parser("tiny", help="how well a checkpoint of drawn shapes does what the prompt says")
     sub.add_argument("--model", default="helios-tiny", help=MODEL_HELP)
     sub.add_argument("-o", "--output", default="bench-tiny", metavar="FOLDER", help="for the report")
     sub.add_argument("--prompts", type=int, default=32, help="held-out prompts (default: %(default)s)")

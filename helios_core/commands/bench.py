@@ -13,6 +13,7 @@ from ..history import parse_policy
 from ..pipeline import Helios
 from ..steps import parse_steps
 from . import set_threads
+from .bench_speed import bench_speed
 from .outputs import check_report
 
 NUMBERS = {"cfg": float, "zero_steps": int}
@@ -55,7 +56,10 @@ def _number(text: str, part: str, kind: type) -> float | int:
 
 
 def bench(args: argparse.Namespace) -> int:
-    """Renders, prints a table, writes the report. ValueError for settings that cannot be, before any rendering."""
+    """Speed, or how well a checkpoint does: renders, prints a table, writes the report. ValueError for settings that
+    cannot be, before any rendering."""
+    if args.what == "speed":
+        return bench_speed(args)
     from ..drawn.bench import FILES, held_out_scenes, summarise, write
 
     for name, most in (("prompts", 10_000), ("seeds", 10_000), ("chunks", limits.CHUNKS), ("batch", 10_000)):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..checkpoint import BYTES
 from ..checkpoint.inferred import umt5
-from ..config import TransformerConfig, VAEConfig
+from ..config import GENERATION, TransformerConfig, VAEConfig
 from ..pipeline import TINY
 
 UMT5_XXL = dict(d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, vocab_size=256384, model_type="umt5")
@@ -23,13 +23,16 @@ UMT5_XXL |= dict(feed_forward_proj="gated-gelu", is_gated_act=True, dense_act_fn
 
 
 def checkpoint(
-    folder: Path, transformer: TransformerConfig, vae: VAEConfig, shapes: Callable, *, dtype="BF16", text=UMT5_XXL
-) -> Path:
+    folder: Path, transformer: TransformerConfig, vae: VAEConfig, shapes: Callable, *, dtype="BF16", text=UMT5_XXL,
+    size: tuple[int, int] | None = None,
+) -> Path:  # fmt: skip
     """The folder, in the published layout; the tokenizer is helios-tiny's. shapes: the backend's, of a config.
 
-    dtype: of the transformer's numbers. text: the text encoder's config.
+    dtype: of the transformer's numbers. text: the text encoder's config. size: width and height, if not the published.
     """
-    shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns("*.safetensors", "generation_config.json"))
+    shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns("*.safetensors", GENERATION))
+    if size is not None:
+        (folder / GENERATION).write_text(json.dumps({"width": size[0], "height": size[1]}))
     encoder = {**umt5(text), "shared.weight": (text["vocab_size"], text["d_model"])}
     for part, config, found, stored in (
         ("transformer", asdict(transformer), shapes(transformer), dtype),

@@ -152,6 +152,10 @@ def faked(mode):
 
     files.read = lambda stored: torch.empty(stored.stored_shape, dtype=files.STORED[stored.dtype])
     files.map_file = lambda path: torch.empty(path.stat().st_size, dtype=torch.uint8)
+    with contextlib.suppress(ImportError):  # a compiler takes fake tensors for its own
+        from helios_video.helios_core.backends.torch import compiled
+
+        compiled.wanted = lambda *args: False
     quantising.AT_ONCE = 2**40  # in one call and in this thread, whose mode others do not have
     with Fake(allow_non_fake_inputs=True), mode:
         yield mode

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from .counting import Counting, Work
 from .transformer import HeliosTransformer
 from .vae import WanVAE
 
+PROCESS = Path("/proc/self")  # on Linux
 PATTERN = 1 << 22  # numbers that are drawn once and repeated
 # TFLOP/s of bfloat16 products without sparsity, summed in float32, and TB/s of memory, as the makers say.
 PEAKS = {
@@ -57,11 +60,18 @@ def reset_peak(device) -> None:
     """The peak is what there is now."""
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    elif PROCESS.is_dir():
+        (PROCESS / "clear_refs").write_text("5")
 
 
 def peak(device) -> int | None:
-    """Bytes of the device at the highest since then; None where nobody counts."""
-    return torch.cuda.max_memory_allocated(device) if torch.device(device).type == "cuda" else None
+    """Bytes of the device, on a CPU of the process, at the highest since then; None where nobody counts."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if kind != "cpu" or not PROCESS.is_dir():
+        return None
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", (PROCESS / "status").read_text())[1])
 
 
 @torch.inference_mode(False)
