@@ -27,8 +27,8 @@ from ..text import Embedding
 from . import hollow, set_threads
 
 GIB = 2**30
-# What a CPU gets: about 31 million parameters in blocks, and a VAE of a twelfth of the width.
-SMALL = dict(num_attention_heads=6, ffn_dim=2048, num_layers=4, text_dim=512)
+# What a CPU gets: about 16 million parameters in blocks, and a VAE of a twelfth of the width.
+SMALL = dict(num_attention_heads=6, ffn_dim=2048, num_layers=2, text_dim=512)
 SMALL_VAE, SMALL_SIZE = dict(base_dim=8), (320, 192)
 SMALL_TEXT = dict(d_model=512, d_kv=64, d_ff=512, num_layers=1, num_heads=8, vocab_size=320, model_type="umt5")
 SMALL_TEXT |= dict(feed_forward_proj="gated-gelu", is_gated_act=True, dense_act_fn="gelu_new")
@@ -99,7 +99,7 @@ class Bench:
             mode = self.open(Case(name, "auto")).parts.offload_mode
             kinds = (None,) if not choice else (True, False) if not i else (True,)
             yield from (Case(name, mode, kind) for kind in kinds)
-            if mode == "none" and not i and self.library == "torch":
+            if mode == "none" and not i and self.backend.kind(self.device) == "cuda":
                 yield Case(name, "blocks", kinds[0])
 
     def open(self, case: Case):
@@ -201,7 +201,7 @@ def bench_speed(args: argparse.Namespace) -> int:
 
 def show(bench: Bench, args: argparse.Namespace) -> None:
     """The head, then row after row as they are measured, then what was counted."""
-    what = "a model of 31 million parameters, the VAE a twelfth as wide" if bench.small else "the published sizes"
+    what = "a model of 16 million parameters, the VAE a twelfth as wide" if bench.small else "the published sizes"
     if args.layers:
         what += f", {args.layers} layers"
     print(f"\n{bench.speed.machine(bench.device)}: {what}, {bench.width}x{bench.height}, random weights; seconds of a")

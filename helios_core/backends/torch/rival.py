@@ -48,8 +48,9 @@ def measure(config: ModelConfig, width: int, height: int, name: str, device) -> 
 
     speed.reset_peak(device)
     stages, peak = steps(), speed.peak(device)
-    kept = ("base_dim", "z_dim", "dim_mult", "num_res_blocks")
-    vae = _made(lambda: AutoencoderKLWan(**{key: asdict(config.vae)[key] for key in kept}), device, torch.float32)
+    sizes = dict(base_dim=config.vae.base_dim, z_dim=config.vae.z_dim, num_res_blocks=config.vae.num_res_blocks)
+    sizes["dim_mult"] = list(config.vae.dim_mult)
+    vae = _made(lambda: AutoencoderKLWan(**sizes), device, torch.float32)
     z = torch.randn(1, 16, frames, h, w, device=device)
     return stages, _timed(device, lambda: vae.decode(z, return_dict=False)), peak
 
