@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from . import pyramid
-from .checkpoint import Checkpoint, cache_folder, check, open_checkpoint
+from .checkpoint import Checkpoint, check, folders, open_checkpoint
 from .config import ModelConfig, check_size, warn_size
 from .decode import latents
-from .devices import BACKENDS, Choices, Host, Parts, libraries, pixels
+from .devices import BACKENDS, Choices, Host, KeptWeights, Loaded, Parts, libraries, pixels
 from .generate import ChunkDone, generate
 from .history import History, chunk_noise, starts
 from .noise import batch_noise
@@ -39,13 +39,14 @@ class Helios:
     @classmethod
     def load(
         cls, path=None, *, text_encoder=None, vae=None, backend="auto", host: Host | None = None, cache_folder=DEFAULT,
-        **choices,
+        weights_folder=DEFAULT, **choices,
     ) -> Helios:  # fmt: skip
         """Reads the configuration and checks every weights file against it; the weights follow when first used.
 
         path: folder in the published layout, a safetensors file, or None / "helios-tiny". text_encoder, vae: a file or
         a checkpoint's folder to take that part from instead. backend: auto, torch or mlx. host: the program around it.
-        cache_folder: where embeddings of a large text encoder are kept; None: nowhere. choices: those of
+        cache_folder: where embeddings of a large text encoder are kept; None: nowhere. weights_folder: the same of
+        weights that are quantised as they load. choices: those of
         devices.Choices, such as weight_dtype. ValueError names what is missing or broken.
         """
         if backend not in BACKENDS:
@@ -53,7 +54,8 @@ class Helios:
         chosen, library = Choices(**choices), libraries.choose(backend)
         place = TINY if path is None or str(path) == "helios-tiny" else Path(path)
         checkpoint = open_checkpoint(place, text_encoder=text_encoder, vae=vae)
-        parts = Parts(checkpoint, library, chosen, host or Host())
+        kept = KeptWeights.of(folders.cache_folder() if weights_folder is DEFAULT else weights_folder)
+        parts = Parts(checkpoint, library, chosen, host or Host(), loaded=Loaded(kept=kept))
         check(checkpoint.sources, checkpoint.config, parts.backend.shapes)
         parts.backend.find_kind(checkpoint.sources["transformer"], chosen.weight_dtype)
         parts.check_ways()
@@ -210,7 +212,7 @@ def remember(parts: Parts, folder) -> remembered.Embeddings:
         encode,
         parts.backend.array,
         where=f"{parts.library} {parts.backend.kind(parts.device)}",
-        folder=cache_folder() if folder is DEFAULT else folder,
+        folder=folders.cache_folder() if folder is DEFAULT else folder,
         length=config.defaults.max_text_length,
         width=config.transformer.text_dim,
     )

@@ -12,6 +12,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from torch import nn
 
 from ..helios_core.backends.torch import products
+from ..helios_core.backends.torch.ahead import Ahead
 from ..helios_core.backends.torch.attention import splits, with_padding
 from ..helios_core.backends.torch.files import STORED, Files
 from ..helios_core.backends.torch.layers import Layers
@@ -20,7 +21,7 @@ from ..helios_core.backends.torch.quant import place
 from ..helios_core.backends.torch.quantising import WEIGHT
 from ..helios_core.backends.torch.transformer import HeliosTransformer
 from ..helios_core.backends.torch.weights import quant_layer
-from ..helios_core.checkpoint import find_kind, is_float32, is_kept, is_quantised
+from ..helios_core.checkpoint import find_kind, is_float32, is_kept, is_quantised, tell
 from .engine_quant import GELU, HostBlockLinear, HostQuantLinear, brought, moved
 
 HAS_FP8 = hasattr(comfy.ops, "mixed_precision_ops") and hasattr(comfy.ops, "_load_quantized_module")
@@ -119,9 +120,9 @@ class HostTransformer(HeliosTransformer):
 
     def each_block(self, *parts: str):
         """The blocks in order; where ComfyUI streams their weights, the next one's are on their way meanwhile."""
-        if parts or not self.context.options.get(PREFETCH):
-            return self.blocks
-        return self._prefetched()
+        if not parts and self.context.options.get(PREFETCH):
+            return self._prefetched()
+        return super().each_block(*parts)
 
     def _prefetched(self):
         from comfy import model_prefetch
@@ -147,12 +148,17 @@ def load_network(helios, device) -> HostTransformer:
 
     Quantising is done on `device`, layer by layer.
     """
-    source, choice = helios.checkpoint.sources["transformer"], helios.parts.choices.weight_dtype
+    return helios.parts.read_transformer(lambda source: read_network(helios, source, device))
+
+
+def read_network(helios, source, device) -> HostTransformer:
+    """The same of one source."""
+    choice = helios.parts.choices.weight_dtype
     kind = find_kind(source, choice)
     dtype = choose_dtype(source, "auto" if choice == kind else choice, device)
     with torch.device("meta"):
         network = HostTransformer(helios.config.transformer, dtype, device)
-    files, state = Files(), {}
+    files, state = Files(source), {}
     for name in sorted(helios.backend.shapes(helios.config.transformer), key=lambda n: source.tensors[n][:2]):
         known = (
             choice == "auto" and is_quantised(name) and source.tensors[name].marks and host_form(source.tensors[name])
@@ -161,7 +167,9 @@ def load_network(helios, device) -> HostTransformer:
             state |= quantised(network, name, source, files, kind, device)
         else:
             state[name] = files.read(source.tensors[name], torch.float32 if is_float32(name) else dtype, CPU)
+        tell(source.tensors[name].whole)
     network.load_state_dict(state, strict=True, assign=True)
+    network.ahead = Ahead.of(network.blocks, files.mapped)
     return network.requires_grad_(False).train(False)
 
 

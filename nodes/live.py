@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 from einops import rearrange
 
-from . import host, sockets
+from . import core, host, sockets
 
+READING_DELAY = 2  # seconds
 _TABLES: WeakKeyDictionary = WeakKeyDictionary()  # a pipeline -> the colours fitted to its VAE
 
 
@@ -54,6 +56,23 @@ class NodeProgress:
         server = host.optional("server", "PromptServer")
         if hasattr(server and server.instance, "send_progress_text"):
             server.instance.send_progress_text(text, self._run.shown, server.instance.client_id)
+
+
+@contextmanager
+def reading(what: str, total: int):
+    """A bar of a node that reads so many bytes, and one on the console with the time left; both appear where it takes
+    longer than a moment. Gives what is called with done and total."""
+    utils, start, bars = host.comfy("comfy.utils"), time.monotonic(), []
+    with core.devices.bar(what, total) as on_console:
+
+        def report(done: int, total: int) -> None:
+            on_console(done, total)
+            if utils and not bars and time.monotonic() - start > READING_DELAY:
+                bars.append(utils.ProgressBar(total))
+            for bar in bars:
+                bar.update_absolute(done, total)
+
+        yield report
 
 
 def previewer(helios):

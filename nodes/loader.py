@@ -54,6 +54,7 @@ class HeliosLoader:
         parts = {"text_encoder": host.part_path("text_encoders", text_encoder), "vae": host.part_path("vae", vae)}
         around = managed.host_of(backend)
         given = {"backend": backend, "host": around, "cache_folder": host.cache_folder()}
+        given["weights_folder"] = given["cache_folder"]
         helios = load(host.model_path(model), **parts, **given, **memory)
         managed.announce(helios)
         model, vae = engine.sockets_of(helios)

@@ -7,10 +7,11 @@ as wholes. Nothing here holds a network: it lives and dies with its pipeline. Th
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary, ref
 
 from ..helios_core.devices import Host
-from . import core, host
+from . import core, host, live
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,17 @@ class ComfyHost(Host):
         """Has ComfyUI make room for so many bytes."""
         free(self.management, nbytes)
 
+    @contextmanager
+    def reading(self, what: str, total: int):
+        """As Host has it: a bar on the node and on the console; each step of it is a cancel point."""
+        with live.reading(what, total) as report:
+
+            def told(done: int, total: int) -> None:
+                self.stop()
+                report(done, total)
+
+            yield told
+
     def using(self, name: str, network, work: int) -> None:
         """Has ComfyUI bring a part to its device. The video model comes by its MODEL."""
         if self.keeper is not None and name != "transformer":
@@ -51,10 +63,18 @@ class ComfyHost(Host):
         self.management.throw_exception_if_processing_interrupted()
 
 
+class Runner(Host):
+    """The workflow runner's say."""
+
+    def reading(self, what: str, total: int):
+        """As Host has it."""
+        return core.devices.bar(what, total)
+
+
 def host_of(backend: str) -> Host:
     """What a pipeline on that backend (auto, torch, mlx) is told by ComfyUI; without it, nothing."""
     management = host.comfy("comfy.model_management")
-    return Host() if management is None else ComfyHost(management, core.devices.choose(backend))
+    return Runner() if management is None else ComfyHost(management, core.devices.choose(backend))
 
 
 def announce(helios) -> None:

@@ -1,6 +1,19 @@
 """The files that people have: what they are, what is in them under which name, and where they are looked for."""
 
-from . import folders, gguf, gguf_tokenizer, headers, inferred, marks, names, numbers, precision, recognise, unpacked
+from . import (
+    folders,
+    gguf,
+    gguf_tokenizer,
+    headers,
+    inferred,
+    marks,
+    names,
+    numbers,
+    precision,
+    progress,
+    recognise,
+    unpacked,
+)
 from .folders import SAFETENSORS, TINY, cache_folder, find_checkpoint, find_file, list_files
 from .headers import BYTES, nbytes, read_header, read_metadata
 from .names import PULL_REQUEST, PULL_REQUEST_BLOCK
@@ -26,6 +39,7 @@ from .precision import (
     stored_group,
     tell_narrowed,
 )
+from .progress import tell, telling
 from .sources import (
     DOCUMENTS,
     EMBEDDINGS,
@@ -38,8 +52,10 @@ from .sources import (
     check_tokenizer,
     documents,
     open_part,
+    stored_tensors,
 )
 from .unpacked import Unpacked, hadamard, unpack
+from .writer import Layout, check_space, writing
 
 __all__ = [
     "cache_folder",
@@ -53,6 +69,7 @@ __all__ = [
     "GGUF",
     "GROUP_SIZES",
     "KINDS",
+    "Layout",
     "PARTS",
     "PULL_REQUEST",
     "PULL_REQUEST_BLOCK",
@@ -67,6 +84,7 @@ __all__ = [
     "check",
     "check_network",
     "check_part",
+    "check_space",
     "check_text_encoder",
     "check_tokenizer",
     "compute_format",
@@ -96,13 +114,18 @@ __all__ = [
     "open_checkpoint",
     "open_part",
     "precision",
+    "progress",
     "read_documents",
     "read_header",
     "read_metadata",
     "recognise",
     "split_kind",
     "stored_group",
+    "stored_tensors",
+    "tell",
     "tell_narrowed",
+    "telling",
     "unpack",
     "unpacked",
+    "writing",
 ]

@@ -46,6 +46,11 @@ class Source:
         return sorted({stored.file for stored in self.tensors.values()})
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of its tensors on disk."""
+        return sum(stored.whole for stored in self.tensors.values())
+
+    @property
     def quantised(self) -> str | None:
         """How its weights are stored, if quantised: fp8_e4m3fn, int8, int4, or names of ComfyUI's or GGUF's forms."""
         return ", ".join(dict.fromkeys(filter(None, (stored.form for stored in self.tensors.values())))) or None
@@ -88,14 +93,16 @@ def _open_file(path: Path, part: str) -> Source:
 def _source(path, part, names: Mapping, found: Mapping, layers: Mapping, config, tokenizer, metadata=None) -> Source:
     """names: short name -> key in `found`. layers: what the metadata says of quantised ones."""
     recognise.check(path, part, names)
-    tensors = _stored(path, part, names, found, layers)
+    tensors = stored_tensors(path, part, names, found, layers)
     if config is None:
         config = inferred.infer(part, {name: stored.shape for name, stored in tensors.items()}, path)
     return Source(path, part, tensors, config, tokenizer, metadata or {})
 
 
-def _stored(path: Path, part: str, names: Mapping[str, str], found: Mapping, layers: Mapping) -> dict[str, Stored]:
-    """Published name -> tensor, factors and marks with their weights."""
+def stored_tensors(
+    path: Path, part: str, names: Mapping[str, str], found: Mapping, layers: Mapping
+) -> dict[str, Stored]:
+    """Published name -> tensor, factors and marks with their weights. names: short name -> key in `found`."""
     plain = {name: Stored(found[key].file, key, *found[key][1:]) for name, key in names.items()}
     marks.attach(path, plain, names, found, layers)
     factors = {name: name.rpartition(".")[0] + ".weight" for name in plain if name.endswith(FACTORS)}

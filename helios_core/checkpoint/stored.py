@@ -40,6 +40,12 @@ class Stored(NamedTuple):
         return headers.nbytes("U8" if self.in_gguf else self.dtype, self.stored_shape)
 
     @property
+    def whole(self) -> int:
+        """Bytes on disk with all that belongs to it."""
+        beside = self.marks.found.values() if self.marks else filter(None, (self.scale, self.zero))
+        return self.nbytes + sum(part.nbytes for part in beside)
+
+    @property
     def in_gguf(self) -> bool:
         """Whether it is quantised in GGUF's blocks, which hold factors and codes in one."""
         return self.dtype in gguf.BLOCKS

@@ -7,7 +7,7 @@ import sys
 from difflib import get_close_matches
 
 from ..config import check_whole
-from ..devices import choose
+from ..devices import Host, bar, choose
 
 MOST = 300  # characters of a message about an argument
 
@@ -47,6 +47,14 @@ def _nearest_choice(message: str) -> str:
     found = re.match(r"(.*invalid choice: '(.*)') \(choose from (.*)\)$", message, re.DOTALL)
     near = get_close_matches(found[2], re.findall(r"[\w.-]+", found[3]), 1) if found else []
     return f"{found[1]}; the nearest is {near[0]}" if near else message
+
+
+class Terminal(Host):
+    """What a command says of a pipeline's loading: a progress bar on stderr where it takes a while."""
+
+    def reading(self, what: str, total: int):
+        """As Host has it."""
+        return bar(what, total)
 
 
 def set_threads(count: int | None, backend: str = "torch") -> None:

@@ -12,7 +12,7 @@ from ..disk import check_folder, check_name
 from ..history import parse_policy
 from ..pipeline import Helios
 from ..steps import parse_steps
-from . import set_threads
+from . import Terminal, set_threads
 from .bench_speed import bench_speed
 from .outputs import check_report
 
@@ -69,7 +69,7 @@ def bench(args: argparse.Namespace) -> int:
     check_name(Path(args.output).name or "bench-tiny")
     folder = check_folder(args.output)
     check_report(folder, FILES)
-    helios = load(args.model)
+    helios = load(args.model, host=Terminal())
     names = args.setting or ["default"]
     settings = {name: parse_setting(name, helios.config.schedule.stages) for name in names}
     for name, options in settings.items():

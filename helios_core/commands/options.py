@@ -98,6 +98,7 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--products", choices=PRODUCTS, default="auto", help=PRODUCTS_HELP)
     group.add_argument("--compile", choices=COMPILE, default="auto", help=COMPILE_HELP)
     group.add_argument("--no-prompt-cache", action="store_true", help=CACHE_HELP)
+    group.add_argument("--no-weights-cache", action="store_true", help=WEIGHTS_CACHE_HELP)
 
 
 MODEL_HELP = (
@@ -140,6 +141,7 @@ COMPILE_HELP = (
     "have torch compile the transformer's blocks, a minute at the first step; auto: on GPUs of NVIDIA's where there is "
     "a compiler (auto)"
 )
+WEIGHTS_CACHE_HELP = "keep no weights on disk that were quantised on load; so does HELIOS_WEIGHTS_CACHE=off"
 CACHE_HELP = "keep no prompt embeddings on disk; HELIOS_CACHE names the folder, or is off"
 SCHEDULE_HELP = (
     "prompts from given chunks on, counted from 0: '0: a red circle; 4 (2): a blue square' blends over 2 chunks"

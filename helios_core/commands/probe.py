@@ -13,7 +13,7 @@ from ..checkpoint import folders
 from ..devices import BACKENDS
 from ..disk import check_folder, check_name, replacing, write
 from ..media import PICTURES, VIDEOS, read_frames, read_picture
-from . import set_threads
+from . import Terminal, set_threads
 from .outputs import check_apart, check_report
 
 TEXTS, FIGURES = ("probe.txt", "probe.csv"), ("probe.png", "heat_map.png")  # of the report
@@ -69,7 +69,12 @@ def probe(args: argparse.Namespace) -> int:
     if len(files) > MOST_PICTURES:
         files = [files[i] for i in np.linspace(0, len(files) - 1, MOST_PICTURES).round().astype(int)]
     set_threads(args.threads)
-    helios = load(folders.find_checkpoint(args.model), vae=folders.find_file("vae", args.vae), backend=args.backend)
+    helios = load(
+        folders.find_checkpoint(args.model),
+        vae=folders.find_file("vae", args.vae),
+        backend=args.backend,
+        host=Terminal(),
+    )
     steps = probe.measure(open_codec(helios), [read_clip(file) for file in files], settings)
     with tqdm(unit="piece", disable=None) as bar:
         for step in steps:

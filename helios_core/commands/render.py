@@ -22,7 +22,7 @@ from ..lora import check_strength, parse_blocks
 from ..steps import parse_steps
 from ..text import PromptSchedule, check_text
 from ..with_loras import with_loras
-from . import set_threads, start
+from . import Terminal, set_threads, start
 from .going_on import depends_on, going_on, settings_of, through
 from .progress import Left, timed
 
@@ -61,7 +61,9 @@ def open_model(args: argparse.Namespace):
     parts = {"text_encoder": find_file("text_encoders", args.text_encoder), "vae": find_file("vae", args.vae)}
     if args.no_prompt_cache:
         choices["cache_folder"] = None
-    return add_loras(load(find_checkpoint(args.model), **parts, **choices), args)
+    if args.no_weights_cache:
+        choices["weights_folder"] = None
+    return add_loras(load(find_checkpoint(args.model), **parts, **choices, host=Terminal()), args)
 
 
 def add_loras(model, args: argparse.Namespace):

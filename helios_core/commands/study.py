@@ -11,7 +11,7 @@ from ..checkpoint import folders
 from ..config import check_whole, limits
 from ..disk import check_folder, check_name
 from ..measure import figures
-from . import set_threads
+from . import Terminal, set_threads
 from .outputs import check_apart
 
 WHAT_HELP = (
@@ -69,7 +69,7 @@ def study_policies(args: argparse.Namespace, folder: Path, page: Path, command: 
     sizes = replace(policies.QUICK if args.quick else policies.PolicySizes(), **asked)
     parts = choose(policies.PARTS, args.part)
     set_threads(args.threads)
-    helios = load(args.model, vae=folders.find_file("vae", args.vae))
+    helios = load(args.model, vae=folders.find_file("vae", args.vae), host=Terminal())
     tell = lambda text: print(text, flush=True)  # noqa: E731
     report = policies.study(helios, sizes, folder, page=page, command=command, parts=parts, tell=tell)
     for part in parts:

@@ -14,6 +14,7 @@ from ..checkpoint import (
     Source,
     Stored,
     check_part,
+    check_space,
     check_tokenizer,
     documents,
     gguf_tokenizer,
@@ -28,7 +29,6 @@ from ..devices import libraries
 from ..disk import check_folder, check_new, new_folder
 from . import gguf_files, gguf_quants, layouts
 from .layouts import SPIECE, Contents, Output, dump
-from .writer import check_space
 
 FORMATS = ("folder", "single", "comfy", "gguf")
 ENDINGS = {".safetensors": "single", ".gguf": "gguf"}

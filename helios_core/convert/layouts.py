@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ..checkpoint import DOCUMENTS, PARTS, TOKENIZER, Source, Stored, names, nbytes, numbers, precision
+from ..checkpoint import DOCUMENTS, PARTS, TOKENIZER, Layout, Source, Stored, names, nbytes, numbers, precision, writing
 from ..devices import libraries
-from .writer import Layout, writing
 
 CHUNK = 16 << 20
 SHARD = 5_000_000_000  # bytes of a published folder's shard

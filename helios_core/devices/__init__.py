@@ -3,9 +3,11 @@
 from . import decoding, libraries, needs
 from .decoding import BLOCK_SIZE, frames_at_once
 from .host_memory import Memory, host_free, read_memory
+from .kept_weights import KeptWeights
 from .libraries import BACKENDS, INSTALL, choose, installed
 from .needs import OFFLOAD, TILING, Estimate
-from .parts import Choices, Host, Parts
+from .parts import Choices, Host, Loaded, Parts
+from .reading import bar
 from .residency import PARTS, WARNING, pixels
 from .ways import ATTENTION, COMPILE, PRODUCTS, VAE_DTYPES
 
@@ -17,6 +19,8 @@ __all__ = [
     "Choices",
     "Estimate",
     "Host",
+    "KeptWeights",
+    "Loaded",
     "INSTALL",
     "Memory",
     "OFFLOAD",
@@ -26,6 +30,7 @@ __all__ = [
     "TILING",
     "VAE_DTYPES",
     "WARNING",
+    "bar",
     "choose",
     "decoding",
     "frames_at_once",

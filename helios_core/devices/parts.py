@@ -6,15 +6,17 @@ and the transformer's own weights are there once.
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ..checkpoint import WEIGHT_DTYPES, Checkpoint
+from ..checkpoint import WEIGHT_DTYPES, Checkpoint, telling
 from ..disk import fingerprint
 from . import libraries, needs, residency, ways
 from .host_memory import host_free
+from .kept_weights import KeptWeights
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class Host:
     def loading(self, nbytes: int) -> None:
         """A part is about to take so many bytes of the device."""
 
+    def reading(self, what: str, total: int):
+        """A context in which so many bytes are read: it gives what is called with done and total, and may raise."""
+        return nullcontext(lambda done, total: None)
+
     def using(self, name: str, network, work: int) -> None:
         """A network is about to compute, in so many bytes: it may have been moved away since."""
 
@@ -68,13 +74,14 @@ class Host:
 class Loaded:
     """What is there. networks: by part; adapted: transformers with LoRAs, each for as long as its LoRAs are held.
 
-    away: the parts that lie in host memory until they are used again.
+    away: the parts that lie in host memory until they are used again. kept: where quantised weights are, if anywhere.
     """
 
     networks: dict[str, Any] = field(default_factory=dict)
     adapted: WeakKeyDictionary = field(default_factory=WeakKeyDictionary)
     away: set[str] = field(default_factory=set)
     mode: str = ""
+    kept: KeptWeights | None = None
 
 
 class Parts:
@@ -245,35 +252,49 @@ class Parts:
         model.on_block = self.host.stop
         return model
 
+    @contextmanager
+    def reading(self, name: str, what: str = "reading"):
+        """While a part is read, the host is told how far that is."""
+        total = self.checkpoint.sources[name].nbytes
+        with self.host.reading(f"{what} {name.replace('_', ' ')}", total) as report, telling(report, total):
+            yield
+
+    def read_transformer(self, read):
+        """What `read` makes of the transformer's source: of the files, or of the quantised weights kept of them."""
+        own, kept, kind = self.checkpoint.sources["transformer"], self.loaded.kept, self.choices.weight_dtype
+        if kept is None or self.library != "torch":
+            with self.reading("transformer"):
+                return read(own)
+        with self.reading("transformer", f"quantising to {kind}:"):
+            found = kept.find(own, kind, self.backend.quantised_bytes)
+        try:
+            with self.reading("transformer"):
+                return read(found)
+        except ValueError as error:
+            if not kept.blamed(error, found, own):
+                raise
+        return self.read_transformer(read)
+
     def _load_transformer(self):
-        model = self.backend.load_transformer(
-            self.checkpoint.sources["transformer"],
-            self.checkpoint.config,
-            dtype=self.choices.weight_dtype,
-            device=self.device,
-            streamed=self.offload_mode == "blocks",
-            attention=self.choices.attention,
-            products=self.choices.products,
-            compile=self.choices.compile,
-        )
+        how = {name: getattr(self.choices, name) for name in ("attention", "products", "compile")}
+        how |= {"dtype": self.choices.weight_dtype, "device": self.device, "streamed": self.offload_mode == "blocks"}
+        load = self.backend.load_transformer
+        model = self.read_transformer(lambda source: load(source, self.checkpoint.config, **how))
         model.on_block = self.host.stop
         return model
 
     def _load_vae(self):
         place, choices = residency.place(self, "vae"), self.choices
-        vae = self.backend.load_vae(
-            self.checkpoint.sources["vae"],
-            self.checkpoint.config,
-            dtype=self.vae_dtype,
-            tiling=choices.vae_tiling,
-            device=place,
-        )
+        how = {"dtype": self.vae_dtype, "tiling": choices.vae_tiling, "device": place}
+        with self.reading("vae"):
+            vae = self.backend.load_vae(self.checkpoint.sources["vae"], self.checkpoint.config, **how)
         self.backend.watch(vae, self.host.stop)
         return vae
 
     def _load_text_encoder(self):
         length, place = self.checkpoint.config.defaults.max_text_length, residency.place(self, "text_encoder")
         source = self.checkpoint.sources["text_encoder"]
-        encoder = self.backend.load_text_encoder(source, device=place, max_length=length)
+        with self.reading("text_encoder"):
+            encoder = self.backend.load_text_encoder(source, device=place, max_length=length)
         self.backend.watch(encoder, self.host.stop)
         return encoder

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -110,18 +110,38 @@ class Store:
         with replacing(self.folder / f"{key}{ENTRY}") as part:
             part.write_bytes(save({name: np.ascontiguousarray(value) for name, value in arrays.items()}))
 
-    def _trim(self) -> None:
+    def make(self, key: str, size: int, write: Callable[[Path], None]) -> Path | None:
+        """An entry that `write` makes as a file of so many bytes at the path it is given, whole or not at all; room is
+        made before. None, and nothing is called, for one that exceeds the limit by itself; OSError when the disk fails.
+        """
+        if size > self.limit:
+            return None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._trim(self.limit - size)
+        path = self.folder / f"{key}{ENTRY}"
+        write(path)
+        return path
+
+    def size(self) -> int:
+        """Bytes of all entries."""
+        return sum(size for _, size, _ in self._found())
+
+    def _found(self) -> list[tuple[int, int, Path]]:
+        found = []
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            with suppress(OSError):
+                found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+        return found
+
+    def _trim(self, limit: int | None = None) -> None:
         for part in self.folder.glob("*.part"):
             with suppress(OSError):  # another process does the same, or on Windows has it open
                 if time.time() - part.stat().st_mtime > STALE:
                     part.unlink()
-        found = []
-        for path in self.folder.iterdir():
-            with suppress(OSError):
-                found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+        limit, found = self.limit if limit is None else limit, self._found()
         total = sum(size for _, size, _ in found)
         for _, size, path in sorted(found):
-            if total <= self.limit:
+            if total <= limit:
                 break
             with suppress(OSError):  # one that cannot go now goes another time, and the next one instead of it
                 path.unlink(missing_ok=True)

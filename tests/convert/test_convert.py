@@ -113,7 +113,7 @@ def test_incomplete_checkpoints_are_refused_before_anything_is_written(published
 
 
 def test_a_full_disk_is_noticed_before(published, tmp_path, monkeypatch):
-    from helios_video.helios_core.convert import writer
+    from helios_video.helios_core.checkpoint import writer
 
     monkeypatch.setattr(writer.shutil, "disk_usage", lambda place: type("usage", (), {"free": 1000}))
     with pytest.raises(ValueError, match=r"0\.0 GB and its disk has 0\.0 GB free|needs .* GB"):

@@ -18,7 +18,7 @@ import numpy as np
 from einops import rearrange
 from mlx.core import array
 
-from ...checkpoint import EMBEDDINGS, Source, check_text_encoder
+from ...checkpoint import EMBEDDINGS, Source, check_text_encoder, tell
 from ...text import Embedding, load_tokenizer
 from .arrays import evaluate
 from .files import FLOATS, widen
@@ -193,6 +193,7 @@ def _read(source: Source, dtype: mx.Dtype) -> dict[str, array]:
     for name in sorted(found, key=lambda n: found[n][:2]):
         weights[name] = widen(found[name]).astype(_kept(name, dtype))
         evaluate(weights[name])
+        tell(found[name].whole)
     both = [weights.pop(name) for name in EMBEDDINGS if name in weights]
     if len(both) == 2 and not bool(mx.array_equal(*both)):
         raise ValueError(f"text encoder {source.path}: {' and '.join(EMBEDDINGS)} differ; a UMT5 file ties them")

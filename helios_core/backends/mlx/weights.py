@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from ...checkpoint import KINDS, Source, check_network, is_float32, is_quantised
+from ...checkpoint import KINDS, Source, check_network, is_float32, is_quantised, tell
 from .arrays import evaluate
 from .files import channels_last, published_shape, widen
 from .quant import can_keep, find_kind, make_layer, read_layer
@@ -42,6 +42,7 @@ def load_weights(model: nn.Module, source: Source, cast, names=None) -> nn.Modul
         tensor = channels_last(widen(source.tensors[name])).astype(cast(name))
         evaluate(tensor)
         state.append((name, tensor))
+        tell(source.tensors[name].whole)
     model.load_weights(state, strict=names is None)
     return model.train(False)
 
@@ -75,4 +76,5 @@ def load_transformer_weights(model: nn.Module, source: Source, *, dtype: mx.Dtyp
         layer = read_layer(stored, bias) if can_keep(stored) else make_layer(name, widen(stored), asked, bias)
         evaluate(layer.parameters())
         place(model, path, layer)
+        tell(stored.whole)
     return model.train(False)

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...checkpoint import Stored, Unpacked, unpack
-from . import gguf
+from ...checkpoint import Source, Stored, Unpacked, unpack
+from . import ahead, gguf
 from .quant import dequantise
 from .quantising import quantise
 
@@ -35,6 +35,8 @@ def read(stored: Stored) -> Tensor:
     ValueError for a file that has become shorter.
     """
     data = torch.empty(stored.nbytes, dtype=torch.uint8)
+    if ahead.ASKS:
+        ahead.ask(stored.file, stored.start, stored.nbytes)
     with stored.file.open("rb") as file:
         file.seek(stored.start)
         if file.readinto(data.numpy()) != stored.nbytes:
@@ -109,10 +111,14 @@ def map_file(path: Path) -> Tensor:
 
 
 class Files:
-    """Files mapped once each; a mapping lives as long as a tensor of it."""
+    """Files mapped once each; a mapping lives as long as a tensor of it.
 
-    def __init__(self):
+    whole: a part that is about to be read; if the host has memory for it, what is mapped is waited for.
+    """
+
+    def __init__(self, whole: Source | None = None):
         self.mapped: dict[Path, Tensor] = {}
+        self.brings = whole is not None and ahead.fits(whole)
 
     def read(self, stored: Stored, dtype: torch.dtype, device, *, own: bool = False) -> Tensor:
         """The tensor, its factors applied, in `dtype` on `device`. own: in memory of its own in any case."""
@@ -128,4 +134,6 @@ class Files:
         if stored.file not in self.mapped:
             self.mapped[stored.file] = map_file(stored.file)
         data = self.mapped[stored.file][stored.start : stored.start + stored.nbytes]
+        if self.brings:
+            ahead.bring(stored.file, stored.start, data)
         return data.view(STORED[stored.dtype]).view(stored.shape)

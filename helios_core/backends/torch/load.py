@@ -10,7 +10,7 @@ import gc
 import torch
 from torch import nn
 
-from ...checkpoint import Source, check_network, compute_format, is_kept, split_kind, tell_narrowed
+from ...checkpoint import Source, check_network, compute_format, is_kept, split_kind, tell, tell_narrowed
 from ...checkpoint import find_kind as find_kind
 from ...checkpoint import split_kind as check_kind  # noqa: F401
 from ...config import ModelConfig, TransformerConfig, VAEConfig
@@ -234,8 +234,9 @@ def _build(build, source: Source) -> tuple[nn.Module, list[str]]:
 def build_and_load(build, source: Source, cast, device) -> nn.Module:
     """cast: name -> dtype. Tensor by tensor, in the order of the files."""
     model, names = _build(build, source)
-    files, state = Files(), {}
+    files, state = Files(source), {}
     for name in sorted(names, key=lambda n: source.tensors[n][:2]):
         state[name] = files.read(source.tensors[name], cast(name), device)
+        tell(source.tensors[name].whole)
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(False).train(False)

@@ -13,9 +13,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...checkpoint import EMBEDDINGS, Source, check_text_encoder
+from ...checkpoint import EMBEDDINGS, Source, check_text_encoder, tell
 from ...disk import reading
 from ...text import Embedding, load_tokenizer
+from .ahead import Ahead
 from .files import STORED, Files
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,9 @@ def load_text_encoder(
     tokenize = load_tokenizer(source.tokenizer, max_length, source.config["vocab_size"])
     with torch.device("meta"), reading(source.path, "UMT5 text encoder"):
         model = UMT5EncoderModel(UMT5Config(**source.config))
-    model.load_state_dict(_read(source, dtype or find_dtype(source), device), assign=True)
+    files = Files(source)
+    model.load_state_dict(_read(files, source, dtype or find_dtype(source), device), assign=True)
+    ask_ahead(model.encoder.block, files)
     return UMT5TextEncoder(model.train(False).requires_grad_(False), tokenize, max_length=max_length)
 
 
@@ -73,10 +76,18 @@ def _kept(name: str, dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype == torch.float16 and name.endswith(".wo.weight") else dtype
 
 
-def _read(source: Source, dtype: torch.dtype, device) -> dict[str, Tensor]:
-    files, found, weights = Files(), source.tensors, {}
+def ask_ahead(blocks, files: Files) -> None:
+    """Has each block that starts ask for the next ones, where they are mapped."""
+    ahead = Ahead.of(blocks, files.mapped)
+    for i, block in enumerate(blocks if ahead else ()):
+        block.register_forward_pre_hook(lambda *_, i=i: ahead.before(i))
+
+
+def _read(files: Files, source: Source, dtype: torch.dtype, device) -> dict[str, Tensor]:
+    found, weights = source.tensors, {}
     for name in sorted(found, key=lambda n: found[n][:2]):
         weights[name] = files.read(found[name], _kept(name, dtype), device)
+        tell(found[name].whole)
     both = [weights[name] for name in EMBEDDINGS if name in weights]
     if len(both) == 2 and not torch.equal(*both):
         raise ValueError(f"text encoder {source.path}: {' and '.join(EMBEDDINGS)} differ; a UMT5 file ties them")

@@ -85,7 +85,8 @@ class Block(nn.Module):
 class HeliosTransformer(nn.Module):
     """Predicts the flow velocity of one chunk. `on_block` is called before every block and may raise to stop.
 
-    streamer: an `offload.BlockStream` where the blocks' weights stay in host memory. prompts, tables: what is kept of
+    streamer: an `offload.BlockStream` where the blocks' weights stay in host memory. ahead: an `ahead.Ahead` where they
+    are mapped from files. prompts, tables: what is kept of
     prompts and sizes; `forget` drops it. A copy that shares the weights shares them too. layers: what it is built from.
     version: says what its weights are to a program that changes them unseen. run: how a block is run.
     """
@@ -93,7 +94,7 @@ class HeliosTransformer(nn.Module):
     def __init__(self, config: TransformerConfig, layers=Layers):
         super().__init__()
         self.config = config
-        self.on_block = self.streamer = self.version = None
+        self.on_block = self.streamer = self.ahead = self.version = None
         self.run = compiled.run
         self.prompts, self.tables = Recent(PROMPTS), Recent(TABLES)
         sizes = {name: tuple(f * p for p in config.patch_size) for name, f in (("short", 1), ("mid", 2), ("long", 4))}
@@ -129,7 +130,8 @@ class HeliosTransformer(nn.Module):
 
     def each_block(self, *parts: str):
         """The blocks in order, each with its weights on the device until the next is asked for; parts: only theirs."""
-        return self.blocks if self.streamer is None else self.streamer(self.blocks, *parts)
+        blocks = self.blocks if self.streamer is None else self.streamer(self.blocks, *parts)
+        return blocks if self.ahead is None or torch.compiler.is_compiling() else self.ahead(blocks, *parts)
 
     def forget(self) -> None:
         """Drops what is kept of prompts and sizes, as before the weights move to another device."""

@@ -11,7 +11,8 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
-from ...checkpoint import Source, Stored, is_float32, is_kept, unpack
+from ...checkpoint import Source, Stored, is_float32, is_kept, tell, unpack
+from .ahead import Ahead
 from .files import STORED, Files, check_factors, tensors
 from .gguf import BlockLinear
 from .quant import QuantLinear, place
@@ -28,12 +29,15 @@ def load_transformer_weights(
 
     kind: see precision.find_kind. asked: one of WEIGHT_DTYPES; auto leaves layers that are stored plain as they are.
     """
-    files = Files()
+    files = Files(source)
     for block, names in groupby(list(model.state_dict()), _block):
         for layer, own in groupby(names, lambda name: name.rpartition(".")[0]):
-            _fill_layer(model, layer, list(own), source, files, dtype, (kind, asked), device)
+            own = list(own)
+            _fill_layer(model, layer, own, source, files, dtype, (kind, asked), device)
+            tell(sum(source.tensors[name].whole for name in own))
         if block is not None:
             model.blocks[block].attn1.fuse()
+    model.ahead = Ahead.of(model.blocks, files.mapped)
     return model.requires_grad_(False).train(False)
 
 

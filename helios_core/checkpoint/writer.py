@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ..checkpoint import BYTES, nbytes
 from ..disk import replacing
+from .headers import BYTES, nbytes
 
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 

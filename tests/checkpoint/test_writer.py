@@ -1,7 +1,7 @@
 """The writer wants every byte, and leaves what came meanwhile."""
 
 import pytest
-from helios_video.helios_core.convert.writer import writing
+from helios_video.helios_core.checkpoint.writer import writing
 from safetensors.torch import load_file
 
 
