@@ -102,7 +102,10 @@ def _source(path, part, names: Mapping, found: Mapping, layers: Mapping, config,
 def stored_tensors(
     path: Path, part: str, names: Mapping[str, str], found: Mapping, layers: Mapping
 ) -> dict[str, Stored]:
-    """Published name -> tensor, factors and marks with their weights. names: short name -> key in `found`."""
+    """Published name -> tensor, factors and marks with their weights. names: short name -> key in `found`.
+
+    ValueError for factors and marks that do not fit.
+    """
     plain = {name: Stored(found[key].file, key, *found[key][1:]) for name, key in names.items()}
     marks.attach(path, plain, names, found, layers)
     factors = {name: name.rpartition(".")[0] + ".weight" for name in plain if name.endswith(FACTORS)}

@@ -112,10 +112,7 @@ class KeptWeights:
         """Name -> Stored of what is in a file; None if that is not what it should be: then it goes."""
         try:
             found = headers.read_header(path)
-            if {name: (info.dtype, info.shape) for name, info in found.items()} != layout:
-                raise ValueError(f"{path} holds other weights than its name says")
-            if headers.read_metadata(path).get(precision.METADATA) != kind:
-                raise ValueError(f"{path} does not say that its weights are {kind}")
+            _check(path, found, layout, kind)
             return stored_tensors(path, "transformer", {name: name for name in found}, found, {})
         except ValueError as error:
             self.discard(path, error)
@@ -133,3 +130,10 @@ class KeptWeights:
         LOG.warning("the kept weights %s are broken and go, they are made anew: %s", path, why)
         with suppress(OSError):
             path.unlink()
+
+
+def _check(path: Path, found: dict, layout: dict, kind: str) -> None:
+    if {name: (info.dtype, info.shape) for name, info in found.items()} != layout:
+        raise ValueError(f"{path} holds other weights than its name says")
+    if headers.read_metadata(path).get(precision.METADATA) != kind:
+        raise ValueError(f"{path} does not say that its weights are {kind}")

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from weakref import ref
 
@@ -57,11 +57,23 @@ def bring(path: Path, start: int, data: Tensor) -> None:
 
 def place(t: Tensor, mapped: dict[Path, Tensor]) -> Range | None:
     """Where a tensor lies in its file, if it is mapped. mapped: path -> its bytes."""
+    held = inner(t)
     for path, data in mapped.items():
-        start = t.data_ptr() - data.data_ptr()
-        if t.device.type == "cpu" and 0 <= start < len(data):
-            return path, start, t.nbytes
+        start = held.data_ptr() - data.data_ptr() if held.device.type == "cpu" else -1
+        if 0 <= start < len(data):
+            return path, start, held.nbytes
     return None
+
+
+def inner(t: Tensor) -> Tensor:
+    """The codes of a quantised tensor of ComfyUI's; any other is itself."""
+    return getattr(t, "_qdata", t)
+
+
+def there(tensor: ref, address: int) -> bool:
+    """Whether somebody has it still, where it was mapped."""
+    found = tensor()
+    return found is not None and inner(found).data_ptr() == address
 
 
 def joined(ranges: Iterable[Range]) -> list[Range]:
@@ -85,13 +97,17 @@ def reader() -> ThreadPoolExecutor:
 class Ahead:
     """Of a network's blocks: called with them, gives them in order, and has asked for the next ones by then.
 
-    Weights that have moved to a device, or that nobody has any more, are not asked for.
+    Weights that have moved elsewhere, or that nobody has any more, are not asked for.
     """
 
     def __init__(self, blocks: Iterable[nn.Module], mapped: dict[Path, Tensor]):
         self.found = [
-            [(name, ref(t), at) for name, t in (*b.named_parameters(), *b.named_buffers()) if (at := place(t, mapped))]
-            for b in blocks
+            [
+                (name, partial(there, ref(t), inner(t).data_ptr()), at)
+                for name, t in (*block.named_parameters(), *block.named_buffers())
+                if (at := place(t, mapped))
+            ]
+            for block in blocks
         ]
         self.now = (0, 0)  # pass and block
 
@@ -118,11 +134,6 @@ class Ahead:
     def _ask(self, when: tuple[int, int], parts: tuple[str, ...]) -> None:
         if when < self.now:  # the blocks were quicker
             return
-        here = [(name, at) for name, tensor, at in self.found[when[1]] if on_cpu(tensor())]
+        here = [(name, at) for name, is_there, at in self.found[when[1]] if is_there()]
         for at in joined(at for name, at in here if not parts or name.startswith(parts)):
             ask(*at)
-
-
-def on_cpu(tensor: Tensor | None) -> bool:
-    """Whether it is still there, and in host memory."""
-    return tensor is not None and tensor.device.type == "cpu"
