@@ -19,6 +19,7 @@ from ..join import read_metadata
 # Options that say where, with what or how fast, and change no frame.
 NO_SETTING = ("command", "line", "output", "threads")
 FREE = (*NO_SETTING, "overwrite", "offload", "no_prompt_cache", "save_history", "prompts_file")
+GO_ON = ("generate", "run")  # commands that do; a folder may come from anybody
 FILES = ("image", "video", "resume")  # whose content counts, not the name alone
 
 
@@ -106,6 +107,8 @@ def resumed(folder: str) -> list[str]:
         raise ValueError(f"{root} holds no run that was stopped; name the folder that the run said, such as out_chunks")
     if not head["again"]:
         raise ValueError(f"the run in {root} was not begun by a command; begin it again as it was begun")
+    if head["again"][0] not in GO_ON or not all(isinstance(word, str) for word in head["again"]):
+        raise ValueError(f"the run in {root} was begun by {head['again'][0]!r}; wanted one of {', '.join(GO_ON)}")
     if identity(head["root"]) != identity(root):
         raise ValueError(f"{root} was {head['root']} when its run was begun; move it back, for its chunks belong there")
     with suppress(OSError):
