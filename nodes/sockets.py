@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import core
+from .unmoved import Unmoved
 
 MODEL = "MODEL"
 TEXT_ENCODER = "CLIP"
@@ -145,6 +146,7 @@ def image_blocks(images, size: int = 16):
 class VAESocket:
     """VAE: ComfyUI's VAE interface around the core's Wan VAE, for core VAEDecode, VAEEncode and their tiled forms."""
 
+    device = None  # its patcher's
     latent_channels = 16
     latent_dim = 3
     output_channels = 3
@@ -199,9 +201,14 @@ class VAESocket:
 
     @property
     def patcher(self):
-        """ComfyUI's ModelPatcher of it; None where it is not loaded, or not ComfyUI's to move."""
+        """ComfyUI's ModelPatcher of it; an Unmoved where it is not loaded, or not ComfyUI's to move."""
         keeper, network = getattr(self.helios.parts.host, "keeper", None), self.helios.parts.loaded.networks.get("vae")
-        return None if keeper is None or network is None else keeper.patchers.get(network)
+        found = None if keeper is None or network is None else keeper.patchers.get(network)
+        return Unmoved("this VAE") if found is None else found
+
+    @patcher.setter
+    def patcher(self, given):
+        """Takes none: ComfyUI's Select VAE Device puts one here that it was just given."""
 
     def is_dynamic(self) -> bool:
         """That its weights come and go, so that dropping this frees nothing."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import cached_property
 
 from . import core, host, sockets
+from .unmoved import Unmoved
 
 
 class TextSocket:
     """text: a prompt or several -> their Embedding, which this gives too when it is called."""
 
-    patcher = None  # ComfyUI looks for one: it is managed as it computes (managed.py)
-
     def __init__(self, text):
         self.text = text
+        self.patcher = Unmoved("HeliosLoader's text encoder")  # it is managed as it computes (managed.py)
 
     def __call__(self, prompt: str | list[str]):
         """The Embedding; asks before whether Stop was pressed."""

@@ -8,14 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
-from helios_video.helios_core.backends.torch.vae import WanVAE
-from helios_video.helios_core.checkpoint import names
-from helios_video.helios_core.config import VAEConfig
 from helios_video.helios_core.join import video
-from safetensors.torch import save_file
 from support.comfyui import COMFYUI, NEEDED, messages, saved, serving, with_value
 from support.probed import PROBES, chunks, computed, long_video, number, probe, ran, small, succeeds
+from support.wan import narrow_vae
 
 pytestmark = NEEDED
 MODES = {
@@ -94,32 +90,15 @@ def test_another_joint_decodes_again_and_samples_nothing(server):
     assert grows(server, with_value(prompt, "ChunkConcat", boundary="match"), 2) == []
 
 
-@pytest.fixture
-def narrow(server):
-    """A function from a number to a VAE file of Wan's form, an eighth as wide, that ComfyUI's own loader reads."""
-    if 'sd["decoder.head.0.gamma"]' not in Path(COMFYUI, "comfy", "sd.py").read_text(encoding="utf-8"):
-        pytest.skip("this ComfyUI builds Wan's VAE in its published width alone")
-
-    def write(seed: int) -> str:
-        torch.manual_seed(seed)
-        state = WanVAE(VAEConfig(base_dim=12)).state_dict()
-        folder = server.base / "models" / "vae"
-        folder.mkdir(exist_ok=True)
-        own = names.wan_names(state)
-        save_file({own[name]: value.contiguous() for name, value in state.items()}, folder / f"{seed}.safetensors")
-        return f"{seed}.safetensors"
-
-    return write
-
-
-def test_a_vae_of_comfyuis_own_loader_is_known_by_its_weights(server, narrow):
+def test_a_vae_of_comfyuis_own_loader_is_known_by_its_weights(server):
+    folder = server.base / "models" / "vae"
     prompt = seeded(36)
-    prompt["93"] = {"class_type": "VAELoader", "inputs": {"vae_name": narrow(1)}}
+    prompt["93"] = {"class_type": "VAELoader", "inputs": {"vae_name": narrow_vae(folder, 1)}}
     with_value(prompt, "ChunkConcat", decoder=["93", 0])
     assert [grows(server, prompt, count) for count in (2, 3)] == [chunks(0, 1), chunks(2)]
     server.restart()
     assert grows(server, prompt, 3) == []
-    assert grows(server, with_value(prompt, "VAELoader", vae_name=narrow(2)), 2) == ["decode0", "decode1"]
+    assert grows(server, with_value(prompt, "VAELoader", vae_name=narrow_vae(folder, 2)), 2) == ["decode0", "decode1"]
 
 
 def test_a_minute_grows_by_the_new_chunk_alone(server):

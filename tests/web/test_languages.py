@@ -59,3 +59,34 @@ def test_the_panels_speak_the_language_of_the_frontend(static, language):
             "() => [...document.querySelectorAll('.helios-empty, .helios-note')].map(e => e.textContent)"
         )
     assert words[empty] in said and any(text.startswith(words[error].split("{")[0]) for text in said), said
+
+
+def notes(graph) -> list[str]:
+    inner = [text for held in graph.get("definitions", {}).get("subgraphs", []) for text in notes(held)]
+    return [node["widgets_values"][0] for node in graph["nodes"] if node["type"] == "MarkdownNote"] + inner
+
+
+def test_the_notes_that_are_translated_are_those_of_the_workflows():
+    """The first workflows' have translations; of the others a user reads the English ones."""
+    shipped = {path.stem: notes(json.loads(path.read_text(encoding="utf-8"))) for path in FLOWS.glob("*.json")}
+    texts = json.loads((FLOWS.parent / "web" / "notes.json").read_text(encoding="utf-8"))
+    known = {text["en"] for text in texts}
+    assert known <= {note for found in shipped.values() for note in found}, "a note has changed: its translations too"
+    for name in ("one_node_text_to_video", "one_node_image_to_video", "text_to_video", "image_to_video", "long_video"):
+        assert set(shipped[name]) <= known, name
+    assert all(set(text) == {"en", *(lang for lang in translations.LANGUAGES if lang != "en")} for text in texts)
+
+
+@pytest.mark.parametrize("static", static_folders() or [None], ids=lambda p: p and p.parent.name)
+def test_an_untouched_note_is_read_in_the_language_of_the_frontend(static):
+    source = json.loads((FLOWS / "one_node_text_to_video.json").read_text(encoding="utf-8"))
+    texts = json.loads((FLOWS.parent / "web" / "notes.json").read_text(encoding="utf-8"))
+    read = """async workflow => {
+      await app.loadGraphData(workflow, true, true, null)
+      const all = nodes => nodes.flatMap(node => [node, ...all(node.subgraph?._nodes ?? [])])
+      return all(app.graph._nodes).filter(n => n.type === "MarkdownNote").map(n => n.widgets[0].value)
+    }"""
+    with opened(static, extensions=EXTENSIONS, Comfy_Locale="ja") as page:
+        assert set(page.evaluate(read, source)) == {t["ja"] for t in texts if t["en"] in notes(source)}
+        source["nodes"][[node["type"] for node in source["nodes"]].index("MarkdownNote")]["widgets_values"] = ["mine"]
+        assert "mine" in page.evaluate(read, source)
