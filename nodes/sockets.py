@@ -199,16 +199,14 @@ class VAESocket:
             mean, _ = vae.encode(backend.to_device(vae, frames.float() * 2 - 1))
             return tensor(backend.to_cpu(mean))
 
-    @property
-    def patcher(self):
+    def _patcher(self):
         """ComfyUI's ModelPatcher of it; an Unmoved where it is not loaded, or not ComfyUI's to move."""
         keeper, network = getattr(self.helios.parts.host, "keeper", None), self.helios.parts.loaded.networks.get("vae")
         found = None if keeper is None or network is None else keeper.patchers.get(network)
         return Unmoved("this VAE") if found is None else found
 
-    @patcher.setter
-    def patcher(self, given):
-        """Takes none: ComfyUI's Select VAE Device puts one here that it was just given."""
+    # Takes none: ComfyUI's Select VAE Device puts one here that it was just given.
+    patcher = property(_patcher, lambda self, given: None)
 
     def is_dynamic(self) -> bool:
         """That its weights come and go, so that dropping this frees nothing."""

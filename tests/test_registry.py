@@ -24,7 +24,7 @@ FOLDERS = {
     "nodes": {".py"},
     "helios_core": {".py", ".json", ".safetensors"},
     "locales": {".json"},
-    "web": {".md", ".png", ".webp", ".js", ".css", ".mp4"},
+    "web": {".md", ".png", ".webp", ".js", ".css", ".json", ".mp4"},
     "workflows": {".json", ".jpg"},
     "subgraphs": {".json"},  # the name is ComfyUI's: it looks for blueprints in no other folder
 }
