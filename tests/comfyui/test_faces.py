@@ -1,11 +1,15 @@
 """What a user sees of every workflow, in a real ComfyUI with its real frontend, before and after a run: nothing lies
-over anything else, in canvas and in Vue nodes, and what a run makes is played. And what is said to what cannot be."""
+over anything else, in canvas and in Vue nodes, and what a run makes is played. And what is said to what cannot be.
+
+HELIOS_SCREENSHOTS: a folder for pictures of every workflow before, during and after its run, for people to look at."""
 
 from __future__ import annotations
 
 import json
+import os
 import urllib.error
 from itertools import combinations
+from pathlib import Path
 
 import av
 import pytest
@@ -77,6 +81,12 @@ def overlapping(page, groups) -> list:
     return pairs + [box for box in boxes if not any(within(box[1:], group) for group in groups)]
 
 
+def shoot(page, name: str, wait: int = 0) -> None:
+    if folder := os.environ.get("HELIOS_SCREENSHOTS"):
+        page.wait_for_timeout(wait)
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
 def over(one, other) -> bool:
     return one[0] < other[2] - 1 and other[0] < one[2] - 1 and one[1] < other[3] - 1 and other[1] < one[3] - 1
 
@@ -93,14 +103,17 @@ def test_nothing_overlaps_before_and_after_a_run_and_every_chunk_is_played(page,
     page.evaluate("async workflow => { await app.loadGraphData(workflow, true, true, null) }", source)
     page.evaluate(VIEW)
     page.wait_for_timeout(1500)
+    shoot(page, f"{path.stem}-{page.mode}-1-before")
     assert not overlapping(page, groups), "before"
     page.evaluate(QUICK, 1 + FILES.index(path) + 100 * (page.mode == "vue"))
     page.evaluate(RUN)
-    page.wait_for_function("() => window.ended", timeout=120_000)
+    shoot(page, f"{path.stem}-{page.mode}-2-during", wait=2500)
+    page.wait_for_function("() => window.ended", timeout=240_000)
     assert page.evaluate("() => window.ended") == ["execution_success", ""]
     page.wait_for_timeout(2500)
     page.evaluate(VIEW)
     page.wait_for_timeout(500)
+    shoot(page, f"{path.stem}-{page.mode}-3-after")
     assert not overlapping(page, groups), "after"
     joins = sum(node["type"] == "ChunkConcat" for node in source["nodes"])
     played = page.evaluate(PLAYED)
@@ -192,5 +205,5 @@ def test_a_workflow_of_0_1_0_loads_and_runs(page):
     assert page.evaluate(wired) == len(source["links"])
     page.evaluate(QUICK, 77 + (page.mode == "vue"))
     page.evaluate(RUN)
-    page.wait_for_function("() => window.ended", timeout=120_000)
+    page.wait_for_function("() => window.ended", timeout=240_000)
     assert page.evaluate("() => window.ended") == ["execution_success", ""]
