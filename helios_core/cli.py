@@ -13,7 +13,7 @@ import sys
 from importlib import import_module
 
 from . import __version__, interrupts
-from .commands import Parser, failures
+from .commands import Parser, failures, messages
 from .commands.options import DRIFT_HELP, MODEL_HELP, THREADS_HELP, add_generate
 
 TRAINERS = {"tiny": "train", "ul": "train_ul", "ul-decoder": "train_ul_decoder", "ve": "train_ve"}
@@ -139,7 +139,7 @@ def _run(argv: list[str]) -> int:
     if rest and args.command != "train":
         commands.named(args.command).error(f"unrecognized arguments: {' '.join(rest)}")
     args.line = argv
-    with failures.caught(args.command) as found:
+    with messages(), failures.caught(args.command) as found:
         return _dispatch(args, rest)
     return failures.tell(found[0], args.command)
 

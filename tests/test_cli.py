@@ -1,10 +1,15 @@
 """The command line: what it does not know is refused in one line, with the nearest word; help and version."""
 
+import logging
 import re
+import sys
 
+import helios_video as pack
 import pytest
 from helios_video.helios_core import __version__
 from helios_video.helios_core.cli import main, parser
+from helios_video.helios_core.commands import messages
+from tqdm import tqdm
 
 
 def told(argv, capsys) -> str:
@@ -53,3 +58,11 @@ def test_generates_help_is_in_groups_and_explains_every_option():
     assert re.search(r"^options:\n  -h, --help .*\n\n", text, re.MULTILINE), "an option stands in no group"
     plain = [action for action in parser().named("generate")._actions if not action.help]
     assert not plain
+
+
+def test_what_is_logged_stands_above_a_bar_on_a_line_of_its_own(capsys):
+    with messages(), tqdm(total=2, file=sys.stderr) as bar:
+        bar.update(1)
+        logging.getLogger(f"{pack.__name__}.helios_core.any").warning("mind the gap")
+    lines = capsys.readouterr().err.replace("\r", "\n").split("\n")
+    assert lines.count("mind the gap") == 1

@@ -52,7 +52,7 @@ def find_model(name: str, folders) -> Path | str:
         places = ", ".join(map(str, folders))
         raise ValueError(
             f"no checkpoint named {name!r} in {places}; there is {', '.join([TINY, *models])}. "
-            "Put a folder in the published layout (model_index.json, transformer/, vae/ ...) there."
+            "Fetch a published one with helios download, or put its folder (model_index.json, transformer/ ...) there."
         )
     return models[name]
 

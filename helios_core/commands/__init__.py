@@ -1,14 +1,18 @@
 """What the `helios` command does, one module per subcommand."""
 
 import argparse
+import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 from ..config import check_whole
 from ..devices import Host, bar, choose
 
+PACK = __package__.rpartition(".helios_core")[0]  # the name that the package goes by here
 MOST = 300  # characters of a message about an argument
 
 
@@ -40,6 +44,27 @@ class Parser(argparse.ArgumentParser):
                 near = get_close_matches(word, known, 1)
                 return f"there is no option {word}{f'; the nearest is {near[0]}' if near else ''}"
         return ""
+
+
+class Above(logging.Handler):
+    """Messages on stderr, each on a line of its own above a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one."""
+        from tqdm import tqdm
+
+        tqdm.write(record.getMessage(), file=sys.stderr)
+
+
+@contextmanager
+def messages() -> Iterator[None]:
+    """Inside, what the package logs, warnings as a rule, comes out that way."""
+    log, handler = logging.getLogger(PACK), Above()
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def _nearest_choice(message: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -40,25 +39,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-class Above(logging.Handler):
-    """Messages on stderr, above the progress bar."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Prints one."""
-        tqdm.write(record.getMessage(), file=sys.stderr)
-
-
 @contextmanager
 def needs_told(package: str) -> Iterator[None]:
-    """Inside, what a workflow needs of memory is told on stderr, before it is loaded or begun."""
-    log, handler = logging.getLogger(f"{package}.nodes.managed"), Above()
+    """Inside, what a workflow needs of memory is told, before it is loaded or begun."""
+    log = logging.getLogger(f"{package}.nodes.managed")
     before = log.level
-    log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
         yield
     finally:
-        log.removeHandler(handler)
         log.setLevel(before)
 
 
