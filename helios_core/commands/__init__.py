@@ -60,6 +60,9 @@ class Above(logging.Handler):
 def messages() -> Iterator[None]:
     """Inside, what the package logs, warnings as a rule, comes out that way."""
     log, handler = logging.getLogger(PACK), Above()
+    if any(isinstance(there, Above) for there in log.handlers):  # a command within a command
+        yield
+        return
     log.addHandler(handler)
     try:
         yield
