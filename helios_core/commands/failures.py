@@ -150,7 +150,7 @@ def _words(error: BaseException) -> str:
 def _frames(error: BaseException) -> list[Path]:
     frames, trace = [], error.__traceback__
     while trace is not None:
-        frames.append(Path(trace.tb_frame.f_code.co_filename))
+        frames.append(Path(trace.tb_frame.f_code.co_filename).resolve())  # the pack may be a link
         trace = trace.tb_next
     return frames
 

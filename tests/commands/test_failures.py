@@ -6,7 +6,11 @@ import csv
 import errno
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
+import helios_video as pack
 import numpy as np
 import pytest
 import torch
@@ -260,3 +264,12 @@ def test_what_lacks_its_encoder_is_said_before_the_work(tmp_path, monkeypatch, c
     monkeypatch.setattr(av, "codecs_available", {"h264"})
     assert main(["generate", "--prompt", "a"]) == 2
     assert "has no libx264; pip install --force-reinstall av" in capsys.readouterr().err and os.listdir() == []
+
+
+def test_a_pack_that_is_a_link_knows_its_own_errors(tmp_path):
+    """They were taken for a library's: exit code 1, and "says"."""
+    (tmp_path / "helios_video").symlink_to(Path(pack.__file__).parent, target_is_directory=True)
+    command = [sys.executable, "-m", "helios_video.helios_core.cli", "run", "none.json"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert run.returncode == 2 and run.stderr == "helios run: no workflow file at none.json\n"
