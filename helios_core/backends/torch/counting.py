@@ -16,7 +16,7 @@ from torch.utils.flop_counter import flop_registry
 MADE = {"empty", "empty_strided", "new_empty", "empty_like", "empty_permuted", "_efficientzerotensor"}
 WHOLE = {"copy_", "zero_", "fill_"}  # what they write they do not read
 KINDS = {"convolution": "convolutions"} | dict.fromkeys(
-    ("mm", "addmm", "bmm", "baddbmm", "addmm_", "_scaled_mm", "_int_mm"), "products"
+    ("mm", "addmm", "bmm", "baddbmm", "addmm_", "_scaled_mm", "_int_mm", "linear_gelu"), "products"
 )
 ATTENTION = "attention"
 
@@ -61,6 +61,8 @@ class Work:
         self.calls[kind] += 1
         if packet in flop_registry:
             self.flops[kind] += flop_registry[packet](*args, **kwargs, out_val=out)
+        elif packet.__name__ == "linear_gelu":  # of triton_ops.py
+            self.flops[kind] += 2 * out.numel() * args[0].shape[-1]
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> None:
         """One attention of q [b h n d] over k, v [b h m d], as a fused kernel does it."""

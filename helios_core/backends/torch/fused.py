@@ -10,9 +10,11 @@ Three ways to the same numbers, chosen here and nowhere else:
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import triton_ops
 from .kernels import in_rows, on_cpu
@@ -39,6 +41,14 @@ def modulated_norm(streams: list[Tensor], mods: list, eps: float, dtype: torch.d
         for rows in in_rows(x.shape[1]):
             y[:, rows] = modulate(x[:, rows], mod.scale, mod.shift, eps)
     return out
+
+
+def norm(x: Tensor, layer: nn.Module, dtype: torch.dtype) -> Tensor:
+    """A LayerNorm of x [b n d], or what stands in its place, in `dtype`."""
+    if type(layer) is not nn.LayerNorm:
+        return layer(x).to(dtype)
+    mod = SimpleNamespace(scale=layer.weight[None, None], shift=layer.bias[None, None])
+    return modulated_norm([x], [mod], layer.eps, dtype)
 
 
 def gated_add(streams: list[Tensor], update: Tensor, mods: list) -> list[Tensor]:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import triton_ops
+
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 ONEDNN_DTYPES = {torch.float32}
 if ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -34,9 +36,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tenso
     if on_cpu(x) and x.dtype == weight.dtype:
         name, form = ("gelu", "tanh") if gelu else ("none", "")
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], form)
-    if gelu and x.device.type == "cuda" and x.dtype == weight.dtype and not torch.is_grad_enabled():
-        y = torch._addmm_activation(bias, x.flatten(0, -2), weight.T, use_gelu=True)  # by cuBLASLt, in its last pass
-        return y.unflatten(0, x.shape[:-1])
+    if gelu and x.dtype == weight.dtype and triton_ops.usable("linear_gelu", x, x.dtype):
+        return triton_ops.linear_gelu(x, weight, bias)
     y = F.linear(x, weight, bias)
     return F.gelu(y, approximate="tanh") if gelu else y
 

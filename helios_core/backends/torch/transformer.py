@@ -27,7 +27,7 @@ from ...text import Embedding
 from .. import rope
 from ..recent import Recent, digest
 from . import compiled
-from .fused import add, gated_add, modulated_norm
+from .fused import add, gated_add, modulated_norm, norm
 from .layers import Attention, FeedForward, Layers, Modulation, OutputNorm, TimeTextEmbedding
 from .transfer import send
 
@@ -77,7 +77,7 @@ class Block(nn.Module):
         if last:
             streams, attention, feed = streams[-1:], attention[-1:], feed[-1:]
         *history, x = gated_add(streams, self.attn1(y, rotations, split, split if last else 0), attention)
-        x = add(x, self.attn2.cross(self.norm2(x).to(dtype), *text))
+        x = add(x, self.attn2.cross(norm(x, self.norm2, dtype), *text))
         streams = [*history, x]
         return gated_add(streams, self.ffn(modulated_norm(streams, feed, self.eps, dtype)), feed)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 LOG = logging.getLogger(__name__)
 LIBRARY = torch.library.Library("helios", "FRAGMENT")
+COMPILED = ("turn", "linear_gelu")
 LIMITS = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 2e-2}  # relative error against plain torch
 
 # What Triton, a C compiler and a driver raise where something is missing or does not fit; nothing depends on it.
@@ -48,17 +49,25 @@ def usable(name: str, x: Tensor, dtype: torch.dtype, width: int = 0) -> bool:
 
     width: of the rows, where they are still to be laid out.
 
-    On CUDA, in inference and outside of a compiler, which fuses for itself.
+    On CUDA, in inference. A compiler fuses for itself, and is given only what moves less than its own: COMPILED.
     """
-    if x.device.type != "cuda" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if x.device.type != "cuda" or torch.is_grad_enabled():
+        return False
+    if torch.compiler.is_compiling() and name not in COMPILED:
         return False
     fits = width or (x.stride(-1) == 1 and x.shape[-1] % 2 == 0)
     return fits and {x.dtype, dtype} <= set(LIMITS) and trusted(name, x.device, dtype, width or x.shape[-1])
 
 
-@cache
+@torch.compiler.assume_constant_result
 def trusted(name: str, device: torch.device, dtype: torch.dtype, width: int) -> bool:
-    """Whether a kernel agrees with plain torch there; says so where it does not."""
+    """Whether a kernel agrees with plain torch there."""
+    return tried(name, device, dtype, width)
+
+
+@cache
+def tried(name: str, device: torch.device, dtype: torch.dtype, width: int) -> bool:
+    """The same; says so where it does not."""
     if os.environ.get("HELIOS_TRITON", "") == "off" or find_spec("triton") is None:
         return False
     from triton.errors import TritonError
@@ -81,6 +90,18 @@ def trusted(name: str, device: torch.device, dtype: torch.dtype, width: int) -> 
 def on_device(x: Tensor):
     """Makes the device of x the current one, on which kernels start."""
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+
+
+def empty_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """What `linear_gelu` returns, uninitialised."""
+    return x.new_empty(*x.shape[:-1], len(weight))
+
+
+@torch_op("linear_gelu(Tensor x, Tensor weight, Tensor bias) -> Tensor", empty_product)
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """GELU (tanh form) of x [... i] times weight [o i] plus bias, in the product's last pass, which cuBLASLt has."""
+    y = torch._addmm_activation(bias, x.flatten(0, -2), weight.T, use_gelu=True)
+    return y.unflatten(0, x.shape[:-1])
 
 
 @torch_op("norm(Tensor x, Tensor scale, Tensor shift, Tensor(a!) out, float eps) -> ()")

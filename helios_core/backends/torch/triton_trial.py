@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -57,4 +58,14 @@ def _activate(draw, dtype: torch.dtype, width: int) -> tuple[Tensor, Tensor]:
     return found, wanted
 
 
-TRIALS = {"norm": _norm, "add": _add, "turn": _turn, "activate": _activate}
+def _linear_gelu(draw, dtype: torch.dtype, width: int) -> tuple[Tensor, Tensor]:
+    x, weight, bias = (
+        draw(BATCH, TOKENS, width, dtype=dtype),
+        draw(64, width, dtype=dtype) / width**0.5,
+        draw(64, dtype=dtype),
+    )
+    found = torch.ops.helios.linear_gelu(x, weight, bias)
+    return found, F.gelu(F.linear(x, weight, bias).float(), approximate="tanh")
+
+
+TRIALS = {"norm": _norm, "add": _add, "turn": _turn, "linear_gelu": _linear_gelu, "activate": _activate}
