@@ -83,6 +83,16 @@ def test_rows_are_rounded_on_their_own_and_zeros_stay():
         assert not back[4].any() and codes.float().abs().max() <= products.MOST[form]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("form", products.MOST)
+def test_the_largest_number_of_a_row_never_overflows(dtype, form):
+    """The factor is rounded, so that the quotient may be a little over the most."""
+    largest = torch.linspace(1, 2, 2000).to(dtype)[:, None]
+    codes, _ = products.rounded(torch.cat([largest, -largest], dim=1), form)
+    most = products.MOST[form]
+    assert ((codes.float() * torch.tensor([1, -1])).sub(most - 0.5).abs() <= 0.5).all()
+
+
 def test_nan_is_not_lost():
     made, x = layer(), gaussian(3, 128)
     x[1, 5] = float("nan")
