@@ -62,13 +62,13 @@ class NodeProgress:
 def reading(what: str, total: int):
     """A bar of a node that reads so many bytes, and one on the console with the time left; both appear where it takes
     longer than a moment. Gives what is called with done and total."""
-    utils, start, bars = host.comfy("comfy.utils"), time.monotonic(), []
+    made, start, bars = host.optional("comfy.utils", "ProgressBar"), time.monotonic(), []
     with core.devices.bar(what, total) as on_console:
 
         def report(done: int, total: int) -> None:
             on_console(done, total)
-            if utils and not bars and time.monotonic() - start > READING_DELAY:
-                bars.append(utils.ProgressBar(total))
+            if made and not bars and time.monotonic() - start > READING_DELAY:
+                bars.append(made(total))
             for bar in bars:
                 bar.update_absolute(done, total)
 

@@ -96,3 +96,23 @@ def test_a_sheet_holds_every_frame():
     assert whole.shape == (1, 16, 1, 5 * 4, 2 * 6)
     assert whole[0, 0, 0, ::4, ::6].flatten().tolist() == [*range(9), 0]
     assert live.sheet(z[:, :, :1]).shape == (1, 16, 1, 4, 6)
+
+
+def test_reading_has_a_bar_on_the_node_after_a_moment(monkeypatch, capsys):
+    shown = []
+
+    class ProgressBar:
+        def __init__(self, total):
+            shown.append(("of", total))
+
+        def update_absolute(self, value, total):
+            shown.append((value, total))
+
+    monkeypatch.setattr(live.host, "optional", lambda *_: ProgressBar)
+    with live.reading("reading transformer", 100) as report:
+        report(10, 100)
+        assert not shown and not capsys.readouterr().err
+        monkeypatch.setattr(live, "READING_DELAY", 0)
+        report(60, 100)
+        report(100, 100)
+    assert shown == [("of", 100), (60, 100), (100, 100)]

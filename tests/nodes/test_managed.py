@@ -15,7 +15,6 @@ import pytest
 import torch
 from helios_video.helios_core import load
 from helios_video.helios_core.backends.torch import offload
-from helios_video.helios_core.devices import Host
 from helios_video.helios_core.training.files import save_ul
 from helios_video.helios_core.unified import Unified
 from helios_video.nodes import managed
@@ -239,7 +238,7 @@ def test_stop_is_honoured_between_layers(comfyui, part):
 
 def test_without_comfyui_nothing_is_registered():
     helios, _, _ = pack.NODE_CLASS_MAPPINGS["HeliosLoader"]().load("helios-tiny")
-    assert type(helios.parts.host) is Host and not helios.parts.host.manages
+    assert type(helios.parts.host) is managed.Runner and not helios.parts.host.manages
 
 
 def test_nodes_name_no_device():
