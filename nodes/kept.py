@@ -19,17 +19,20 @@ def store():
     return None if folder is None else core.disk.Store(folder / "chunks")
 
 
-def recall(key: str | None, make: Callable, array: Callable):
+def recall(key: str | None, make: Callable, array: Callable, show: Callable = lambda latents: None):
     """The latents that `make` gives; under the same key they are not made again. array(numpy).
 
-    key: a digest of all that they depend on (generate.chunk_key); None where nobody knows.
+    key: a digest of all that they depend on (generate.chunk_key); None where nobody knows. show: is given latents that
+    were not made again.
     """
     kept = store()
     if kept is None or key is None:
         return make()
     found = kept.arrays(key)
     if found is not None and "latent" in found:
-        return array(found["latent"])
+        latents = array(found["latent"])
+        show(latents)
+        return latents
     made = make()
     kept.keep(key, {"latent": made})
     return made

@@ -44,6 +44,11 @@ class NodeProgress:
         elif run := current():
             run.report(value, len(self._costs))
 
+    def whole(self, picture=None) -> None:
+        """All of the work was found done; no pace is learnt from that."""
+        self._done, self._then = len(self._costs), time.monotonic()
+        self.update(self._done, picture)
+
     def _advance(self, value: int, picture) -> None:
         now = time.monotonic()
         spent, self._then = now - self._then, now

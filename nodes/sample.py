@@ -99,20 +99,26 @@ class DMDPyramidSample(seeds.SeededNode):
             model, history.history, given, seed=seed, picture=directing.read_picture, encode=sockets.encoder(vae)
         )
 
+        costs, later = (core.steps.plan_chunk(config, index + k, past.began, **plan).costs for k in (0, 1))
+        bar = live.NodeProgress(costs, sum(later))
+
         def run():
-            costs, later = (core.steps.plan_chunk(config, index + k, past.began, **plan).costs for k in (0, 1))
-            return follow(model, model.sample(seen, text, **options), live.NodeProgress(costs, sum(later)))
+            return follow(model.sample(seen, text, **options), bar, live.previewer(model))
+
+        def show(chunk):
+            preview = live.previewer(model)
+            bar.whole(preview and preview(chunk))
 
         key = core.generate.chunk_key(model, seen, text, **options)
-        chunk = kept.recall(key, run, model.backend.array)
+        chunk = kept.recall(key, run, model.backend.array, show)
         return {"samples": sockets.tensor(model.denormalise(chunk))}, replace(history, history=past).append(
             chunk, given
         )
 
 
-def follow(model, events, bar):
+def follow(events, bar, preview):
     """Runs a chunk's steps to the end and shows them; the last step's latent."""
-    step, preview = None, live.previewer(model)
+    step = None
     for step in events:
         bar.update(step.index + 1, preview and preview(step.x0))
     return step.latent

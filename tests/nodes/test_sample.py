@@ -57,6 +57,14 @@ def test_comfyui_sees_progress_with_previews(comfyui, fake_helios):
     assert np.shape(colours) == (16, 3), "fitted to this VAE"
 
 
+def test_a_chunk_that_was_found_again_is_seen_too(comfyui, fake_helios, tmp_path, monkeypatch):
+    monkeypatch.setenv("HELIOS_CACHE", str(tmp_path))
+    for _ in range(2):
+        sample(fake_helios, make_history(fake_helios))
+    assert [(value, total) for value, total, _ in comfyui.progress[12:]] == [(12, 12)]
+    assert comfyui.progress[12][2][0] == "JPEG"
+
+
 def test_stop_is_honoured_inside_the_block_loop_and_not_swallowed(comfyui, fake_helios):
     comfyui.stop, positive = True, [[torch.ones(1, 512, 24), {}]]
     fake_helios.host.stop = host.stop_check()  # as HeliosLoader gives it
