@@ -62,7 +62,7 @@ def test_any_error_is_one_message(fake, capsys, monkeypatch, name):
     said = capsys.readouterr().err
     assert says in said and "Traceback" not in said
     *_, kept, message = said.splitlines()
-    assert kept.startswith("66 finished frames are in") and message.startswith("helios generate: ")
+    assert kept.startswith("2 finished chunks are in") and message.startswith("helios generate: ")
     assert len(message) < 700
 
 
