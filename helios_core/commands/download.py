@@ -1,7 +1,8 @@
 """`helios download`: a published checkpoint from the Hugging Face hub into the folder where it is looked for.
 
 What is fetched and how large it is stands in the hub's own list of files, and is said first. A download that was
-stopped goes on where it was when the command is given again: huggingface_hub sees to that.
+stopped goes on when the command is given again: files that are whole are kept, and a line that goes dead meanwhile is
+taken up within the file. Recent versions of huggingface_hub begin a file anew after a kill: few are under way at once.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import re
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +31,10 @@ ROOMS = (*PARTS, "tokenizer", "scheduler")
 ENDINGS = (".json", ".safetensors", ".model", ".txt")
 SPARE = 2**30  # of the disk, beside what is fetched
 LIBRARIES = ("huggingface_hub", "httpx", "httpcore", "requests", "urllib3", "hf_xet")  # whose errors are the network's
+AT_ONCE = 2  # files; each is lost by a kill, and the transformer's have about 5 GB
 UNFINISHED = Path(".cache") / "huggingface" / "download"  # where huggingface_hub keeps what it has of a file
+ONLY_ONCE = re.compile(r"\.[0-9a-f]{8}\.incomplete$")  # such a one is of one process, and no other takes it up
+STALE = 60  # seconds without a byte, after which its process has gone
 
 
 class Listed(NamedTuple):
@@ -116,7 +122,7 @@ def check_room(place: Path, needed: int) -> None:
     check_folder(place)
     existing = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    begun = sum(file.stat().st_size for file in (place / UNFINISHED).rglob("*.incomplete"))
+    begun = sum(file.stat().st_size for file in unfinished(place) if not ONLY_ONCE.search(file.name))
     if needed - begun + SPARE > free:
         raise ValueError(
             f"{place}: {gigabytes(max(needed - begun, 0))} are to be fetched and {gigabytes(free)} are free on that "
@@ -124,12 +130,23 @@ def check_room(place: Path, needed: int) -> None:
         )
 
 
+def unfinished(place: Path) -> list[Path]:
+    """What there is of files that have not arrived whole. What a killed process left, and nobody takes up, goes."""
+    found = sorted((place / UNFINISHED).rglob("*.incomplete"))
+    for file in found:
+        if ONLY_ONCE.search(file.name) and time.time() - file.stat().st_mtime > STALE:
+            file.unlink(missing_ok=True)
+    return [file for file in found if file.exists()]
+
+
 def fetch(repository: str, revision: str, place: Path, files: list[Listed]) -> None:
     """Fetches the files, several at a time, with bars. ValueError for what does not arrive whole."""
     from huggingface_hub import snapshot_download
 
     with naming(repository, place):
-        snapshot_download(repository, revision=revision, local_dir=place, allow_patterns=[file.name for file in files])
+        names = [file.name for file in files]
+        how = {"local_dir": place, "allow_patterns": names, "max_workers": AT_ONCE}
+        snapshot_download(repository, revision=revision, **how)
     if short := [file.name for file in files if not is_there(place, file)]:
         raise ValueError(f"{', '.join(short)} did not arrive whole in {place}; give the command again to go on")
 
@@ -151,8 +168,8 @@ class naming:
             return False
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise ValueError(
-            f"{SITE}/{self.repository} could not be fetched: {first or type(error).__name__}. What has arrived is "
-            f"kept, and the same command goes on from there. {by_hand(self.repository, self.place)}"
+            f"{SITE}/{self.repository} could not be fetched: {first or type(error).__name__}. Files that have "
+            f"arrived whole are kept, and the same command goes on from there. {by_hand(self.repository, self.place)}"
         ) from error
 
 

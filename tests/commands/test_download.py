@@ -2,7 +2,11 @@
 
 import errno
 import fnmatch
+import os
 import shutil
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 from unittest.mock import create_autospec
 
@@ -14,6 +18,7 @@ from helios_video.helios_core.cli import main
 from helios_video.helios_core.commands import download
 from helios_video.helios_core.config import INDEX
 from helios_video.helios_core.pipeline import TINY
+from support.hub import serving
 
 OTHERS = {"transformer_ode/diffusion_pytorch_model.safetensors": 9000, "vae/pytorch_model.bin": 70, ".gitattributes": 5}
 
@@ -122,3 +127,48 @@ def test_without_the_package_it_says_what_to_install(hub, monkeypatch, capsys):
     monkeypatch.setattr(download, "installed", lambda name: name != "huggingface_hub")
     assert main(["download", "distilled"]) == 2
     assert "pip install 'helios-video[download]'" in capsys.readouterr().err
+
+
+COMMAND = [sys.executable, "-m", "helios_video.helios_core.cli", "download", "distilled"]
+LARGE = {"tokenizer/large.txt": bytes(30 << 20), "transformer_ode/model.safetensors": b"x" * 999}
+
+
+def to(hub, tmp_path) -> dict:
+    """How a process is started that takes that hub for the real one."""
+    environment = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(tmp_path), "HELIOS_MODELS": ""}
+    return {"cwd": tmp_path, "env": {**os.environ, **environment, "NO_PROXY": "127.0.0.1"}, "stderr": subprocess.PIPE}
+
+
+def test_the_real_library_goes_on_within_a_file_when_the_line_goes_dead(tmp_path):
+    """huggingface_hub's own requests, to a hub on this machine."""
+    with serving(TINY, LARGE, slow="tokenizer/large.txt") as made:
+        run = subprocess.run(COMMAND, **to(made, tmp_path), text=True)
+    assert run.returncode == 0, run.stderr
+    found = tmp_path / "models" / "helios" / "Helios-Distilled"
+    assert load(found).config.variant and not (found / "transformer_ode").exists()
+    assert (found / "tokenizer" / "large.txt").read_bytes() == LARGE["tokenizer/large.txt"]
+    assert [start >= 10 << 20 for name, start in made.given if name == "tokenizer/large.txt"] == [False, True]
+
+
+def test_after_a_kill_files_that_are_whole_are_kept(tmp_path):
+    with serving(TINY, LARGE, slow="tokenizer/large.txt", seconds=20) as made:
+        with subprocess.Popen(COMMAND, **to(made, tmp_path)) as first:
+            assert made.stalled.wait(60)
+            time.sleep(2)  # for the others to arrive
+            first.kill()
+        before = {name for name, _ in made.given} - {"tokenizer/large.txt"}
+        made.given.clear()
+        run = subprocess.run(COMMAND, **to(made, tmp_path), text=True)
+    assert run.returncode == 0, run.stderr
+    assert "transformer/diffusion_pytorch_model.safetensors" in before and len(before) > 4
+    assert not before & {name for name, _ in made.given}, "what was whole was fetched again"
+
+
+def test_what_a_kill_left_and_nobody_takes_up_goes(tmp_path):
+    folder = tmp_path / download.UNFINISHED / "vae"
+    folder.mkdir(parents=True)
+    for name, age in (("a.0123abcd.incomplete", 99), ("b.0123abcd.incomplete", 0), ("c.incomplete", 99)):
+        (folder / name).write_bytes(b"x")
+        os.utime(folder / name, (time.time() - age,) * 2)
+    assert [file.name for file in download.unfinished(tmp_path)] == ["b.0123abcd.incomplete", "c.incomplete"]
+    assert not (folder / "a.0123abcd.incomplete").exists()
