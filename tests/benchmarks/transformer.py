@@ -21,6 +21,24 @@ SIZES = {"65m": (M65, (24, 40), (24, 40)), "tiny": (TINY, (8, 8), (8, 8)), "tiny
 PARTS = ("short", "mid", "long")
 
 
+def build_ours(size: str, dtype: torch.dtype) -> tuple:
+    """(our model with random weights, what runs a model of that kind once); what is cached per chunk is not timed."""
+    from helios_video.helios_core.backends.torch.transformer import FLOAT32, HeliosTransformer
+    from helios_video.helios_core.config.model import TransformerConfig
+    from helios_video.helios_core.history.window import History
+
+    torch.manual_seed(0)
+    config, full, current = SIZES[size]
+    model = HeliosTransformer(TransformerConfig(**config)).eval().requires_grad_(False)
+    for name, p in model.named_parameters():
+        p.data = p.data if any(part in name for part in FLOAT32) else p.data.to(dtype)
+    parts = History(torch.randn(1, 16, 19, *full), torch.randn(1, 16, 1, *full)).parts(9)
+    x, text = torch.randn(1, 16, 9, *current), torch.randn(1, 512, config["text_dim"])
+    text[:, 40:] = 0
+    contexts = model.fuse().text_context(text), model.history_context(parts)
+    return model, lambda model: model.velocity(x, 711.0, *contexts)
+
+
 def build(size: str, dtype: torch.dtype, which: str = "both") -> tuple:
     """(our forward or None, theirs or None): the same weights and inputs; what is cached per chunk is not timed."""
     from diffusers import HeliosTransformer3DModel
