@@ -24,13 +24,9 @@ def test_a_row_per_number_format_diffusers_and_the_bound(capsys):
     said = capsys.readouterr().out
     head, *found = rows(said)
     names = [row[:2] for row in found]
-    assert head[0] == "weights" and names[:2] == [["fp32", "none"], ["fp32", "blocks, none stays"]]
-    assert ["int8", "none"] in names and names[-1] == ["bound, fp32", ""]
-    assert (
-        "Reduced for a CPU" in said
-        and "1 layers" in said
-        and re.search(r"counted [\d.]+ TFLOP, [\d.]+ GB a chunk", said)
-    )
+    assert head[0] == "weights" and names[:2] == [["fp32", "none"], ["int8", "none"]]
+    assert names[-1] == ["bound, fp32", ""] and re.search(r"counted [\d.]+ TFLOP, [\d.]+ GB a chunk", said)
+    assert "Reduced for a CPU" in said and "1 layers" in said
     for row in found:
         seconds = [float(cell.removesuffix(" s")) for cell in row[3:8]]
         assert seconds[4] == pytest.approx(2 * sum(seconds[:3]) + seconds[3], rel=0.02)
@@ -39,10 +35,10 @@ def test_a_row_per_number_format_diffusers_and_the_bound(capsys):
 
 def test_no_row_begins_after_its_time_but_the_first(capsys, monkeypatch):
     monkeypatch.setattr(bench_speed.Bench, "bound", lambda *args: None)
-    options = ["--weight-dtype", "fp32", "--weight-dtype", "bf16", "--minutes", "1e-9", "--no-diffusers"]
+    options = ["--weight-dtype", "fp32", "--weight-dtype", "bf16", "--minutes", "1e-9"]
     assert main(["bench", "speed", *TINY, *options]) == 0
     said = capsys.readouterr().out
-    assert len(rows(said)) == 2 and "Left out for time (--minutes): fp32 with offload blocks, bf16" in said
+    assert len(rows(said)) == 2 and "Left out for time (--minutes): bf16 with offload none" in said
 
 
 @pytest.mark.parametrize("options, wanted", [(["--width", "64"], "go together"), (["--minutes", "-1"], "--minutes")])

@@ -154,3 +154,10 @@ def test_input_types_need_no_torch_and_make_no_folder(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert not list(tmp_path.iterdir())
+
+
+def test_the_rooms_of_core_can_be_probed():
+    """torch.compile pickles, and pickle asks every module for a name; in ComfyUI no block was compiled."""
+    from helios_video.nodes import core
+
+    assert core.steps.parse_steps and not hasattr(core, "torch") and not hasattr(core, "_hidden")
