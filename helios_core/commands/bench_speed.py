@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import numpy as np
 from .. import load
 from ..checkpoint import WEIGHT_DTYPES
 from ..config import TransformerConfig, VAEConfig, check_number, check_size
-from ..devices import BACKENDS, Choices, libraries
+from ..devices import BACKENDS, libraries
 from ..text import Embedding
 from . import hollow, set_threads
 
@@ -38,11 +38,11 @@ HEAD = "| weights | offload | compiled | stage 1 | stage 2 | stage 3 | decoding 
 
 @dataclass(frozen=True)
 class Case:
-    """One row: what is chosen. compile: None where there is no such choice."""
+    """One row: what is chosen, as devices.Choices has it."""
 
     weight_dtype: str
     offload: str = "none"
-    compile: bool | None = None
+    compile: str = "auto"
 
 
 @dataclass
@@ -90,23 +90,23 @@ class Bench:
         self.zeros = False
 
     def cases(self, asked: list[str]) -> Iterator[Case]:
-        """asked: weight dtypes, else those to compare here. Compiled and not, where that can be chosen."""
+        """asked: weight dtypes, else those to compare here. Of the first also the other way of compiling, and streamed
+        blocks."""
         names = asked or (["fp32", "bf16", "int8"] if self.small else ["bf16", "fp8_e4m3fn", "int8", "int4"])
         if not asked and self.library == "mlx":
             names.remove("fp32" if self.small else "fp8_e4m3fn")
-        choice = any(field.name == "compile" for field in fields(Choices))
-        for i, name in enumerate(names):
-            mode = self.open(Case(name, "auto")).parts.offload_mode
-            kinds = (None,) if not choice else (True, False) if not i else (True,)
-            yield from (Case(name, mode, kind) for kind in kinds)
-            if mode == "none" and not i and self.backend.kind(self.device) == "cuda":
-                yield Case(name, "blocks", kinds[0])
+        modes = {name: self.open(Case(name, "auto")).parts.offload_mode for name in names}
+        yield from (Case(name, mode) for name, mode in modes.items())
+        gpu = self.backend.kind(self.device) == "cuda"
+        if gpu and modes[names[0]] == "none":
+            yield Case(names[0], "blocks")
+        if self.library == "torch":
+            yield Case(names[0], modes[names[0]], "off" if gpu else "on")
 
     def open(self, case: Case):
         """The pipeline of a case; nothing is loaded yet."""
-        more = {} if case.compile is None else {"compile": "on" if case.compile else "off"}
-        choices = dict(weight_dtype=case.weight_dtype, offload=case.offload, cache_folder=None, **more)
-        return load(self.folder, backend=self.library, **choices)
+        choices = dict(weight_dtype=case.weight_dtype, offload=case.offload, compile=case.compile)
+        return load(self.folder, backend=self.library, cache_folder=None, **choices)
 
     def measure(self, case: Case) -> Row:
         """One row. A first chunk has all load, compile and be tuned."""
@@ -125,7 +125,7 @@ class Bench:
         then = time.perf_counter()
         frames = helios.decode(step.latent)
         decode = time.perf_counter() - then
-        peak, on = self.speed.peak(self.device), {None: "", True: "yes", False: "no"}[case.compile]
+        peak, on = self.speed.peak(self.device), "yes" if self.speed.compiled(networks[0]) else "no"
         helios.parts.release("transformer", "vae")
         return Row(case.weight_dtype, offload, on, stages, decode, peak, len(frames))
 
@@ -203,15 +203,15 @@ def show(bench: Bench, args: argparse.Namespace) -> None:
     """The head, then row after row as they are measured, then what was counted."""
     what = "a model of 16 million parameters, the VAE a twelfth as wide" if bench.small else "the published sizes"
     if args.layers:
-        what += f", {args.layers} layers"
-    print(f"\n{bench.speed.machine(bench.device)}: {what}, {bench.width}x{bench.height}, random weights; seconds of a")
-    print(f"step in each stage, of decoding, and of a chunk of {STEPS} steps a stage. {hint(bench.small)}\n")
+        what += f", {args.layers} of its blocks"
+    print(f"\n{bench.speed.machine(bench.device)}: {what}, {bench.width}x{bench.height}, random weights.")
+    print(f"Seconds of a step of each stage, of decoding, of a chunk of {STEPS} steps a stage.{hint(bench.small)}\n")
     print(f"{HEAD}\n|{'---|' * HEAD.count(' | ')}---|", flush=True)
     first, longest, left = None, 0.0, []
     for case in bench.cases(args.weight_dtype):
         then = time.monotonic()
         if first is not None and then + longest > bench.until:
-            left.append(f"{case.weight_dtype} with offload {case.offload}")
+            left.append(f"{case.weight_dtype} (offload {case.offload}, compile {case.compile})")
             continue
         print(bench.measure(case), flush=True)
         bench.backend.empty_cache()
@@ -230,7 +230,7 @@ def show(bench: Bench, args: argparse.Namespace) -> None:
 
 def hint(small: bool) -> str:
     """What a CPU's figures are good for."""
-    return "Reduced for a CPU; --full takes the published sizes." if small else ""
+    return "\nReduced for a CPU; --full takes the published sizes." if small else ""
 
 
 def beside(bench: Bench, name: str) -> Row | None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helios_video.helios_core import load
-from helios_video.helios_core.backends.torch import counting, shapes, speed
+from helios_video.helios_core.backends.torch import compiled, counting, shapes, speed
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.commands import bench_speed, hollow
 from helios_video.helios_core.config.model import ModelConfig, TransformerConfig, VAEConfig
@@ -19,14 +19,15 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
 
 
-def test_a_row_per_number_format_diffusers_and_the_bound(capsys):
+def test_a_row_per_number_format_diffusers_and_the_bound(capsys, monkeypatch):
+    monkeypatch.setattr(compiled, "use", lambda model: None)  # takes a minute
     assert main(["bench", "speed", *TINY, "--weight-dtype", "fp32", "--weight-dtype", "int8"]) == 0
     said = capsys.readouterr().out
     head, *found = rows(said)
     names = [row[:2] for row in found]
-    assert head[0] == "weights" and names[:2] == [["fp32", "none"], ["int8", "none"]]
+    assert head[0] == "weights" and names[:3] == [["fp32", "none"], ["int8", "none"], ["fp32", "none"]]
     assert names[-1] == ["bound, fp32", ""] and re.search(r"counted [\d.]+ TFLOP, [\d.]+ GB a chunk", said)
-    assert "Reduced for a CPU" in said and "1 layers" in said
+    assert "Reduced for a CPU" in said and "1 of its blocks" in said
     for row in found:
         seconds = [float(cell.removesuffix(" s")) for cell in row[3:8]]
         assert seconds[4] == pytest.approx(2 * sum(seconds[:3]) + seconds[3], rel=0.02)
@@ -38,7 +39,7 @@ def test_no_row_begins_after_its_time_but_the_first(capsys, monkeypatch):
     options = ["--weight-dtype", "fp32", "--weight-dtype", "bf16", "--minutes", "1e-9"]
     assert main(["bench", "speed", *TINY, *options]) == 0
     said = capsys.readouterr().out
-    assert len(rows(said)) == 2 and "Left out for time (--minutes): bf16 with offload none" in said
+    assert len(rows(said)) == 2 and "Left out for time (--minutes): bf16 (offload none, compile auto), fp32" in said
 
 
 @pytest.mark.parametrize("options, wanted", [(["--width", "64"], "go together"), (["--minutes", "-1"], "--minutes")])

@@ -29,6 +29,11 @@ def peak(device) -> int | None:
     return mx.get_peak_memory()
 
 
+def compiled(network) -> bool:
+    """Whether a transformer is compiled."""
+    return network.compiled is not None
+
+
 def randomise(network) -> bool:
     """Gives a network random weights of a size that keeps what passes through it; codes and their factors too."""
 

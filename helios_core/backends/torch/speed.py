@@ -17,6 +17,7 @@ from ...config import ModelConfig
 from ...devices import host_free
 from ...history import History
 from ...text import Embedding
+from .compiled import run
 from .counting import Counting, Work
 from .transformer import HeliosTransformer
 from .vae import WanVAE
@@ -72,6 +73,12 @@ def peak(device) -> int | None:
     if kind != "cpu" or not PROCESS.is_dir():
         return None
     return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", (PROCESS / "status").read_text())[1])
+
+
+def compiled(network: nn.Module) -> bool:
+    """Whether a transformer's blocks run compiled."""
+    ways = getattr(network.run, "ways", None)
+    return bool(ways) and ways[0][1] is not run
 
 
 @torch.inference_mode(False)
