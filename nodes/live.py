@@ -107,10 +107,29 @@ def previewer(helios):
     own = type(approximate).__module__ == previews.__name__
 
     def show(latent):
-        z = sockets.tensor(latent)
-        return approximate.decode_latent_to_preview_image("JPEG", sheet(z) if own else z)
+        return approximate.decode_latent_to_preview_image("JPEG", sheet(latent) if own else latent)
 
-    return show
+    linear = own and hasattr(approximate, "latent_rgb_factors")  # it computes wherever the latent is
+    later = Later(show)
+    return lambda latent: (later if linear and _on_gpu(latent) else show)(sockets.tensor(latent))
+
+
+def _on_gpu(latent) -> bool:
+    return getattr(getattr(latent, "device", None), "type", "") == "cuda"
+
+
+class Later:
+    """show(latent) of the step before, as soon as its latent has come to the host: no step waits for its picture."""
+
+    def __init__(self, show):
+        self.show, self.waiting = show, None
+
+    def __call__(self, latent):
+        """The picture, or None if there is none yet."""
+        from ..helios_core.backends.torch.transfer import Arrival
+
+        before, self.waiting = self.waiting, Arrival(latent)
+        return self.show(before.wait()) if before is not None and before.arrived else None
 
 
 def _device():

@@ -116,3 +116,23 @@ def test_reading_has_a_bar_on_the_node_after_a_moment(monkeypatch, capsys):
         report(60, 100)
         report(100, 100)
     assert shown == [("of", 100), (60, 100), (100, 100)]
+
+
+def test_a_picture_is_shown_a_step_later_once_it_is_there(monkeypatch):
+    """On a GPU: the host waits for none, and one that is late is left out."""
+    from helios_video.helios_core.backends.torch import transfer
+
+    class Arrival:
+        arrived = True
+
+        def __init__(self, latent):
+            self.latent = latent
+
+        def wait(self):
+            return self.latent
+
+    monkeypatch.setattr(transfer, "Arrival", Arrival)
+    later = live.Later(lambda latent: f"picture of {latent}")
+    assert [later(n) for n in range(3)] == [None, "picture of 0", "picture of 1"]
+    later.waiting.arrived = False
+    assert [later(3), later(4)] == [None, "picture of 3"]
