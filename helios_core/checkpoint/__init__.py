@@ -54,7 +54,7 @@ from .sources import (
     open_part,
     stored_tensors,
 )
-from .unpacked import Unpacked, hadamard, unpack
+from .unpacked import Unpacked, cut, hadamard, unpack
 from .writer import Layout, check_space, writing
 
 __all__ = [
@@ -88,6 +88,7 @@ __all__ = [
     "check_text_encoder",
     "check_tokenizer",
     "compute_format",
+    "cut",
     "documents",
     "find_checkpoint",
     "find_file",

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..config import read_json
 from ..disk import parse_json as parse
 from ..disk import parse_object
-from . import gguf, gguf_tokenizer, headers, inferred, marks, recognise
+from . import gguf, gguf_tokenizer, headers, inferred, marks, padded, recognise
 from .names import DROPPED, FORMATS, LAYER_FORMAT, MARKER, SCALES, SPIECE, ZERO, published, split_parts, strip_prefix
 from .stored import Stored
 
@@ -117,7 +117,8 @@ def stored_tensors(
     for name, stored in plain.items():
         if stored.marks is None:
             _check_factors(path, name, stored)
-    return {new: plain[old] for new, old in published(part, plain).items()}
+    tensors = {new: plain[old] for new, old in published(part, plain).items()}
+    return tensors | padded.find(tensors)
 
 
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", *gguf.BLOCKS)

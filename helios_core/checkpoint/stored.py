@@ -32,7 +32,13 @@ class Stored(NamedTuple):
             return gguf.row_bytes(self.dtype, self.shape)
         four = self.marks is not None and self.marks.four
         packed = self.zero is not None or (four and self.dtype != "F4")
-        return (self.shape[0], self.shape[1] // 2) if packed else self.shape
+        shape = self.filled
+        return (shape[0], shape[1] // 2) if packed else shape
+
+    @property
+    def filled(self) -> tuple[int, ...]:
+        """The weight's shape with what was added to it in the file."""
+        return (self.marks.filled if self.marks else None) or self.shape
 
     @property
     def nbytes(self) -> int:
@@ -54,7 +60,7 @@ class Stored(NamedTuple):
     def codes(self) -> Stored:
         """What the file holds, without the factors; four-bit floats as bytes."""
         if self.dtype == "F4":
-            rows, columns = self.shape
+            rows, columns = self.filled
             return self._replace(dtype="U8", shape=(rows, columns // 2), scale=None, zero=None, marks=None)
         dtype = "U8" if self.in_gguf else self.dtype
         return self._replace(dtype=dtype, shape=self.stored_shape, scale=None, zero=None, marks=None)
@@ -95,7 +101,8 @@ class Marks(NamedTuple):
 
     old: said by `scaled_fp8`, and not in so many words. four: two codes to a byte. blocks: it is more than codes and a
     factor of all or of a row. kept: the form of `precision.QUANTISED` that it has in memory, where its linear layer is
-    kept; None: none. held: the bytes of that, with factors in float32.
+    kept; None: none. held: the bytes of that, with factors in float32. filled: the shape in the file, where rows or
+    columns were added (padded.py).
     """
 
     format: str
@@ -106,6 +113,7 @@ class Marks(NamedTuple):
     blocks: bool = False
     kept: str | None = None
     held: int = 0
+    filled: tuple[int, ...] | None = None
 
     @property
     def found(self) -> dict[str, Stored]:

@@ -8,6 +8,7 @@ values, which are whole numbers then; asym_w4a8_int8 is rounded to whole numbers
 from __future__ import annotations
 
 from functools import cache
+from math import gcd
 from typing import NamedTuple
 
 import numpy as np
@@ -35,11 +36,27 @@ class Unpacked(NamedTuple):
 
 def unpack(stored: Stored) -> Unpacked:
     """A weight whose marks say more than a factor. ValueError for factors that are NaN or infinite."""
-    found = FORMS[stored.marks.format](stored, stored.marks, {name: _values(p) for name, p in stored.marks.parts})
+    parts = {name: _values(part) for name, part in stored.marks.parts}
+    found = FORMS[stored.marks.format](stored._replace(shape=stored.filled), stored.marks, parts)
     for factor in (found.scale, found.zero, found.columns):
         if factor is not None and not np.isfinite(factor).all():
             raise ValueError(f"{stored.file}: factors of {stored.key} are NaN or infinite; download the file again")
-    return found
+    return _without_filling(found, stored) if stored.marks.filled else found
+
+
+def cut(codes, stored: Stored):
+    """Codes of any library that the file holds as they are, [o i] or larger -> [o i]."""
+    return codes[: stored.shape[0], : stored.shape[1]] if stored.marks and stored.marks.filled else codes
+
+
+def _without_filling(found: Unpacked, stored: Stored) -> Unpacked:
+    """Of forms with factors of groups and no zero (padded.py); the last group may have lost columns."""
+    columns, size = stored.shape[1], stored.filled[1] // found.scale.shape[1]
+    group = gcd(columns, size)
+    scale = np.repeat(found.scale[: stored.shape[0]], size // group, axis=1)[:, : columns // group]
+    codes = None if found.codes is None else np.array(cut(found.codes, stored), order="C")
+    gains = None if found.columns is None else found.columns[:columns]
+    return found._replace(codes=codes, scale=np.array(scale, order="C"), columns=gains)
 
 
 @cache
@@ -139,7 +156,8 @@ FORMS |= {"asym_w4a8_int8": _w4a8, "awq_w4a16": _awq}
 def widen(found: Unpacked, stored: Stored) -> np.ndarray:
     """The weight [o i], float32."""
     if found.codes is None:
-        codes = as_float32(mapped(stored.file, stored.dtype, stored.shape, stored.start, stored.nbytes), stored.dtype)
+        held = mapped(stored.file, stored.dtype, stored.filled, stored.start, stored.nbytes)
+        codes = as_float32(np.array(cut(held, stored), order="C"), stored.dtype)
     elif found.codes.dtype == np.uint8:
         codes = np.concatenate([found.codes & 15, found.codes >> 4], axis=1).astype(np.float32) - 8
     else:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...checkpoint import Source, Stored, Unpacked, unpack
+from ...checkpoint import Source, Stored, Unpacked, cut, unpack
 from . import ahead, gguf
 from .quant import dequantise
 from .quantising import quantise
@@ -48,7 +48,7 @@ def widen(stored: Stored) -> Tensor:
     """A copy in memory of the weight that codes and factors make; float32 if there are factors."""
     if stored.blocks:
         found = unpack(stored)
-        return widened(read(stored) if found.codes is None else None, found, torch.float32)
+        return widened(cut(read(stored), stored) if found.codes is None else None, found, torch.float32)
     codes = read(stored)
     if stored.in_gguf:
         return gguf.widen(stored.dtype, codes, torch.empty(stored.shape))
@@ -136,4 +136,4 @@ class Files:
         data = self.mapped[stored.file][stored.start : stored.start + stored.nbytes]
         if self.brings:
             ahead.bring(stored.file, stored.start, data)
-        return data.view(STORED[stored.dtype]).view(stored.shape)
+        return data.view(STORED[stored.dtype]).view(stored.filled)

@@ -11,7 +11,7 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
-from ...checkpoint import Source, Stored, is_float32, is_kept, tell, unpack
+from ...checkpoint import Source, Stored, cut, is_float32, is_kept, tell, unpack
 from .ahead import Ahead
 from .files import STORED, Files, check_factors, tensors
 from .gguf import BlockLinear
@@ -67,7 +67,7 @@ def quant_layer(make, name: str, stored: Stored, files: Files, kind: str, device
     if not stored.blocks:
         return make(*quantised_parts(name, stored, files, kind, device), bias)
     found = unpack(stored)
-    codes = files.map(stored) if found.codes is None else None
+    codes = cut(files.map(stored), stored).contiguous() if found.codes is None else None
     parts = [None if part is None else part.to(device) for part in tensors(codes, found)]
     return make(*parts[:3], bias, found.rotation, parts[3])
 
