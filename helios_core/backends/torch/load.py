@@ -10,7 +10,7 @@ import gc
 import torch
 from torch import nn
 
-from ...checkpoint import Source, check_network, compute_format, is_kept, split_kind, tell, tell_narrowed
+from ...checkpoint import KINDS, Source, check_network, compute_format, is_kept, split_kind, tell, tell_narrowed
 from ...checkpoint import find_kind as find_kind
 from ...checkpoint import split_kind as check_kind  # noqa: F401
 from ...config import ModelConfig, TransformerConfig, VAEConfig
@@ -156,8 +156,13 @@ def check_ways(
     form, head = find_kind(source, dtype), config.transformer.attention_head_dim
     computes_in = compute_format(source, "auto" if dtype == form else dtype, fast_bf16=fast_bf16(device))
     attention_ways.find(attention, device, STORED[computes_in], head)
-    product_ways.chosen(products, device, form and split_kind(form)[0])
+    product_ways.chosen(products, device, _codes(form))
     compiled.wanted(compile, device)
+
+
+def _codes(kind: str | None) -> str | None:
+    """The form of the codes of what is quantised, but for GGUF's blocks, which are always widened."""
+    return split_kind(kind)[0] if kind in KINDS else None
 
 
 def load_transformer(
@@ -180,7 +185,7 @@ def load_transformer(
     about = device, chosen, config.transformer.attention_head_dim
     model.attend_by(way := attention_ways.find(attention, *about))
     attention_ways.try_out(way, *about)
-    if product_ways.chosen(products, device, form and split_kind(form)[0]):
+    if product_ways.chosen(products, device, _codes(form)):
         product_ways.use(model, device)
     if compiled.wanted(compile, device):
         compiled.use(model)
