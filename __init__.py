@@ -4,6 +4,7 @@ from .helios_core import interrupts
 
 interrupts.stop_at_once()
 
+from .nodes import routes  # noqa: E402
 from .nodes.concat import ChunkConcat  # noqa: E402
 from .nodes.drift import AntiDrift  # noqa: E402
 from .nodes.history import HeliosLoadHistory, HeliosSaveHistory, HistoryMemory  # noqa: E402
@@ -60,3 +61,4 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "HeliosLoopEnd": "Helios Loop End",
 }
 WEB_DIRECTORY = "./web"
+routes.register()

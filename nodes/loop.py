@@ -33,7 +33,7 @@ class HeliosLoopStart:
     @classmethod
     def INPUT_TYPES(cls):
         """The inputs, as ComfyUI asks for them."""
-        chunks = {"default": 4, "min": 1, "max": loops.MAX_CHUNKS, "tooltip": CHUNKS_TIP}
+        chunks = {"default": 4, "min": 0, "max": loops.MAX_CHUNKS, "tooltip": CHUNKS_TIP}
         return {
             "required": {
                 "chunks": ("INT", chunks),
@@ -48,6 +48,7 @@ class HeliosLoopStart:
 
     def begin(self, chunks, graph, unique_id, **_):
         """(The number of chunks, and no values yet: HeliosLoopEnd gives each chunk its own.)"""
+        chunks = loops.count_of(chunks)
         loops.check_count(chunks)
         expansion.check_start(graph, unique_id)
         return (chunks, *[expansion.blocked()] * (len(loops.GIVEN) - 1))
@@ -95,7 +96,7 @@ class HeliosLoopEnd:
 
 CHUNKS_TIP = (
     "How often the body runs. A chunk is 33 frames: 4 are 5.5 seconds at 24 frames per second, 44 are a minute. "
-    "Changing it computes no finished chunk again."
+    "Changing it computes no finished chunk again. 0: until the score of a prompt schedule ends it, 250 at most."
 )
 FIRST_TIP = "Anything that the body takes along from chunk to chunk: what the first chunk gets."
 NEXT_TIP = "Anything: what the next chunk gets of HeliosLoopStart, and what the last chunk leaves."

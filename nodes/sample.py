@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import batches, core, directing, engine, kept, live, marks, seeds, sockets
+from . import batches, core, directing, engine, kept, live, marks, runs, seeds, sockets
 
 
 class DMDPyramidSample(seeds.SeededNode):
@@ -56,11 +56,13 @@ class DMDPyramidSample(seeds.SeededNode):
                 "zero_steps": ("INT", {"default": -1, "min": -1, "max": 100, "advanced": True, "tooltip": ZERO_TIP}),
                 "shift_clamp": ("BOOLEAN", {"default": False, "advanced": True, "tooltip": CLAMP_TIP}),
             },
+            "hidden": {"extra_pnginfo": "EXTRA_PNGINFO"},
         }
 
     def sample(
         self, model, positive, history, seed, steps, negative=None, latent=None, cfg=0.0, solver="auto",
         boost_first_chunk=True, shift_tokens="before upsample", guidance="auto", zero_steps=-1, shift_clamp=False,
+        extra_pnginfo=None,
     ):  # fmt: skip
         """(LATENT of the chunk, HELIOS_HISTORY with it appended)."""
         vae, model = engine.vae_of(model), engine.pipeline(model)
@@ -71,12 +73,13 @@ class DMDPyramidSample(seeds.SeededNode):
         marks.check_conditioning(negative, "negative")
         marks.check_latent(latent, "latent")
         directing.refuse_settings(negative)
-        text = sockets.embedding(positive, "positive", width=width, chunk=index)
         batches.check_batch(history.history.shape[0], "history")
-        core.text.check_prompt(positive[0][1].get("helios_prompt", "unknown"), "positive")
-        given = directing.direction(sockets.schedule(positive), index)
+        turn = runs.ask(sockets.schedule(positive), index, extra_pnginfo)
+        given = directing.direction(turn.schedule, index)
         if given.end:
             return directing.ended(history, given)
+        text = sockets.embedding(positive, "positive", width=width, chunk=index, live=turn.schedule)
+        core.text.check_prompt(positive[0][1].get("helios_prompt", "unknown"), "positive")
         seed = seed if given.seed is None else given.seed
         plan = dict(
             steps=None if steps.strip() in ("", "auto") else core.steps.parse_steps(steps, stages),
@@ -111,9 +114,9 @@ class DMDPyramidSample(seeds.SeededNode):
 
         key = core.generate.chunk_key(model, seen, text, **options)
         chunk = kept.recall(key, run, model.backend.array, show)
-        return {"samples": sockets.tensor(model.denormalise(chunk))}, replace(history, history=past).append(
-            chunk, given
-        )
+        turn.done()
+        later = replace(history, history=past).append(chunk, given)
+        return {"samples": sockets.tensor(model.denormalise(chunk))}, later
 
 
 def follow(events, bar, preview):

@@ -96,8 +96,11 @@ def conditioning(embedding, prompt: str, schedule=None) -> list:
     return [[embedding.padded, {"helios_prompt": prompt, **({"helios_schedule": schedule} if schedule else {})}]]
 
 
-def embedding(value, name: str, *, width: int, chunk: int = 0):
-    """The Embedding of a CONDITIONING for a chunk. ValueError unless it is one text of the model's width."""
+def embedding(value, name: str, *, width: int, chunk: int = 0, live=None):
+    """The Embedding of a CONDITIONING for a chunk. live: the schedule that counts in its place, if there is one.
+
+    ValueError unless it is one text of the model's width.
+    """
     if not value or len(value) != 1:
         raise ValueError(f"{name}: wanted one text, got {len(value or [])} in the CONDITIONING; do not combine them")
     tensor, more = value[0]
@@ -109,7 +112,7 @@ def embedding(value, name: str, *, width: int, chunk: int = 0):
             f"{name}: this model takes text [batch, tokens, {width}], got {list(tensor.shape)}. Use T5Encode with this "
             "checkpoint's text encoder, or CLIPTextEncode with a umt5-xxl CLIP for the published checkpoints."
         )
-    return core.text.Embedding.of(tensor.float()) if schedule is None else schedule.embedding(chunk)
+    return core.text.Embedding.of(tensor.float()) if schedule is None else (live or schedule).embedding(chunk)
 
 
 def schedule(value):

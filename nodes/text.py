@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from . import core, directing, host, sockets
+from dataclasses import replace
+
+from . import core, directing, host, runs, sockets
 from .text_socket import encoder
 
 
@@ -66,6 +68,7 @@ class HeliosPromptSchedule:
                     {"multiline": True, "dynamicPrompts": True, "default": EXAMPLE, "tooltip": SCHEDULE_TIP},
                 ),
             },
+            "hidden": {"unique_id": "UNIQUE_ID"},
         }
 
     @classmethod
@@ -79,13 +82,13 @@ class HeliosPromptSchedule:
 
     @classmethod
     def IS_CHANGED(cls, text=None, **_):
-        """The sizes and dates of the pictures that the text names."""
+        """The sizes and dates of the pictures that the text names, and whether a run that began with it was edited."""
         names = core.text.PromptSchedule.parse(text).pictures if text else ()
-        return [host.file_stamp(directing.picture_path(name)) for name in names]
+        return [runs.times_edited(text), *(host.file_stamp(directing.picture_path(name)) for name in names)]
 
-    def encode(self, text_encoder, text):
+    def encode(self, text_encoder, text, unique_id=None):
         """(CONDITIONING,) of the first prompt; the sampler finds the others in it."""
-        schedule = directing.check_text(text).encode(encoder(text_encoder))
+        schedule = replace(directing.check_text(text).encode(encoder(text_encoder)), node=unique_id)
         return (sockets.conditioning(schedule.embedding(0), schedule.source.prompts[0], schedule),)
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ..config import limits
@@ -135,19 +135,29 @@ class PromptSchedule:
 
     def encode(self, text: Callable[[str], Embedding]) -> Schedule:
         """The schedule with its prompts encoded, each once. text: prompt -> its embedding."""
-        return Schedule(self, {prompt: text(prompt) for prompt in self.prompts})
+        return Schedule(self, {prompt: text(prompt) for prompt in self.prompts}, text)
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """A prompt schedule and its prompts' embeddings, of one prompt each."""
+    """A prompt schedule and its prompts' embeddings, of one prompt each. node: of ComfyUI's graph, that it is from."""
 
     source: PromptSchedule
     embeddings: dict[str, Embedding] = field(repr=False)
+    text: Callable[[str], Embedding] | None = field(repr=False, default=None)
+    node: str | None = None
 
     def embedding(self, chunk: int) -> Embedding:
-        """What chunk `chunk` sees: a prompt's embedding, or two mixed linearly."""
-        return mix((self.embeddings[prompt], share) for prompt, share in self.source.shares(chunk))
+        """What chunk `chunk` sees: a prompt's embedding, or two mixed linearly; encoded now where it is new."""
+        shares = self.source.shares(chunk)
+        for prompt, _ in shares:
+            if prompt not in self.embeddings:
+                self.embeddings[prompt] = self.text(prompt)
+        return mix((self.embeddings[prompt], share) for prompt, share in shares)
+
+    def replaced(self, source: PromptSchedule) -> Schedule:
+        """Another schedule, whose new prompts are encoded when a chunk sees them."""
+        return replace(self, source=source)
 
 
 def check_prompt(prompt: str, what: str = "prompt") -> None:

@@ -19,6 +19,7 @@ CARRIED = ("history", "clip", *VALUES)
 GIVEN = ("loop", "history", "clip", "index", *VALUES)  # what the start gives, in order
 RESULTS = ("history", "clip", "video", *VALUES)  # what the end gives, in order
 MAX_CHUNKS = 1000
+OPEN_CHUNKS = 250  # of a loop that goes on until it is ended: ComfyUI takes long to lay out more
 
 
 class Loop(NamedTuple):
@@ -81,6 +82,11 @@ def check_count(count: int) -> None:
     """ValueError unless a loop may run so often."""
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_CHUNKS:
         raise ValueError(f"chunks: wanted a whole number from 1 to {MAX_CHUNKS}, got {count!r}")
+
+
+def count_of(chunks: int) -> int:
+    """How often a loop's body runs by its widget: 0 is until the score ends the video, OPEN_CHUNKS at most."""
+    return OPEN_CHUNKS if chunks == 0 and not isinstance(chunks, bool) else chunks
 
 
 def _check_leaks(graph: dict, loop: Loop, behind: Iterable[str]) -> None:

@@ -119,7 +119,7 @@ def test_what_cannot_be_is_refused_before_anything_runs(fake_helios, pictures):
         assert "without '..' and not absolute" in kind.VALIDATE_INPUTS(text=f"0: a; 1 [image {name} 1]:")
     stamp = kind.IS_CHANGED(text="0: a; 1 [image cat.png 1]:")
     Image.new("RGB", (8, 8)).save(pictures / "cat.png")
-    assert kind.IS_CHANGED(text="0: a; 1 [image cat.png 1]:") != stamp and kind.IS_CHANGED() == []
+    assert kind.IS_CHANGED(text="0: a; 1 [image cat.png 1]:") != stamp and kind.IS_CHANGED() == [0]
     negative = call("HeliosPromptSchedule", text_encoder=fake_helios.text, text="0 [seed 3]: a")[0]
     with pytest.raises(ValueError, match="read from the positive schedule"):
         film(fake_helios, "0: a", 1, negative=negative)

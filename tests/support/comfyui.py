@@ -66,9 +66,10 @@ class Server:
         (base / "custom_nodes" / NAME).symlink_to(ROOT, target_is_directory=True)
         if probes:
             (base / "custom_nodes" / "probes.py").write_text(probes)
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Starts the process; `up` waits for it."""
         base = self.base
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -95,7 +96,7 @@ class Server:
     def restart(self) -> None:
         """Ends it and starts another in the same folders: what it had in memory is gone, and what was in temp."""
         self.stop()
-        self._begin()
+        self.begin()
         self.up()
 
     def get(self, path: str):

@@ -1,0 +1,199 @@
+"""Directing a run from outside: the verbs as HTTP routes of ComfyUI's server, from one table, as is their OpenAPI page.
+
+Each verb on a run is bound to a prompt in work and a schedule node of it. None takes a path; a body is a JSON object of
+that content type, so that pages of other origins cannot send one unasked, and ComfyUI's own check of origins holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..helios_core import __version__
+from . import core, directing, runs
+
+LONGEST = 1_000_000  # bytes of a body
+RUN = "/helios/runs/{run}/{node}"
+TEXT = {"type": "string", "description": "a score"}
+BASE = {"type": "string", "description": "the score that this was made from; if another is there by now, it is refused"}
+NUMBER = {"type": ["number", "null"]}
+ENTRY = {
+    "chunk": {"type": "integer", "minimum": 0},
+    "prompt": {"type": ["string", "null"]},
+    "blend": {"type": "integer", "minimum": 1},
+    "seed": {"type": ["integer", "null"]},
+    "cfg": NUMBER,
+    "drift": NUMBER,
+    "image": {"type": ["array", "null"], "description": "[file name in the input folder, strength]"},
+    "cut": {"type": "boolean"},
+    "end": {"type": "boolean"},
+}
+
+
+class Verb(NamedTuple):
+    """One route: what it does, in words and as a function of (run, node, body) that gives a JSON object."""
+
+    method: str
+    path: str
+    name: str
+    about: str
+    answer: Callable[[str, str, dict], dict]
+    body: dict | None = None
+    needed: tuple[str, ...] = ()
+
+
+def verbs() -> tuple[Verb, ...]:
+    """The table of all routes."""
+    return (
+        Verb("GET", "/helios/runs", "runs", "Runs in work, and their schedule nodes.", _runs),
+        Verb("GET", RUN, "status", "How a run's score stands: text, chunks, which is in work.", _status),
+        Verb("POST", f"{RUN}/score", "score", "Takes a score for the chunks not begun.", _score, SCORE, ("text",)),
+        Verb("POST", f"{RUN}/edit", "edit", "Edits the score's entry at a chunk.", _edit, EDIT, ("chunk",)),
+        Verb("POST", f"{RUN}/pause", "pause", "Lets the next chunk wait.", _pause, {}),
+        Verb("POST", f"{RUN}/go_on", "go_on", "Ends a pause.", _go_on, {}),
+        Verb("POST", f"{RUN}/stop", "stop", "Ends the video after the chunk in work, and keeps it.", _stop, {}),
+        Verb("POST", "/helios/score/read", "read", "What a score says of each chunk.", _read, READ, ("text",)),
+        Verb(
+            "POST", "/helios/score/write", "write", "Edits a score that no run has.", _write, WRITE, ("text", "chunk")
+        ),
+        Verb("GET", "/helios/openapi.json", "openapi", "This table.", lambda *_: openapi()),
+    )
+
+
+SCORE = {"text": TEXT, "base": BASE}
+EDIT = {**ENTRY, "base": BASE}
+READ = {"text": TEXT, "chunks": {"type": "integer", "minimum": 1, "maximum": 1000}}
+WRITE = {"text": TEXT, **ENTRY}
+
+
+def _runs(run: str, node: str, body: dict) -> dict:
+    return {"runs": [{"run": name, "nodes": runs.schedules(graph)} for name, graph in runs.in_work().items()]}
+
+
+def _status(run: str, node: str, body: dict) -> dict:
+    return runs.find(run, node).status()
+
+
+def _score(run: str, node: str, body: dict) -> dict:
+    found = runs.find(run, node)
+    found.replace(body["text"], body.get("base"))
+    return found.status()
+
+
+def _edit(run: str, node: str, body: dict) -> dict:
+    found = runs.find(run, node)
+    found.edit(**body)
+    return found.status()
+
+
+def _pause(run: str, node: str, body: dict) -> dict:
+    found = runs.find(run, node)
+    found.pause()
+    return found.status()
+
+
+def _go_on(run: str, node: str, body: dict) -> dict:
+    found = runs.find(run, node)
+    found.go_on()
+    return found.status()
+
+
+def _stop(run: str, node: str, body: dict) -> dict:
+    found = runs.find(run, node)
+    found.stop()
+    return found.status()
+
+
+def _read(run: str, node: str, body: dict) -> dict:
+    schedule = directing.check_text(body["text"])
+    count = min(body.get("chunks") or schedule.cues[-1].chunk + 1, 1000)
+    return {"chunks": core.text.cells(schedule, count), "end": schedule.end}
+
+
+def _write(run: str, node: str, body: dict) -> dict:
+    return {"text": core.text.editing.edit(body.pop("text"), **body)}
+
+
+def answer(verb: Verb, run: str = "", node: str = "", raw: bytes = b"") -> tuple[int, dict]:
+    """(HTTP status, JSON object) of a request: 400 for a body that is none, 404 for a run that is not in work, 409 for
+    what is refused, with the reason."""
+    try:
+        body = _body(verb, raw)
+    except ValueError as error:
+        return 400, {"error": str(error)}
+    try:
+        return 200, verb.answer(run, node, body)
+    except runs.UnknownRun as error:
+        return 404, {"error": str(error)}
+    except ValueError as error:
+        return 409, {"error": str(error)}
+
+
+KINDS = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list, "null": type(None)}
+
+
+def _body(verb: Verb, raw: bytes) -> dict:
+    if verb.method == "GET":
+        return {}
+    body = core.disk.parse_object((raw or b"{}").decode("utf-8", "replace"), "the body")
+    if unknown := sorted(set(body) - set(verb.body)):
+        raise ValueError(f"unknown {', '.join(unknown)}; wanted {', '.join(verb.body) or 'an empty object'}")
+    if missing := [name for name in verb.needed if name not in body]:
+        raise ValueError(f"{', '.join(missing)} is missing")
+    for name, value in body.items():
+        kinds = verb.body[name]["type"]
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        fits = any(isinstance(value, KINDS[kind]) for kind in kinds)
+        if not fits or (isinstance(value, bool) and "boolean" not in kinds):
+            raise ValueError(f"{name}: wanted {' or '.join(kinds)}, got {json.dumps(value)[:40]}")
+    return body
+
+
+def openapi() -> dict:
+    """The OpenAPI 3.1 page of the table."""
+    paths: dict = {}
+    for verb in verbs():
+        about = {"operationId": verb.name, "summary": verb.about, "responses": RESPONSES}
+        names = [name for name in ("run", "node") if f"{{{name}}}" in verb.path]
+        about["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ]
+        if verb.body is not None:
+            schema = {"type": "object", "properties": verb.body, "required": list(verb.needed)}
+            about["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+        paths.setdefault(verb.path, {})[verb.method.lower()] = about
+    return {"openapi": "3.1.0", "info": {"title": "Helios: directing a run", "version": __version__}, "paths": paths}
+
+
+RESPONSES = {
+    "200": {"description": "Done."},
+    "400": {"description": "The body is not what the verb takes."},
+    "404": {"description": "No such run is in work, or it has no such schedule node."},
+    "409": {"description": "Refused, with the reason; the run goes on as it was."},
+}
+
+
+def register() -> None:
+    """Puts the routes into ComfyUI's server, where there is one."""
+    server = runs.server()
+    if server is None:
+        return
+    for verb in verbs():
+        getattr(server.routes, verb.method.lower())(verb.path)(_handler(verb))
+
+
+def _handler(verb: Verb) -> Callable:
+    from aiohttp import web
+
+    async def handle(request):
+        if verb.method == "POST" and request.content_type != "application/json":
+            return web.json_response({"error": "wanted a body of the type application/json"}, status=415)
+        if (request.content_length or 0) > LONGEST:
+            return web.json_response({"error": f"wanted a body of {LONGEST} bytes at most"}, status=413)
+        raw = b"" if verb.method == "GET" else await request.read()
+        place = request.match_info
+        status, found = answer(verb, place.get("run", ""), place.get("node", ""), raw)
+        return web.json_response(found, status=status)
+
+    return handle

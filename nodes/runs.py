@@ -1,0 +1,163 @@
+"""The runs that ComfyUI has in work, and the scores by which they may be directed: one per run and schedule node."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import Lock
+
+from . import core, directing, host
+
+SCHEDULE, TEXT = "HeliosPromptSchedule", "text"
+KEPT = 32  # scores, of runs in work and over
+EVENT = "helios-video.score"
+
+_SCORES: OrderedDict[tuple[str, str], object] = OrderedDict()
+_EDITED: dict[str, int] = {}  # a text that runs began with -> how many of them were edited
+_COUNTED: set[tuple[str, str]] = set()  # which these are
+_LOCK = Lock()
+
+
+class UnknownRun(ValueError):
+    """No such run is in work, or it has no such node."""
+
+
+def server():
+    """ComfyUI's server, or None."""
+    return getattr(host.optional("server", "PromptServer"), "instance", None)
+
+
+def in_work() -> dict[str, dict]:
+    """Id -> graph of every prompt that ComfyUI is running."""
+    return {item[1]: item[2] for item in _items()}
+
+
+def _items() -> list:
+    """What ComfyUI's queue holds of the prompts in work: (number, id, graph, extra data ...) each, its own copies."""
+    queue = getattr(server(), "prompt_queue", None)
+    if queue is None:
+        return []
+    with queue.mutex:
+        return list(queue.currently_running.values())
+
+
+def schedules(graph: dict) -> list[str]:
+    """The schedule nodes of a graph."""
+    return [node for node, entry in graph.items() if entry["class_type"] == SCHEDULE]
+
+
+def find(run: str, node: str):
+    """The LiveScore of a run in work. UnknownRun where there is none."""
+    graph = in_work().get(run)
+    if graph is None:
+        raise UnknownRun(f"no run {run!r} is in work")
+    if graph.get(node, {}).get("class_type") != SCHEDULE:
+        raise UnknownRun(f"the run has no schedule node {node!r}; it has {', '.join(schedules(graph)) or 'none'}")
+    text = graph[node]["inputs"].get(TEXT)
+    if not isinstance(text, str):
+        raise UnknownRun(f"the text of node {node!r} comes over a wire: nothing here can change it")
+    return score_of(run, node, text)
+
+
+def score_of(run: str, node: str, text: str):
+    """The LiveScore of a node in a run that began with that text; a new one, where nobody has asked for it yet."""
+    with _LOCK:
+        found = _SCORES.get((run, node))
+        if found is None:
+            found = core.text.LiveScore(text, directing.check_text, lambda: tell(run, node, found))
+            _SCORES[run, node] = found
+            while len(_SCORES) > KEPT:
+                _SCORES.popitem(last=False)
+    return found
+
+
+def tell(run: str, node: str, score) -> None:
+    """Tells every page, and whatever else listens on ComfyUI's socket, how a score stands; remembers its edits."""
+    with _LOCK:
+        if score.edits and (run, node) not in _COUNTED:
+            _COUNTED.add((run, node))
+            _EDITED[score.first] = _EDITED.get(score.first, 0) + 1
+    if here := server():
+        here.send_sync(EVENT, {"prompt": run, "node": node, **score.status()})
+
+
+def times_edited(text: str | None) -> int:
+    """How many edited runs began with a text: what ComfyUI's cache has of them is not what the text says."""
+    return _EDITED.get(text, 0)
+
+
+def write_back(graph, run: str, node: str, score, extra: dict | None) -> None:
+    """Puts the score as used into what the run's files are marked with, and into ComfyUI's history of it.
+
+    graph: ComfyUI's DynamicPrompt. The nodes' own inputs stay as they are: ComfyUI's cache goes by them.
+    """
+    if score.text == score.first:
+        return
+    prompt = dict(graph.original_prompt)
+    prompt[node] = {**prompt[node], "inputs": {**prompt[node]["inputs"], TEXT: score.text}}
+    graph.get_original_prompt = lambda: prompt  # holds for this run alone
+    put_into_workflow((extra or {}).get("workflow"), node, score)
+    for _, found, kept, more, *_ in _items():
+        if found == run:
+            kept[node]["inputs"][TEXT] = score.text
+            put_into_workflow((more.get("extra_pnginfo") or {}).get("workflow"), node, score)
+
+
+def put_into_workflow(workflow, node: str, score) -> None:
+    """Puts a score's text into a workflow of the editor, in the widget of its node, which may stand in subgraphs."""
+    entry = find_node(workflow, node.split(":"))
+    values = entry.get("widgets_values") if entry else None
+    if isinstance(values, dict):
+        values[TEXT] = score.text
+    elif isinstance(values, list) and values:
+        values[0] = score.text
+
+
+def find_node(workflow, path: list[str]) -> dict | None:
+    """A node of the editor's workflow by its ids, from the outermost subgraph inwards; None where there is none."""
+    found = None
+    level = workflow if isinstance(workflow, dict) else {}
+    inner = {graph.get("id"): graph for graph in (level.get("definitions") or {}).get("subgraphs", [])}
+    for name in path:
+        found = next((node for node in level.get("nodes", []) if str(node.get("id")) == name), None)
+        level = inner.get((found or {}).get("type"), {})
+    return found
+
+
+class Asked:
+    """A chunk's turn in its run: what it is made by (`schedule`, a text.Schedule), and word when it is done."""
+
+    def __init__(self, schedule, score=None, chunk: int = 0):
+        self.schedule, self.score, self.chunk = schedule, score, chunk
+
+    def done(self) -> None:
+        """The chunk is made."""
+        if self.score is not None:
+            self.score.finish(self.chunk)
+
+
+def ask(schedule, chunk: int, extra: dict | None = None) -> Asked:
+    """A chunk's turn: in ComfyUI by the score as it is now, after a pause where it pauses; else by the schedule itself.
+
+    extra: ComfyUI's EXTRA_PNGINFO of the run, which is marked with what was used.
+    """
+    record = host.optional("comfy_execution.progress", "get_progress_state")
+    here = getattr(server(), "last_prompt_id", None)
+    if schedule is None or schedule.node is None or record is None or here is None:
+        return Asked(schedule)
+    graph = record().dynprompt
+    node = graph.get_display_node_id(schedule.node)
+    text = graph.original_prompt.get(node, {}).get("inputs", {}).get(TEXT)
+    if not isinstance(text, str):
+        return Asked(schedule)
+    score = score_of(here, node, text)
+    source = score.begin(chunk, host.stop_check(), None if score.ended else _total(chunk))
+    write_back(graph, here, node, score, extra)
+    return Asked(schedule if score.text == score.first else schedule.replaced(source), score, chunk)
+
+
+def _total(chunk: int) -> int | None:
+    """Chunks of the whole video, by the samplers of the graph."""
+    from .place import RunPlace
+
+    place = RunPlace.current()
+    return None if place is None else chunk - place.index + place.chunks

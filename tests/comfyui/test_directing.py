@@ -1,0 +1,145 @@
+"""A run directed while it goes, in a real ComfyUI: edits, refusals, a pause, an early end, and what is saved of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+from helios_video.helios_core.drawn.reading import read_video
+from helios_video.helios_core.join import video
+from support.comfyui import NEEDED, saved, twin, with_value
+from support.events import Events
+from support.probed import number, succeeds
+
+pytestmark = NEEDED
+PROBES = """
+import time
+
+
+class Wait:
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"history": ("HELIOS_HISTORY",), "seconds": ("FLOAT", {})}})
+    RETURN_TYPES, FUNCTION, CATEGORY = ("HELIOS_HISTORY",), "wait", "probes"
+
+    def wait(self, history, seconds):
+        time.sleep(0 if history.given and history.given.end else seconds)
+        return (history,)
+
+
+NODE_CLASS_MAPPINGS = {"Wait": Wait}
+"""
+RED, BLUE = "a red circle moving left", "a blue square moving up"
+WORKFLOW = {"nodes": [{"id": 5, "type": "HeliosPromptSchedule", "widgets_values": [f"0: {RED}"]}]}
+
+
+def directed(text: str, chunks: int, wait: float = 0.0) -> tuple[dict, str]:
+    """A loop of a score, and the node that has it. wait: seconds after each chunk."""
+    prompt = with_value(twin("long_video"), "DMDPyramidSample", steps="1,1,1")
+    with_value(with_value(prompt, "ChunkConcat", boundary="none"), "HeliosLoopStart", chunks=chunks)
+    node = number(prompt, "T5Encode")
+    prompt[node]["class_type"] = "HeliosPromptSchedule"
+    prompt[node]["inputs"] = {"text_encoder": prompt[node]["inputs"]["text_encoder"], "text": text}
+    drift = prompt[number(prompt, "AntiDrift")]["inputs"]
+    prompt["90"] = {"class_type": "Wait", "inputs": {"history": drift["history"], "seconds": wait}}
+    drift["history"] = ["90", 0]
+    return prompt, node
+
+
+def ask(server, path: str, body: dict | None = None, kind: str = "application/json", **headers):
+    """(HTTP status, answer) of one of our routes; a body makes it a POST."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}/helios/{path}", data, headers)
+    request.add_header("Content-Type", kind)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        said = error.read()
+        return error.code, json.loads(said) if said[:1] == b"{" else said
+
+
+def shown(frames) -> list[tuple[str, str]]:
+    """Colour and shape of each chunk."""
+    found = [read_video(frames[33 * k : 33 * k + 33]).objects[0] for k in range(len(frames) // 33)]
+    return [(thing.colour, thing.shape) for thing in found]
+
+
+def test_a_run_is_directed_and_what_was_used_is_saved(server):
+    prompt, node = directed(f"0: {RED}", chunks=20, wait=1.5)
+    workflow = json.loads(json.dumps(WORKFLOW).replace('"id": 5', f'"id": {node}'))
+    with Events(server.port, "other") as events:
+        queued = server.queue(prompt, workflow)
+        place = f"runs/{queued}/{node}"
+
+        def at(chunk: int):
+            return server.wait(lambda: ask(server, place)[1].get("begun", 0) > chunk, f"chunk {chunk}")
+
+        at(1)
+        assert ask(server, "runs")[1] == {"runs": [{"run": queued, "nodes": [node]}]}
+        status, said = ask(server, f"{place}/edit", {"chunk": 3, "prompt": BLUE, "seed": 9})
+        assert status == 200 and said["text"] == f"0: {RED}\n3 [seed 9]: {BLUE}"
+        status, said = ask(server, f"{place}/edit", {"chunk": 1, "seed": 4})
+        assert status == 409 and "needs a retake" in said["error"]
+        assert ask(server, f"{place}/score", {"text": "junk"})[0] == 409
+        assert ask(server, f"{place}/score", {"text": f"0: {RED}", "base": "old"})[0] == 409
+        assert ask(server, f"{place}/edit", {"chunk": 3, "image": ["../x.png", 1]})[0] == 409
+        at(3)
+        assert ask(server, f"{place}/pause", {})[1]["paused"]
+        begun = ask(server, place)[1]["begun"]
+        server.wait(lambda: ask(server, place)[1]["done"] == begun, "the chunk in work")
+        time.sleep(3)
+        assert ask(server, place)[1]["begun"] == begun, "it waits"
+        assert not ask(server, f"{place}/go_on", {})[1]["paused"]
+        at(begun)
+        status, said = ask(server, f"{place}/stop", {})
+        assert status == 200 and said["text"].endswith("[end]:")
+        entry = server.finish(queued)
+    assert entry["status"]["status_str"] == "success"
+    made, told = saved(server, entry), events.of("helios-video.score")
+    frames = video.read_frames(made)
+    count = len(frames) // 33
+    assert count == said["begun"] and shown(frames) == [("red", "circle")] * 3 + [("blue", "square")] * (count - 3)
+    assert told[-1]["ended"] and {event["prompt"] for event in told} == {queued}
+    marks = video.read_metadata(made)
+    assert marks["prompt"][node]["inputs"]["text"] == said["text"] == marks["workflow"]["nodes"][0]["widgets_values"][0]
+    assert entry["prompt"][2][node]["inputs"]["text"] == said["text"]
+    plain, _ = directed(f"0: {RED}", chunks=4)
+    again = video.read_frames(saved(server, succeeds(server, plain)))
+    assert shown(again) == [("red", "circle")] * 4, "ComfyUI's cache has not what the edits made"
+    check_made_again(server, marks["prompt"], frames)
+
+
+def check_made_again(server, prompt: dict, frames) -> None:
+    """Nobody at the page, and nothing kept: the prompt that the file is marked with gives the same pixels."""
+    server.stop()
+    for kept in server.base.rglob("chunks"):
+        shutil.rmtree(kept)
+    server.begin()
+    server.up()
+    assert np.array_equal(video.read_frames(saved(server, succeeds(server, prompt))), frames)
+
+
+def test_what_is_no_run_and_no_request_of_ours_is_refused(server):
+    assert ask(server, "runs/none/5")[0] == 404
+    assert ask(server, "runs/none/5/pause", {}, kind="text/plain")[0] == 415
+    assert ask(server, "score/write", {"text": "0: a", "chunk": 1, "path": "/etc"})[0] == 400
+    assert ask(server, "score/write", {"text": "0: a", "chunk": "1"})[0] == 400
+    assert ask(server, "score/write", {"text": "0: a", "chunk": 1, "seed": 3})[1] == {"text": "0: a\n1 [seed 3]:"}
+    assert ask(server, "score/read", {"text": "0: a; 1 [end]:"})[1]["end"] == 1
+    assert ask(server, "runs", Origin="http://elsewhere.example")[0] == 403
+    assert ask(server, "openapi.json")[1]["paths"]["/helios/runs/{run}/{node}/stop"]["post"]["operationId"] == "stop"
+
+
+def test_a_stop_while_it_pauses_ends_the_run(server):
+    prompt, node = directed(f"0 [seed 77]: {RED}", chunks=3, wait=1.0)
+    queued = server.queue(prompt)
+    place = f"runs/{queued}/{node}"
+    server.wait(lambda: ask(server, place)[1].get("begun", 0) > 0, "the first chunk")
+    ask(server, f"{place}/pause", {})
+    server.wait(lambda: ask(server, place)[1]["done"] == ask(server, place)[1]["begun"], "the pause")
+    server.post("/interrupt", {})
+    assert server.finish(queued)["status"]["status_str"] == "error"
+    assert ask(server, place)[0] == 404
