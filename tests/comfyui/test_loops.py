@@ -148,4 +148,4 @@ def test_a_minute_of_video_takes_little_memory(server):
     entry = server.finish(queued)
     assert entry["status"]["status_str"] == "success" and video.probe(saved(server, entry)).frames == 44 * 33
     print("resident MB after chunk:", {k: round(mb) for k, mb in grown.items() if k % 4 == 3}, round(resident(server)))
-    assert max(grown[k] for k in grown if k > 3) - grown[3] < 150
+    assert max(grown[k] for k in grown if k > 3) - grown[3] < 100
