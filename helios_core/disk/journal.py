@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from . import owned
+from .file_names import inside
 from .json_text import parse_object
 from .safe_files import numbered, write
 from .store import Store, digest, fingerprint
@@ -82,10 +83,11 @@ class Journal(Store):
 
     def _read_lines(self) -> None:
         for line in _lines(self.root)[1:]:
-            if "made" in line and (self.root / line["file"]).is_file():
-                self.listed[line["made"]] = line["file"]
-            elif "output" in line:
-                self.outputs[line["output"]] = {"file": line["file"], "mark": line["mark"]}
+            made, output, file, mark = (line.get(name) for name in ("made", "output", "file", "mark"))
+            if isinstance(made, str) and isinstance(file, str) and _is_in(self.root, file):
+                self.listed[made] = file
+            elif all(isinstance(value, str) for value in (output, file, mark)):
+                self.outputs[output] = {"file": file, "mark": mark}
 
     def _clean(self) -> None:
         """What was never finished, or finished and not listed yet, is made again: nothing is there twice."""
@@ -180,6 +182,13 @@ def place(path: Path) -> Path:
 
 def _ours(path: Path) -> bool:
     return path.name == owned.LOCK or path.name.startswith(FILE)
+
+
+def _is_in(root: Path, name: str) -> bool:
+    try:
+        return inside(root, name).is_file()
+    except ValueError:
+        return False
 
 
 def read_head(root: Path) -> dict | None:
