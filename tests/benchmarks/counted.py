@@ -64,7 +64,6 @@ SAMPLED = {
     "batch of 2, cfg": Mode(sample=GUIDED, batch=2),
     "lora beside": Mode(lora="apply"),
     "lora merged": Mode(lora="merge"),
-    "fp16": _weights("fp16"),
     "fp32": _weights("fp32"),
     "fp8_e4m3fn": _weights("fp8_e4m3fn"),
     "int8": _weights("int8"),
@@ -83,7 +82,6 @@ DECODED = {
     "decode": {},
     "decode, bf16": {"vae_dtype": "bf16"},
     "decode, bf16, kernels": {"vae_dtype": "bf16", "kernels": True},
-    "decode, tiles": {"vae_tiling": "on"},
     "decode, bf16, tiles": {"vae_dtype": "bf16", "vae_tiling": "on"},
 }
 
