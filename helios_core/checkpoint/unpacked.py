@@ -19,6 +19,7 @@ from .stored import Marks, Stored
 
 HADAMARD = np.array([[1, 1, 1, -1], [1, 1, -1, 1], [1, -1, 1, 1], [-1, 1, 1, 1]], np.float32) / 2
 E2M1 = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.int8)  # twice the values
+AT_ONCE = 1 << 17  # weights
 TILE = (128, 4)  # rows and groups of columns in which factors are shuffled
 
 
@@ -132,14 +133,26 @@ def _w4a8(stored: Stored, marks: Marks, parts: dict) -> Unpacked:
     relative = parts["weight_s_rel"]
     relative = as_float32(relative, "F8_E4M3") if relative.dtype == np.uint8 else relative
     values = parts.get("weight_codebook", np.arange(-8, 8, dtype=np.float32))
-    levels = np.clip(np.rint(values * relative[..., None]), -127, 127).astype(np.int8)  # [o g 16]
-    places = _both(_bytes(stored), np.arange(16), np.arange(16)).reshape(*relative.shape, marks.group)
-    codes = np.take_along_axis(levels, places.view(np.uint8).astype(np.intp), axis=2).reshape(stored.shape)
+    codes = _grouped(_bytes(stored), values, relative)
     scale, shift = _rows(parts["weight_s_channel"], stored), parts.get("weight_correction")
     if shift is None:
         return Unpacked(codes, scale, rotation=marks.rotation)
     shift = np.array(shift.T, order="C")
     return Unpacked(codes, np.array(np.broadcast_to(scale, shift.shape)), shift, marks.rotation)
+
+
+def _grouped(packed: np.ndarray, values: np.ndarray, relative: np.ndarray) -> np.ndarray:
+    """int8 [o i]: what packed codes [o i/2] stand for, times a factor of the group [o g], rounded. A few rows at a
+    time, which stay in the cache."""
+    pairs = np.stack([values[np.arange(256) & 15], values[np.arange(256) >> 4]], axis=1).view(np.uint64)[:, 0]
+    out = np.empty((len(packed), 2 * packed.shape[1]), np.int8)
+    for start in range(0, len(packed), rows := max(1, AT_ONCE // out.shape[1])):
+        some = slice(start, start + rows)
+        wide = pairs[packed[some]].view(np.float32).reshape(*relative[some].shape, -1)
+        wide *= relative[some][..., None]
+        np.clip(np.rint(wide, out=wide), -127, 127, out=wide)
+        out[some] = wide.reshape(len(wide), -1)
+    return out
 
 
 def _awq(stored: Stored, _: Marks, parts: dict) -> Unpacked:

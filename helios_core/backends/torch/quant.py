@@ -107,6 +107,10 @@ class QuantLinear(nn.Module):
         """x [... i] -> [... o], as `Linear`."""
         if self.product is not None:
             return self.product(x, self.codes, self.scale, self.bias, self.rotation, gelu)
+        if self.rotation and self.columns is None and x.numel() // x.shape[-1] < len(self.codes):
+            # Fewer rows than the weight has: turned here, for the rotation is its own inverse.
+            x = (x.reshape(-1, self.rotation) @ turn(self.rotation, x.device, x.dtype)).view(x.shape)
+            return kernels.linear(x, dequantise(self.codes, self.scale, self.zero, self.dtype), self.bias, gelu)
         return kernels.linear(x, self.weight, self.bias, gelu)
 
 

@@ -248,3 +248,14 @@ def test_a_nan_in_a_checkpoint_is_named(tmp_path):
     save_file(state, file)
     with pytest.raises(ValueError, match=f"{NAME} holds NaN or infinity"):
         load(tmp_path / "broken", weight_dtype="int8").parts.transformer  # noqa: B018
+
+
+@pytest.mark.parametrize("rows", [3, 200])
+@pytest.mark.parametrize("dtype,limit", [(torch.float32, 2e-6), (torch.bfloat16, 0.01)])
+def test_what_is_rotated_in_the_weight_may_be_undone_in_the_input(rows, dtype, limit):
+    codes, scale = quantise(NAME, gaussian(96, 512), "int8_g64").values()
+    layer = QuantLinear(codes, scale.float(), None, gaussian(96).to(dtype), rotation=256)
+    x = gaussian(2, rows, 512, seed=1).to(dtype)
+    wanted = x.double() @ dequantise(codes, scale.float(), None, torch.float32, 256).double().T + layer.bias.double()
+    with torch.inference_mode():
+        assert ((layer(x).double() - wanted).norm() / wanted.norm()) < limit
