@@ -62,21 +62,17 @@ def generate(
         raise ValueError(f"frames {frames}, chunks {chunks}: wanted at least 1 frame, or 1 chunk")
     check_whole("frames", frames, limits.FRAMES)
     check_whole("chunks", chunks, limits.CHUNKS, least=0)
-    defaults = helios.config.defaults
     if history is None:
-        history = helios.history(width or defaults.width, height or defaults.height)
+        history = helios.history(width or helios.config.defaults.width, height or helios.config.defaults.height)
     else:
         check_own_size(history, width, height, helios.config.vae.scale_factor_spatial)
+    if drift is not None:
+        check_window(history, helios.config.defaults.chunk_latent_frames)
     batch_noise(seed, history.shape[0])
     total = count_chunks(schedule, history.chunk, chunks or -(-frames // helios.config.frames_per_chunk))
     schedule.check_end(history.chunk + total)
+    check_needs(schedule, drift, picture)
     guided = check_directions(helios, schedule, history, total, options)
-    if drift is not None:
-        check_window(history, defaults.chunk_latent_frames)
-    elif any(cue.direction.drift for cue in schedule.cues):
-        raise ValueError("the schedule sets drift's strength, but no policy is chosen; name one, such as anchor")
-    if picture is None and schedule.pictures:
-        raise ValueError(f"the schedule names the picture {schedule.pictures[0]!r}, and nothing reads pictures here")
     return _chunks(helios, schedule, negative, history, total, seed, guided, drift, picture, store, options)
 
 
@@ -87,6 +83,14 @@ def count_chunks(schedule: PromptSchedule, done: int, wanted: int) -> int:
     if schedule.end <= done:
         raise ValueError(f"the schedule ends the video before chunk {schedule.end}, and {done} chunks are made already")
     return min(wanted, schedule.end - done)
+
+
+def check_needs(schedule: PromptSchedule, drift, picture) -> None:
+    """ValueError where a schedule's settings need what is not given."""
+    if drift is None and any(cue.direction.drift for cue in schedule.cues):
+        raise ValueError("the schedule sets drift's strength, but no policy is chosen; name one, such as anchor")
+    if picture is None and schedule.pictures:
+        raise ValueError(f"the schedule names the picture {schedule.pictures[0]!r}, and nothing reads pictures here")
 
 
 def check_directions(helios, schedule: PromptSchedule, history: History, total: int, options: dict) -> bool:

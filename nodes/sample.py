@@ -66,23 +66,18 @@ class DMDPyramidSample(seeds.SeededNode):
     ):  # fmt: skip
         """(LATENT of the chunk, HELIOS_HISTORY with it appended)."""
         vae, model = engine.vae_of(model), engine.pipeline(model)
-        config = model.config
-        width, stages = config.transformer.text_dim, config.schedule.stages
-        index = history.history.chunk
-        marks.check_conditioning(positive, "positive")
-        marks.check_conditioning(negative, "negative")
-        marks.check_latent(latent, "latent")
-        directing.refuse_settings(negative)
-        batches.check_batch(history.history.shape[0], "history")
+        index, width = history.history.chunk, model.config.transformer.text_dim
+        check_inputs(positive, negative, latent, history)
         turn = runs.ask(sockets.schedule(positive), index, extra_pnginfo)
         given = directing.direction(turn.schedule, index)
         if given.end:
             return directing.ended(history, given)
         text = sockets.embedding(positive, "positive", width=width, chunk=index, live=turn.schedule)
         core.text.check_prompt(positive[0][1].get("helios_prompt", "unknown"), "positive")
-        seed = seed if given.seed is None else given.seed
         plan = dict(
-            steps=None if steps.strip() in ("", "auto") else core.steps.parse_steps(steps, stages),
+            steps=None
+            if steps.strip() in ("", "auto")
+            else core.steps.parse_steps(steps, model.config.schedule.stages),
             cfg=cfg if given.cfg is None else given.cfg,
             solver=solver,
             boost_first_chunk=boost_first_chunk,
@@ -92,31 +87,42 @@ class DMDPyramidSample(seeds.SeededNode):
             shift_clamp=shift_clamp,
         )
         options = dict(
-            seed=seed,
+            seed=seed if given.seed is None else given.seed,
             negative=None if negative is None else sockets.embedding(negative, "negative", width=width, chunk=index),
             start=None if latent is None else sockets.samples(latent, "latent"),
-            **plan,
         )
-
-        past, seen = core.generate.directed(
-            model, history.history, given, seed=seed, picture=directing.read_picture, encode=sockets.encoder(vae)
-        )
-
-        costs, later = (core.steps.plan_chunk(config, index + k, past.began, **plan).costs for k in (0, 1))
-        bar = live.NodeProgress(costs, sum(later))
-
-        def run():
-            return follow(model.sample(seen, text, **options), bar, live.previewer(model))
-
-        def show(chunk):
-            preview = live.previewer(model)
-            bar.whole(preview and preview(chunk))
-
-        key = core.generate.chunk_key(model, seen, text, **options)
-        chunk = kept.recall(key, run, model.backend.array, show)
+        chunk, past = make_chunk(model, vae, history.history, given, text, plan, options)
         turn.done()
         later = replace(history, history=past).append(chunk, given)
         return {"samples": sockets.tensor(model.denormalise(chunk))}, later
+
+
+def check_inputs(positive, negative, latent, history) -> None:
+    """ValueError for what would be ignored, and for a batch that is too large."""
+    marks.check_conditioning(positive, "positive")
+    marks.check_conditioning(negative, "negative")
+    marks.check_latent(latent, "latent")
+    directing.refuse_settings(negative)
+    batches.check_batch(history.history.shape[0], "history")
+
+
+def make_chunk(model, vae, history, given, text, plan: dict, options: dict):
+    """(Latents of the history's next chunk, sampled or found again; the history that it is put behind)."""
+    past, seen = core.generate.directed(
+        model, history, given, seed=options["seed"], picture=directing.read_picture, encode=sockets.encoder(vae)
+    )
+    costs, later = (core.steps.plan_chunk(model.config, past.chunk + k, past.began, **plan).costs for k in (0, 1))
+    bar = live.NodeProgress(costs, sum(later))
+
+    def run():
+        return follow(model.sample(seen, text, **options, **plan), bar, live.previewer(model))
+
+    def show(chunk):
+        preview = live.previewer(model)
+        bar.whole(preview and preview(chunk))
+
+    key = core.generate.chunk_key(model, seen, text, **options, **plan)
+    return kept.recall(key, run, model.backend.array, show), past
 
 
 def follow(events, bar, preview):
