@@ -70,7 +70,6 @@ def generate(
         check_window(history, helios.config.defaults.chunk_latent_frames)
     batch_noise(seed, history.shape[0])
     total = count_chunks(schedule, history.chunk, chunks or -(-frames // helios.config.frames_per_chunk))
-    schedule.check_end(history.chunk + total)
     check_needs(schedule, drift, picture)
     guided = check_directions(helios, schedule, history, total, options)
     return _chunks(helios, schedule, negative, history, total, seed, guided, drift, picture, store, options)
@@ -78,6 +77,7 @@ def generate(
 
 def count_chunks(schedule: PromptSchedule, done: int, wanted: int) -> int:
     """How many chunks follow after `done`: as many as wanted, at most up to the schedule's end. ValueError for none."""
+    schedule.check_end(done + wanted)
     if schedule.end is None:
         return wanted
     if schedule.end <= done:
