@@ -13,7 +13,7 @@ from functools import cache
 from ..helios_core.checkpoint.headers import SAID
 from ..helios_core.devices import Parts
 from ..helios_core.pipeline import Helios
-from . import core, sockets
+from . import core, host, sockets
 
 LOG = logging.getLogger(__name__)
 UNUSED = ("model_function_wrapper", "sampler_cfg_function", "sampler_post_cfg_function", "sampler_pre_cfg_function")
@@ -195,11 +195,32 @@ def pipeline(model) -> Helios:
     raise ValueError(f"model: this MODEL is {found}, not Helios; wire in that of HeliosLoader")
 
 
+class Alone(Helios):
+    """A pipeline as MODEL that ComfyUI's engine does not run, as on MLX: what ComfyUI's own nodes look for on a MODEL
+    it answers with why it has none."""
+
+    @classmethod
+    def of(cls, helios: Helios) -> Alone:
+        """The same pipeline."""
+        return cls(helios.checkpoint, helios.parts, helios.embeddings)
+
+    def with_parts(self, parts: Parts) -> Alone:
+        """As Helios has it."""
+        return type(self)(self.checkpoint, parts, self.embeddings)
+
+    def __getattr__(self, name: str):
+        raise AttributeError(
+            f"this MODEL is Helios on MLX, outside ComfyUI's own engine, and has no {name!r}: Helios' own nodes alone "
+            "take it. For this node choose the backend torch in HeliosLoader"
+        )
+
+
 def sockets_of(helios: Helios) -> tuple:
     """What the outputs MODEL and VAE give of a pipeline: in ComfyUI, on torch, objects of ComfyUI's own engine where it
     has them; else the pipeline itself, and its VAE behind ComfyUI's interface."""
     if not helios.parts.host.manages:
-        return helios, sockets.VAESocket(helios)
+        alone = Alone.of(helios) if host.present() and isinstance(helios, Helios) else helios
+        return alone, sockets.VAESocket(helios)
     from . import engine_vae
 
     vae = engine_vae.open_vae(helios) if engine_vae.known(helios.config.vae) else sockets.VAESocket(helios)
