@@ -69,7 +69,8 @@ def killed(commands, whole, folder, name, moments, seed):
     while moments:
         fresh(folder)
         for _ in range(draws.choice((1, 1, 2))):
-            ended = commands(LINES[name], folder, after=draws.random() * seconds)
+            until = draws.choice(("", '"made"'))  # half of them before a chunk is there, half after
+            ended = commands(LINES[name], folder, until=until, after=draws.random() * seconds / (2 if until else 1))
             if through(folder, len(frames)):
                 break
         else:

@@ -39,8 +39,8 @@ class Commands:
         self._server.wait()
 
     def __call__(self, argv, folder, *, after=None, until="", how=signal.SIGKILL, largest=None) -> Ended:
-        """A command in a folder. after: seconds until it is sent the signal `how`; until: text of a journal there that
-        it is sent at; largest: bytes that a file may have."""
+        """A command in a folder. after: seconds until it is sent the signal `how`, counted from when a journal there
+        has the text `until`; largest: bytes that a file may have."""
         ask = {"argv": [*map(str, argv)], "folder": str(folder), "after": after, "how": int(how), "largest": largest}
         ask["until"] = until
         self._server.stdin.write(json.dumps(ask) + "\n")
@@ -72,10 +72,11 @@ def _answer(cli, argv, folder, after, until, how, largest):
     while code is None:
         found, status = os.waitpid(pid, os.WNOHANG)
         code = os.waitstatus_to_exitcode(status) if found else None
-        due = after is not None and time.monotonic() - begun > after
-        if not found and (due or (until and _says(folder, until))):
+        if until and _says(folder, until):
+            after, until = time.monotonic() - begun + (after or 0), ""
+        if not found and not until and after is not None and time.monotonic() - begun >= after:
             os.kill(pid, how)
-            after, until = None, ""
+            after = None
         time.sleep(0.002)
     texts = [Path(path).read_text(errors="replace") for path in said]
     for path in said:
