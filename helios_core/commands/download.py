@@ -33,7 +33,7 @@ SPARE = 2**30  # of the disk, beside what is fetched
 LIBRARIES = ("huggingface_hub", "httpx", "httpcore", "requests", "urllib3", "hf_xet")  # whose errors are the network's
 AT_ONCE = 2  # files; each is lost by a kill, and the transformer's have about 5 GB
 UNFINISHED = Path(".cache") / "huggingface" / "download"  # where huggingface_hub keeps what it has of a file
-ONLY_ONCE = re.compile(r"\.[0-9a-f]{8}\.incomplete$")  # such a one is of one process, and no other takes it up
+ONLY_ONCE = r"\.[0-9a-f]{8}\.incomplete$"  # such a one is of one process, and no other takes it up
 STALE = 60  # seconds without a byte, after which its process has gone
 
 
@@ -122,7 +122,7 @@ def check_room(place: Path, needed: int) -> None:
     check_folder(place)
     existing = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    begun = sum(file.stat().st_size for file in unfinished(place) if not ONLY_ONCE.search(file.name))
+    begun = sum(file.stat().st_size for file in unfinished(place) if not re.search(ONLY_ONCE, file.name))
     if needed - begun + SPARE > free:
         raise ValueError(
             f"{place}: {gigabytes(max(needed - begun, 0))} are to be fetched and {gigabytes(free)} are free on that "
@@ -134,7 +134,7 @@ def unfinished(place: Path) -> list[Path]:
     """What there is of files that have not arrived whole. What a killed process left, and nobody takes up, goes."""
     found = sorted((place / UNFINISHED).rglob("*.incomplete"))
     for file in found:
-        if ONLY_ONCE.search(file.name) and time.time() - file.stat().st_mtime > STALE:
+        if re.search(ONLY_ONCE, file.name) and time.time() - file.stat().st_mtime > STALE:
             file.unlink(missing_ok=True)
     return [file for file in found if file.exists()]
 
