@@ -10,8 +10,6 @@ Three ways to the same numbers, chosen here and nowhere else:
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -28,27 +26,30 @@ def split(x: Tensor, streams: list[Tensor]) -> tuple[Tensor, ...]:
 
 def modulated_norm(streams: list[Tensor], mods: list, eps: float, dtype: torch.dtype) -> Tensor:
     """LayerNorm of every stream with its own scale and shift, joined: [b n d] in `dtype`."""
-    first = streams[0]
-    by_kernel = triton_ops.usable("norm", first, dtype)
-    if not by_kernel and not on_cpu(first):
-        out = [modulate(x, mod.scale, mod.shift, eps).to(dtype) for x, mod in zip(streams, mods, strict=True)]
-        return torch.cat(out, dim=1) if len(out) > 1 else out[0]
-    out = first.new_empty(len(first), sum(x.shape[1] for x in streams), first.shape[-1], dtype=dtype)
-    for x, y, mod in zip(streams, split(out, streams), mods, strict=True):
-        if by_kernel:
-            triton_ops.norm(x, mod.scale, mod.shift, y, eps)
-            continue
-        for rows in in_rows(x.shape[1]):
-            y[:, rows] = modulate(x[:, rows], mod.scale, mod.shift, eps)
-    return out
+    return _norm(streams, [(mod.scale, mod.shift) for mod in mods], eps, dtype)
 
 
 def norm(x: Tensor, layer: nn.Module, dtype: torch.dtype) -> Tensor:
     """A LayerNorm of x [b n d], or what stands in its place, in `dtype`."""
     if type(layer) is not nn.LayerNorm:
         return layer(x).to(dtype)
-    mod = SimpleNamespace(scale=layer.weight[None, None], shift=layer.bias[None, None])
-    return modulated_norm([x], [mod], layer.eps, dtype)
+    return _norm([x], [(layer.weight[None, None], layer.bias[None, None])], layer.eps, dtype)
+
+
+def _norm(streams: list[Tensor], mods: list[tuple[Tensor, Tensor]], eps: float, dtype: torch.dtype) -> Tensor:
+    first = streams[0]
+    by_kernel = triton_ops.usable("norm", first, dtype)
+    if not by_kernel and not on_cpu(first):
+        out = [modulate(x, *mod, eps).to(dtype) for x, mod in zip(streams, mods, strict=True)]
+        return torch.cat(out, dim=1) if len(out) > 1 else out[0]
+    out = first.new_empty(len(first), sum(x.shape[1] for x in streams), first.shape[-1], dtype=dtype)
+    for x, y, mod in zip(streams, split(out, streams), mods, strict=True):
+        if by_kernel:
+            triton_ops.norm(x, *mod, y, eps)
+            continue
+        for rows in in_rows(x.shape[1]):
+            y[:, rows] = modulate(x[:, rows], *mod, eps)
+    return out
 
 
 def gated_add(streams: list[Tensor], update: Tensor, mods: list) -> list[Tensor]:

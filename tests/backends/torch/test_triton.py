@@ -7,7 +7,9 @@ import sys
 
 import pytest
 import torch
-from helios_video.helios_core.backends.torch import fused, plain, triton_ops, triton_trial
+import torch.nn.functional as F
+from helios_video.helios_core.backends.torch import compiled, fused, kernels, plain, triton_ops, triton_trial
+from support.transformer import pair, prompt, random_history
 
 pytest.importorskip("triton")
 EPS = 1e-6
@@ -17,11 +19,12 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # read when Triton is i
 inside = pytest.mark.skipif(not INTERPRETED, reason="runs in the process that test_all_below starts")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED, reason="this is that process")
 def test_all_below():
     command = [sys.executable, "-m", "pytest", __file__, "-q", "-n", "0", "-p", "no:cacheprovider"]
     done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, stdout=subprocess.PIPE, text=True)
-    assert done.returncode == 0 and "32 passed" in done.stdout, done.stdout
+    assert done.returncode == 0 and "34 passed" in done.stdout, done.stdout
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +114,49 @@ def test_a_kernel_that_differs_or_fails_is_not_used_and_said_once(monkeypatch, c
 @inside
 def test_what_a_cpu_a_compiler_or_a_training_computes_is_not_theirs():
     assert not triton_ops.usable("norm", torch.randn(1, 3, 8), torch.float32)
+
+
+@pytest.fixture
+def on_this_cpu(monkeypatch):
+    """The network takes the kernels, here, and none of a CPU's own ways."""
+    monkeypatch.setattr(triton_ops, "DEVICE", "cpu")
+    monkeypatch.setattr(fused, "on_cpu", lambda x: False)
+    monkeypatch.setattr(kernels, "on_cpu", lambda x: False)
+    # On a CPU torch's product has the exact GELU in its last pass, not the tanh form.
+    monkeypatch.setattr(triton_ops, "linear_gelu", lambda x, w, b: F.gelu(F.linear(x, w, b), approximate="tanh"))
+    monkeypatch.setattr(triton_trial, "TRIALS", triton_trial.TRIALS | {"linear_gelu": lambda *_: torch.ones(2, 1)})
+    triton_ops.tried.cache_clear()
+
+
+def velocity(model, batch=1):
+    torch.manual_seed(1)
+    history = model.history_context(random_history(4, 6, b=batch, frames=3))
+    return model.velocity(torch.randn(batch, 16, 3, 4, 6), 711.0, model.text_context(prompt(batch)), history)
+
+
+@inside
+def test_a_whole_transformer_by_kernels(on_this_cpu, monkeypatch):
+    _, model = pair(0, fused=True)
+    found = velocity(model, batch=2)
+    monkeypatch.setattr(triton_ops, "DEVICE", "none")
+    wanted = velocity(model, batch=2)
+    assert not torch.equal(found, wanted) and error(found, wanted) < 2e-6
+
+
+@inside
+def test_a_compiler_is_given_its_kernels_without_a_break(on_this_cpu, monkeypatch):
+    """Traced as on a GPU; graphs are left to eager torch, whose kernels run in the interpreter."""
+    _, model = pair(0, fused=True)
+    wanted = velocity(model)
+    graphs, real = [], torch.compile
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda f, **options: real(f, backend=backend, fullgraph=True, **options))
+    compiled.use(model)
+    assert error(velocity(model), wanted) < 1e-6
+    called = {str(node.target) for graph in graphs for node in graph.graph.nodes}
+    assert any("helios.turn" in name for name in called) and not any("helios.norm" in name for name in called)
+    assert len(model.run.ways) == 2, "nothing failed"
