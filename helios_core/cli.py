@@ -19,6 +19,8 @@ from .commands.options import DRIFT_HELP, MODEL_HELP, THREADS_HELP, add_generate
 TRAINERS = {"tiny": "train", "ul": "train_ul", "ul-decoder": "train_ul_decoder", "ve": "train_ve"}
 WORK = {  # command -> the module in commands/, and its function of the arguments
     "generate": ("generate", "generate"),
+    "retake": ("retake", "retake"),
+    "takes": ("retake", "takes"),
     "download": ("download", "download"),
     "run": ("run", "run"),
     "convert": ("convert", "run"),
@@ -40,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"helios {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_generate(commands.add_parser("generate", help="a prompt becomes an MP4"))
+    _add_retake(commands.add_parser("retake", help="make a video again from a chunk on, with another seed or prompt"))
+    takes = commands.add_parser("takes", help="list a video's takes, and what each has that is different")
+    takes.add_argument("video", metavar="VIDEO", help="any of them")
     _add_download(commands.add_parser("download", help="fetch a published checkpoint, or go on fetching it"))
     _add_run(commands.add_parser("run", help="run a ComfyUI workflow file, without ComfyUI"))
     resume = commands.add_parser("resume", help="go on with a generate or run that was stopped or killed")
@@ -61,6 +66,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_probe(sub: argparse.ArgumentParser) -> None:
     from .commands.probe import add_options
+
+    add_options(sub)
+
+
+def _add_retake(sub: argparse.ArgumentParser) -> None:
+    from .commands.retake import add_options
 
     add_options(sub)
 

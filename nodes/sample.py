@@ -75,9 +75,7 @@ class DMDPyramidSample(seeds.SeededNode):
         text = sockets.embedding(positive, "positive", width=width, chunk=index, live=turn.schedule)
         core.text.check_prompt(positive[0][1].get("helios_prompt", "unknown"), "positive")
         plan = dict(
-            steps=None
-            if steps.strip() in ("", "auto")
-            else core.steps.parse_steps(steps, model.config.schedule.stages),
+            steps=own_steps(steps, model.config.schedule.stages),
             cfg=cfg if given.cfg is None else given.cfg,
             solver=solver,
             boost_first_chunk=boost_first_chunk,
@@ -95,6 +93,11 @@ class DMDPyramidSample(seeds.SeededNode):
         turn.done()
         later = replace(history, history=past).append(chunk, given)
         return {"samples": sockets.tensor(model.denormalise(chunk))}, later
+
+
+def own_steps(text: str, stages: int) -> tuple[int, ...] | None:
+    """The steps widget; None where it leaves them to the checkpoint."""
+    return None if text.strip() in ("", "auto") else core.steps.parse_steps(text, stages)
 
 
 def check_inputs(positive, negative, latent, history) -> None:

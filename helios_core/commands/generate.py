@@ -18,10 +18,18 @@ from .render import check, open_model, render
 
 def generate(args: argparse.Namespace) -> int:
     """Prints the file's name on stdout, everything else on stderr. ValueError for bad arguments, before any work."""
+    if args.prompts_file is not None:
+        start.settle_seed(args)
+        args.line = command_again(args, "output")
+        return batch(args)
+    return film(args)
+
+
+def film(args: argparse.Namespace) -> int:
+    """One video of the options of `helios generate`, and its file's name on stdout. args.score: in place of a prompt's
+    options, where there is one. ValueError for bad arguments, before any work."""
     start.settle_seed(args)
     args.line = command_again(args, "output")
-    if args.prompts_file is not None:
-        return batch(args)
     prompt = _prompt(args)
     check(args)
     picture = partial(_picture, Path(args.timeline).parent if args.timeline else Path())
@@ -37,8 +45,10 @@ def generate(args: argparse.Namespace) -> int:
 def _prompt(args: argparse.Namespace) -> str | PromptSchedule:
     if args.prompts_at is not None:
         return PromptSchedule.parse(args.prompts_at)
-    if args.timeline is not None:
+    if args.timeline is not None and not hasattr(args, "score"):
         args.score = read_score(args.timeline)
+    if hasattr(args, "score"):
+        args.prompt = None
         return PromptSchedule.parse(args.score)
     check_prompt(args.prompt, "--prompt")
     return args.prompt

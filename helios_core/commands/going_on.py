@@ -12,14 +12,15 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from ..disk import Journal, beside, digest, fingerprint, identity, journal
+from ..checkpoint import cache_folder
+from ..disk import Journal, Store, beside, digest, fingerprint, identity, journal
 from ..disk.safe_files import numbered
 from ..join import read_metadata
 
 # Options that say where, with what or how fast, and change no frame.
 NO_SETTING = ("command", "line", "output", "threads")
 FREE = (*NO_SETTING, "overwrite", "offload", "no_prompt_cache", "save_history", "prompts_file")
-GO_ON = ("generate", "run")  # commands that do; a folder may come from anybody
+GO_ON = ("generate", "retake", "run")  # commands that do; a folder may come from anybody
 FILES = ("image", "video", "resume")  # whose content counts, not the name alone
 
 
@@ -41,7 +42,7 @@ def going_on(args: argparse.Namespace, settings: dict) -> Iterator[Journal]:
 
     Says on stderr what an earlier run left finished, and what this one leaves if it is stopped.
     """
-    made = Journal.begin(folder_of(args.output), settings, getattr(args, "line", []))
+    made = Journal.begin(folder_of(args.output), settings, getattr(args, "line", []), finished_chunks())
     if made.went_on:
         print(f"going on in {made.root}: {journal.told(made.went_on)} there", file=sys.stderr)
     try:
@@ -49,6 +50,12 @@ def going_on(args: argparse.Namespace, settings: dict) -> Iterator[Journal]:
     finally:
         if left := made.close():
             print(left, file=sys.stderr)
+
+
+def finished_chunks() -> Store | None:
+    """The store of finished chunks that runs share, for retakes; None where HELIOS_CACHE is off."""
+    folder = cache_folder()
+    return None if folder is None else Store(folder / "chunks")
 
 
 def depends_on(args: argparse.Namespace, model) -> dict:

@@ -1,0 +1,127 @@
+"""`helios retake` and `helios takes`: a video made again from a chunk on, and which videos were made so.
+
+The file of a video says what made it. Its chunks before the one that is taken again come from the store of finished
+chunks, where they are still there; else they are sampled as they were.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..join import video
+from ..text import PromptSchedule
+from ..text.editing import edit, write
+from ..text.prompts import Cue, entries
+from . import Parser
+from .generate import film
+from .options import add_generate
+
+# Options that are not taken from a video's file.
+OWN = ("prompt", "prompts_at", "prompts_file", "timeline", "output", "overwrite", "save_history", "threads")
+CHUNK = 33  # frames
+FROM_HELP = "the first chunk that is made anew, counted from 0"
+OUTPUT_HELP = "file to write; a name that is taken becomes the next free one (default: VIDEO's, such as helios_2.mp4)"
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    """The options of `helios retake`."""
+    sub.add_argument("video", metavar="VIDEO", help="an MP4 of helios generate or helios retake")
+    sub.add_argument("--from", dest="chunk", type=int, required=True, metavar="CHUNK", help=FROM_HELP)
+    sub.add_argument("--seed", type=int, metavar="N", help="another seed from there on: another take")
+    sub.add_argument("--prompt", metavar="TEXT", help="another prompt from there on")
+    sub.add_argument("--cfg", type=float, metavar="X", help="another guidance from there on")
+    sub.add_argument("--cut", action="store_true", help="that chunk sees nothing of what was before")
+    sub.add_argument("-o", "--output", metavar="MP4", help=OUTPUT_HELP)
+
+
+def retake(args: argparse.Namespace) -> int:
+    """Prints the file's name on stdout. ValueError where the video does not say how it was made, or has no such chunk,
+    and for a take that is like the one there is."""
+    about = made_by(args.video)
+    changes = {name: value for name in ("seed", "prompt", "cfg") if (value := getattr(args, name)) is not None}
+    changes |= {"cut": True} if args.cut else {}
+    if not changes:
+        raise ValueError("a retake needs something that is different: --seed, --prompt, --cfg or --cut")
+    chunks = -(-video.probe(args.video).frames // CHUNK)
+    if not 0 <= args.chunk < chunks:
+        raise ValueError(f"--from {args.chunk}: {args.video} has the chunks 0 to {chunks - 1}")
+    before = score_of(about)
+    after = edit(before, args.chunk, **changes)
+    if after == before:
+        raise ValueError(f"chunk {args.chunk} of {args.video} is made so already")
+    again = restored(about)
+    again.score, again.timeline = after, about.get("timeline")
+    again.take_of, again.take_from = Path(args.video).name, args.chunk
+    again.command, again.line, again.output = args.command, args.line, args.output or args.video
+    return film(again)
+
+
+def takes(args: argparse.Namespace) -> int:
+    """Prints the takes of a video that lie in its folder, each with what it has that is different."""
+    about = {path.name: told for path in sorted(Path(args.video).parent.glob("*.mp4")) if (told := _told(path))}
+    if Path(args.video).name not in about:
+        made_by(args.video)
+    root = Path(args.video).name
+    while (parent := about.get(root, {}).get("take_of")) in about and parent != root:
+        root = parent
+    for name, told in _family(root, about):
+        taken = ""
+        if "take_from" in told:
+            text = score_of(told)
+            found = [entry for entry in entries(text) if entry.cue.chunk == told["take_from"]]
+            said = " ".join(text[entry.head.start(1) : entry.end] for entry in found)
+            taken = f"{told['take_of']} from chunk {told['take_from']} on: {said}"
+        print(f"{name}: {taken or score_of(told)}".replace("\n", "; "))
+    return 0
+
+
+def _family(root: str, about: dict[str, dict]) -> Iterator[tuple[str, dict]]:
+    """A video, then its takes, and theirs."""
+    found, todo = [], [root]
+    while todo:
+        name = todo.pop(0)
+        if name in about and name not in found:
+            found.append(name)
+            yield name, about[name]
+            todo = [other for other, told in about.items() if told.get("take_of") == name] + todo
+
+
+def _told(path: Path) -> dict | None:
+    try:
+        return made_by(path)
+    except ValueError:
+        return None
+
+
+def made_by(path) -> dict:
+    """The settings that a video's file holds. ValueError where it holds none of ours."""
+    found = video.read_metadata(path).get("helios")
+    if not isinstance(found, dict) or not any(isinstance(found.get(n), str) for n in ("prompt", "prompts_at", "score")):
+        raise ValueError(f"{path} does not say how it was made: wanted a video of helios generate")
+    return found
+
+
+def score_of(about: dict) -> str:
+    """The score by which a video was made, of its settings."""
+    if isinstance(text := about.get("score") or about.get("prompts_at"), str):
+        return text
+    return write(PromptSchedule((Cue(0, about["prompt"].strip()),)))
+
+
+def restored(about: dict) -> argparse.Namespace:
+    """The settings that a video's file holds, as options of `helios generate` that were parsed and checked anew."""
+    parser = Parser(prog="helios generate")
+    add_generate(parser)
+    line = ["--prompt", "any"]
+    for action in parser._actions:
+        value = about.get(action.dest)
+        if action.dest in OWN or value is None or value == action.default or not action.option_strings:
+            continue
+        flag = action.option_strings[-1]
+        if action.nargs == 0:
+            line += [flag]
+        else:
+            line += [f"{flag}={one}" for one in (value if isinstance(value, list) else [value])]
+    return parser.parse_args(line)

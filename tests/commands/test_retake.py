@@ -1,0 +1,106 @@
+"""`helios retake`, `takes` and `generate --timeline` on helios-tiny: what is sampled, and what is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helios_video.helios_core.cli import main
+from helios_video.helios_core.join import video
+from helios_video.helios_core.pipeline import Helios
+
+PROMPT = "a red circle moving left"
+PLAIN = ["generate", "--prompt", PROMPT, "--frames", "99", "--steps", "1,1,1", "--seed", "2"]
+
+
+@pytest.fixture
+def sampled(monkeypatch, tmp_path):
+    """The chunks that were sampled, by number; a cache and a folder of the test's own."""
+    made, own = [], Helios._steps
+    monkeypatch.setattr(Helios, "_steps", lambda self, plan, *rest: made.append(plan.chunk) or own(self, plan, *rest))
+    monkeypatch.setenv("HELIOS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def taken(sampled) -> list[int]:
+    """The chunks sampled since the last call."""
+    found = sampled[:]
+    sampled.clear()
+    return found
+
+
+def test_a_retake_samples_from_its_chunk_on_and_is_listed(sampled, capsys):
+    assert main(PLAIN) == 0 and taken(sampled) == [0, 1, 2]
+    assert main(["retake", "helios.mp4", "--from", "2", "--seed", "9"]) == 0 and taken(sampled) == [2]
+    one, two = video.read_frames("helios.mp4"), video.read_frames("helios_2.mp4")
+    assert np.array_equal(one[:66], two[:66]) and not np.array_equal(one[66:], two[66:])
+    made = ["--from", "1", "--prompt", "a blue square; up", "--cut", "-o", "other.mp4"]
+    assert main(["retake", "helios_2.mp4", *made]) == 0 and taken(sampled) == [1, 2]
+    capsys.readouterr()
+    assert main(["takes", "other.mp4"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        f"helios.mp4: 0: {PROMPT}",
+        "helios_2.mp4: helios.mp4 from chunk 2 on: 2 [seed 9]:",
+        r"other.mp4: helios_2.mp4 from chunk 1 on: 1 [cut]: a blue square\; up",
+    ]
+    score = video.read_metadata("other.mp4")["helios"]["score"]
+    Path("score.txt").write_text(score)
+    again = ["generate", "--timeline", "score.txt", "--frames", "99", "--steps", "1,1,1", "--seed", "2"]
+    assert main([*again, "-o", "again.mp4"]) == 0 and taken(sampled) == []
+    assert np.array_equal(video.read_frames("other.mp4"), video.read_frames("again.mp4"))
+
+
+def test_without_a_cache_a_retake_samples_all_and_is_the_same(sampled, monkeypatch):
+    assert main(PLAIN) == 0 and main(["retake", "helios.mp4", "--from", "2", "--seed", "9", "-o", "kept.mp4"]) == 0
+    taken(sampled)
+    monkeypatch.setenv("HELIOS_CACHE", "off")
+    assert main(["retake", "helios.mp4", "--from", "2", "--seed", "9", "-o", "anew.mp4"]) == 0
+    assert taken(sampled) == [0, 1, 2]
+    assert np.array_equal(video.read_frames("kept.mp4"), video.read_frames("anew.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (["retake", "helios.mp4", "--from", "1"], "needs something that is different: --seed"),
+        (["retake", "helios.mp4", "--from", "3", "--seed", "1"], "--from 3: helios.mp4 has the chunks 0 to 2"),
+        (["retake", "helios.mp4", "--from", "0", "--prompt", PROMPT], "chunk 0 of helios.mp4 is made so already"),
+        (["retake", "helios.mp4", "--from", "1", "--seed", "-1"], "seed '-1': wanted a whole number"),
+        (["retake", "bare.mp4", "--from", "1", "--seed", "1"], "bare.mp4 does not say how it was made"),
+        (["takes", "bare.mp4"], "bare.mp4 does not say how it was made"),
+        (["generate", "--timeline", "none.txt"], "--timeline none.txt: No such file"),
+        (["generate", "--timeline", "bytes.txt"], "this is no text in UTF-8"),
+        (["generate", "--timeline", "cat.txt"], "names the picture 'cat.png', which is not in"),
+        (["generate", "--timeline", "drift.txt"], "no policy is chosen"),
+        (["generate", "--timeline", "drift.txt", "--prompt", "a"], "--prompt: not allowed with argument --timeline"),
+    ],
+)
+def test_what_cannot_be_says_why(sampled, tmp_path, capsys, line, says):
+    about = {"helios": {"prompt": PROMPT, "seed": 0}}
+    video.write_video("helios.mp4", np.zeros((99, 64, 64, 3), np.uint8), metadata=about)
+    video.write_video("bare.mp4", np.zeros((33, 64, 64, 3), np.uint8))
+    (tmp_path / "bytes.txt").write_bytes(b"0: \xff")
+    (tmp_path / "cat.txt").write_text("0 [image cat.png 1]: a")
+    (tmp_path / "drift.txt").write_text("0 [drift 1]: a")
+    try:
+        code = main(line)
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2 and says in capsys.readouterr().err and not sampled
+
+
+def test_what_a_file_says_is_checked_as_options_are(sampled, capsys):
+    """A file may come from anybody: no place to write to is taken from it, and no option that there is not."""
+    about = {"prompt": PROMPT, "seed": 0, "steps": "1,1,1", "frames": 33, "output": "evil.mp4", "overwrite": True}
+    about |= {"save_history": "evil.safetensors", "command": "train", "threads": 99}
+    video.write_video("helios.mp4", np.zeros((33, 64, 64, 3), np.uint8), metadata={"helios": about})
+    assert main(["retake", "helios.mp4", "--from", "0", "--seed", "1"]) == 0
+    assert not list(Path().glob("evil*"))
+    for name, value in {"solver": "magic", "frames": "many", "cfg": [1, "x"]}.items():
+        video.write_video("bad.mp4", np.zeros((33, 8, 8, 3), np.uint8), metadata={"helios": {**about, name: value}})
+        with pytest.raises(SystemExit):
+            main(["retake", "bad.mp4", "--from", "0", "--seed", "1"])
+    assert "invalid" in capsys.readouterr().err
