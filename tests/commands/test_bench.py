@@ -20,7 +20,7 @@ def test_the_pipeline_keeps_its_config(monkeypatch, tmp_path, failure):
             raise failure
         yield measures.Grown([], 1.0)
 
-    monkeypatch.setattr(bench, "load", lambda path: model)
+    monkeypatch.setattr(bench, "load", lambda path, **_: model)
     monkeypatch.setattr(measures, "grow", grow)
     for name in ("summarise", "write"):
         monkeypatch.setattr(measures, name, lambda *_: {})

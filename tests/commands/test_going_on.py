@@ -159,7 +159,7 @@ def test_another_run_of_that_name_is_refused_with_the_difference(commands, tmp_p
     kept = sorted(folder.rglob("*"))
     ended = commands([*LINES["generate"], "--seed", 3, "--fps", 12], folder)
     assert ended.code == 2 and sorted(folder.rglob("*")) == kept
-    assert "with other settings: seed was 0, is 3; fps was 24, is 12.0. Go on with it (helios resume" in ended.err
+    assert "with other settings: fps was 24, is 12.0; seed was 0, is 3. Go on with it (helios resume" in ended.err
 
 
 @pytest.mark.parametrize("points", [2, pytest.param(10, marks=pytest.mark.slow)])
