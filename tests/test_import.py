@@ -111,7 +111,9 @@ def test_every_import_of_the_product_is_declared():
     extras = {"mlx", "ftfy", "matplotlib", "gguf", "huggingface_hub"}
     provided = declared | extras | {"helios_video"} | set(sys.stdlib_module_names)
     outside = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "psutil", "server"}
+    outside |= {"aiohttp"}  # which ComfyUI serves with
     outside |= {"flash_attn_interface", "sageattention"}  # ways of attention that a user may install
+    outside |= {"diffusers"}  # that `helios bench speed` measures beside ours where it is installed
     outside |= {"triton"}  # which torch brings where it knows a GPU for it
     for path in PYTHON_FILES:
         if path.relative_to(ROOT).parts[0] == "tests":

@@ -64,6 +64,10 @@ class Growing:
         finally:
             self.feed.queue.put(last)
 
+    def failed(self) -> BaseException | None:
+        """What the thread raised, once it is through."""
+        return self.future.exception()
+
     def result(self) -> Clip:
         """Once the file is closed. What the thread raised is raised here."""
         return self.future.result()
@@ -97,8 +101,7 @@ class Behind:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        try:
+        if error is None:
             self.finish()
-        except BaseException:
-            if error is None:  # else the first error is the one to report
-                raise
+        elif self._growing is not None and self._growing.failed() is None:  # the first error is the one to report
+            self.finish()
