@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 
 from ..config import check_whole
@@ -83,6 +84,12 @@ class Terminal(Host):
     def reading(self, what: str, total: int):
         """As Host has it."""
         return bar(what, total)
+
+    def opened(self, config) -> None:
+        """A model of that configuration was opened; nothing of it is loaded yet. ValueError for one it cannot run."""
+
+
+HOST: ContextVar[Terminal | None] = ContextVar("HOST", default=None)  # of the pipelines that commands open
 
 
 def set_threads(count: int | None, backend: str = "torch") -> None:

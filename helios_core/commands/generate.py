@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,14 @@ from .render import check, open_model, render
 
 def generate(args: argparse.Namespace) -> int:
     """Prints the file's name on stdout, everything else on stderr. ValueError for bad arguments, before any work."""
+    if args.gpus is not None or "WORLD_SIZE" in os.environ:
+        from .gpus import several
+
+        return several(args, _generate)
+    return _generate(args)
+
+
+def _generate(args: argparse.Namespace) -> int:
     if args.prompts_file is not None:
         start.settle_seed(args)
         args.line = command_again(args, "output")

@@ -22,7 +22,7 @@ from ..lora import check_strength, parse_blocks
 from ..steps import parse_steps
 from ..text import PromptSchedule, check_text
 from ..with_loras import with_loras
-from . import Terminal, set_threads, start
+from . import HOST, Terminal, set_threads, start
 from .going_on import depends_on, going_on, settings_of, through
 from .progress import Left, timed
 
@@ -63,7 +63,10 @@ def open_model(args: argparse.Namespace):
         choices["cache_folder"] = None
     if args.no_weights_cache:
         choices["weights_folder"] = None
-    return add_loras(load(find_checkpoint(args.model), **parts, **choices, host=Terminal()), args)
+    host = HOST.get() or Terminal()
+    model = load(find_checkpoint(args.model), **parts, **choices, host=host)
+    host.opened(model.config)
+    return add_loras(model, args)
 
 
 def add_loras(model, args: argparse.Namespace):

@@ -69,6 +69,10 @@ class Host:
     def stop(self) -> None:
         """Called before every block or layer; raises where the user wants to stop."""
 
+    def together(self, name: str, network, size: tuple[int, int, int]):
+        """What is called in a network's place, for videos of that width, height and batch."""
+        return network
+
 
 @dataclass
 class Loaded:
@@ -173,7 +177,7 @@ class Parts:
             residency.keep_blocks(self, network, needs)
         work = needs.work[name]
         self.host.using(name, network, work * batch if name == "vae" else work)
-        return network
+        return self.host.together(name, network, (width, height, batch))
 
     def release(self, *names: str) -> None:
         """Forgets loaded networks, those of other handles too; they load again when used."""

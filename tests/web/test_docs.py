@@ -35,7 +35,7 @@ def test_a_page_says_what_there_is_to_know(name):
 
 
 STUDIES = ("policies", "unified_latents", "variance_expansion")  # pages that a study writes
-GUIDES = ("backends", "command_line", "developing", "files", "helios_tiny", "live", "long_videos", "nodes")
+GUIDES = ("backends", "command_line", "developing", "files", "helios_tiny", "live", "long_videos", "many_gpus", "nodes")
 GUIDES += ("training_latents", "troubleshooting")
 
 

@@ -89,12 +89,13 @@ class HeliosTransformer(nn.Module):
     are mapped from files. prompts, tables: what is kept of
     prompts and sizes; `forget` drops it. A copy that shares the weights shares them too. layers: what it is built from.
     version: says what its weights are to a program that changes them unseen. run: how a block is run.
+    ranks: the `parallel.Ranks` that compute it together, if there are any.
     """
 
     def __init__(self, config: TransformerConfig, layers=Layers):
         super().__init__()
         self.config = config
-        self.on_block = self.streamer = self.ahead = self.version = None
+        self.on_block = self.streamer = self.ahead = self.version = self.ranks = None
         self.run = compiled.run
         self.prompts, self.tables = Recent(PROMPTS), Recent(TABLES)
         sizes = {name: tuple(f * p for p in config.patch_size) for name, f in (("short", 1), ("mid", 2), ("long", 4))}
@@ -232,6 +233,8 @@ class HeliosTransformer(nn.Module):
         mods = [self.modulations(vectors)]
         if history is not None:
             streams, mods = [history.tokens.clone(), *streams], [history.modulations, *mods]
+        if self.ranks is not None:
+            streams, rotations = self.ranks.divide(streams, rotations)
         each = [streams, *([stream.clone() for stream in streams] for _ in texts[1:])]  # blocks write into theirs
         for i, (block, mod) in enumerate(zip(self.each_block(), zip(*mods))):
             if self.on_block is not None:
@@ -244,6 +247,8 @@ class HeliosTransformer(nn.Module):
     def unpatch(self, tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
         """The last projection: tokens [b n d] -> velocity [b c t h w] float32."""
         out = self.proj_out(tokens)
+        if self.ranks is not None:
+            out = self.ranks.gather(out)
         pt, ph, pw = self.config.patch_size
         pattern = "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)"
         return rearrange(out, pattern, t=grid[0], h=grid[1], pt=pt, ph=ph, pw=pw).float()

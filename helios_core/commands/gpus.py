@@ -1,0 +1,198 @@
+"""`helios generate` on several GPUs: a process for each, of which the first works as one alone does.
+
+The others open the same model and compute with the first, step by step (backends/torch/leading.py). They are started
+here, or by torchrun. Whichever ends too early ends the run; what is finished is kept, as in any run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr, suppress
+from pathlib import Path
+
+from ..config import check_whole
+from ..devices import choose, libraries
+from . import HOST, PACK, Terminal
+from .render import open_model
+
+LEFT = 3  # exit code of a process whose leader, or another, is gone
+MOST = 1024
+PATIENCE = 30.0  # seconds that the first process has to end by itself once another has ended
+STARTED = "HELIOS_STARTED"  # tells a process that its stdin ends when the one that started it does
+
+
+def inside() -> bool:
+    """Whether this is one of several processes, as torchrun starts them."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
+def several(args: argparse.Namespace, work: Callable) -> int:
+    """What `work(args)` gives, computed by --gpus processes, or by those of torchrun. ValueError for what cannot be."""
+    if args.gpus is not None:
+        check_whole("--gpus", args.gpus, MOST)
+    if not inside() and args.gpus in (None, 1):
+        return work(args)
+    if choose(args.backend) != "torch":
+        raise ValueError("several GPUs need backend torch; choose it, or leave --gpus out")
+    if args.compile == "on":
+        raise ValueError("--compile on is for one GPU; leave it at auto, which compiles nothing on several")
+    return take_part(args, work) if inside() else start(args.line, args.gpus)
+
+
+class Part(Terminal):
+    """What one of several processes says to its pipeline."""
+
+    def __init__(self, parallel, ranks, leader=None):
+        self.parallel, self.ranks, self.leader = parallel, ranks, leader
+
+    def device(self, own):
+        """As Host has it: this process's GPU."""
+        return self.parallel.device(own)
+
+    def opened(self, config) -> None:
+        """ValueError for a model whose heads cannot be shared out."""
+        self.parallel.check_heads(config.transformer.num_attention_heads, self.ranks.count)
+
+    def together(self, name: str, network, size: tuple[int, int, int]):
+        """As Host has it."""
+        return self.leader.of(network, size) if self.leader is not None and name == "transformer" else network
+
+
+def take_part(args: argparse.Namespace, work: Callable) -> int:
+    """This process's work: `work(args)` in the first, following it in the others."""
+    from ..backends.torch import leading, parallel
+
+    watch_over()
+    first = int(os.environ["RANK"]) == 0
+    try:
+        with parallel.joined(parallel.device(libraries.open_backend("torch").find_device())) as ranks:
+            if not first:
+                return follow(args, Part(parallel, ranks), leading.Follower(ranks))
+            host = Part(parallel, ranks, leading.Leader(ranks))
+            HOST.set(host)
+            code = work(args)
+            host.leader.end()
+            return code
+    except parallel.Lost:
+        if first:
+            raise
+        return LEFT
+    except ValueError:
+        if first:
+            raise
+        return 2  # the first is refused the same, and says so
+
+
+def follow(args: argparse.Namespace, host: Part, follower) -> int:
+    """Computes with the first process until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first is stopped, and then this one
+    HOST.set(host)
+    with redirect_stderr(io.StringIO()):
+        parts = open_model(args).parts
+        _ = parts.transformer  # loads while the first encodes prompts
+        follower.follow(lambda *size: parts.ready("transformer", *size))
+    return 0
+
+
+def watch_over() -> None:
+    """Ends this process some time after the one that started it."""
+
+    def watch() -> None:
+        while os.read(0, 1):  # not sys.stdin, whose lock would be held as Python ends
+            pass
+        if os.environ["RANK"] == "0":
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(PATIENCE)
+        os._exit(LEFT)
+
+    if STARTED in os.environ:
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def start(line: list[str], count: int) -> int:
+    """Runs `helios` with these arguments in so many processes on this machine; the first one's exit code."""
+    given = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    threads = os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // count)
+    given |= {STARTED: 1, "OMP_NUM_THREADS": threads, "PYTHONPATH": search_path()}
+    processes = []
+    try:
+        for rank in range(count):
+            own = {**os.environ, **{k: str(v) for k, v in given.items()}, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            command = [sys.executable, "-m", f"{PACK}.helios_core.cli", *line]
+            processes.append(subprocess.Popen(command, env=own, stdin=subprocess.PIPE, start_new_session=True))
+        return attend(processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def attend(processes: list[subprocess.Popen]) -> int:
+    """Waits for the first process; its exit code. Says which of the others ended too early."""
+    first, *others = processes
+    while True:
+        try:
+            return _attend(first, others)
+        except KeyboardInterrupt as stop:
+            first.send_signal(signal.SIGINT if type(stop) is KeyboardInterrupt else signal.SIGTERM)
+
+
+def _attend(first: subprocess.Popen, others: list[subprocess.Popen]) -> int:
+    while first.poll() is None and not (gone := _gone(others)):
+        time.sleep(0.1)
+    if first.poll() is None:
+        with suppress(subprocess.TimeoutExpired):
+            first.wait(PATIENCE)
+    code = _end(first)
+    gone = _gone(others)
+    if code == 0:
+        for process in others:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
+    elif gone and (code != 2 or set(gone.values()) != {2}):
+        told = "; ".join(f"process {rank} of {len(others) + 1} {_how(it)}" for rank, it in gone.items())
+        print(f"helios generate: {told}, and the run with it; chunks that were finished are kept", file=sys.stderr)
+    return code if code >= 0 else 1
+
+
+def _gone(others: list[subprocess.Popen]) -> dict[int, int]:
+    """Of those that ended by a fault of their own: rank -> exit code."""
+    found = {rank: process.poll() for rank, process in enumerate(others, 1)}
+    return {rank: code for rank, code in found.items() if code not in (None, 0, LEFT)}
+
+
+def _end(process: subprocess.Popen) -> int:
+    """Has it end in good order, or ends it."""
+    for ask in (process.terminate, process.kill):
+        if process.poll() is None:
+            ask()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
+    return process.wait()
+
+
+def _how(code: int) -> str:
+    return f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def search_path() -> str:
+    """PYTHONPATH with the folder that this package lies in, under its name."""
+    above = Path(__file__).resolve().parents[3]
+    own = [str(above)] if (above / PACK).is_dir() else []
+    return os.pathsep.join([*own, *filter(None, [os.environ.get("PYTHONPATH")])])
