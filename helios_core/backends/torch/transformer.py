@@ -86,10 +86,9 @@ class HeliosTransformer(nn.Module):
     """Predicts the flow velocity of one chunk. `on_block` is called before every block and may raise to stop.
 
     streamer: an `offload.BlockStream` where the blocks' weights stay in host memory. ahead: an `ahead.Ahead` where they
-    are mapped from files. prompts, tables: what is kept of
-    prompts and sizes; `forget` drops it. A copy that shares the weights shares them too. layers: what it is built from.
-    version: says what its weights are to a program that changes them unseen. run: how a block is run.
-    ranks: the `parallel.Ranks` that compute it together, if there are any.
+    are mapped from files. ranks: the `parallel.Ranks` that compute it together, if there are any. prompts, tables: what
+    is kept of prompts and sizes; `forget` drops it. A copy that shares the weights shares them too. layers: what it is
+    built from. version: says what its weights are to a program that changes them unseen. run: how a block is run.
     """
 
     def __init__(self, config: TransformerConfig, layers=Layers):
