@@ -106,7 +106,7 @@ class Bench:
     def open(self, case: Case):
         """The pipeline of a case; nothing is loaded yet."""
         choices = dict(weight_dtype=case.weight_dtype, offload=case.offload, compile=case.compile)
-        return load(self.folder, backend=self.library, cache_folder=None, **choices)
+        return load(self.folder, backend=self.library, cache_folder=None, weights_folder=None, **choices)
 
     def measure(self, case: Case) -> Row:
         """One row. A first chunk has all load, compile and be tuned."""

@@ -100,8 +100,8 @@ class Runs:
         from helios_video.helios_core import load
         from helios_video.helios_core.with_loras import with_loras
 
-        choices = {"weight_dtype": "bf16", "offload": "none", "cache_folder": None, **mode.load, **options}
-        helios = load(self.made, backend="torch", **choices)
+        choices = {"weight_dtype": "bf16", "offload": "none", **mode.load, **options}
+        helios = load(self.made, backend="torch", cache_folder=None, weights_folder=None, **choices)
         if mode.lora:
             helios = with_loras(helios, [(self._lora(), 1.0)], mode=mode.lora)
         if choices["offload"] == "blocks":

@@ -47,10 +47,12 @@ class Run:
             vae_dtype="fp32",
             vae_tiling="off",
             cache_folder=None,
+            weights_folder=None,
         )
-
         if mode == "blocks":  # the least: none stays
-            self.helios.parts.transformer.streamer.keep = lambda model, count: None
+            stream = self.helios.parts.transformer.streamer
+            keep = stream.keep
+            stream.keep = lambda model, count: keep(model, 0)
 
     def peak(self, work) -> int:
         """Bytes on the device at the highest while work() ran."""

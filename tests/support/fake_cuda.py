@@ -148,11 +148,12 @@ def checkpoint(folder: Path, layers: int, dtype: str = "BF16") -> Path:
 @contextlib.contextmanager
 def faked(mode):
     """Within it tensors are fake and seen by a dispatch mode, and nothing is read from a checkpoint's files."""
-    from helios_video.helios_core.backends.torch import compiled, files, quantising, triton_ops
+    from helios_video.helios_core.backends.torch import compiled, files, offload, quantising, triton_ops
 
     files.read = lambda stored: torch.empty(stored.stored_shape, dtype=files.STORED[stored.dtype])
     files.map_file = lambda path: torch.empty(path.stat().st_size, dtype=torch.uint8)
     quantising.AT_ONCE = 2**40  # in one call and in this thread, whose mode others do not have
+    offload.host_free = lambda: FREE  # so that no thread stages what streams: fake tensors are for one
     compiled.wanted = triton_ops.trusted = lambda *args: False  # which both would try their code on data
     with Fake(allow_non_fake_inputs=True), mode:
         yield mode
