@@ -48,7 +48,7 @@ def several(args: argparse.Namespace, work: Callable) -> int:
     return take_part(args, work) if inside() else start(args.line, args.gpus)
 
 
-class Part(Terminal):
+class Member(Terminal):
     """What one of several processes says to its pipeline."""
 
     def __init__(self, parallel, ranks, leader=None):
@@ -76,8 +76,8 @@ def take_part(args: argparse.Namespace, work: Callable) -> int:
     try:
         with parallel.joined(parallel.device(libraries.open_backend("torch").find_device())) as ranks:
             if not first:
-                return follow(args, Part(parallel, ranks), leading.Follower(ranks))
-            host = Part(parallel, ranks, leading.Leader(ranks))
+                return follow(args, Member(parallel, ranks), leading.Follower(ranks))
+            host = Member(parallel, ranks, leading.Leader(ranks))
             HOST.set(host)
             code = work(args)
             host.leader.end()
@@ -92,7 +92,7 @@ def take_part(args: argparse.Namespace, work: Callable) -> int:
         return 2  # the first is refused the same, and says so
 
 
-def follow(args: argparse.Namespace, host: Part, follower) -> int:
+def follow(args: argparse.Namespace, host: Member, follower) -> int:
     """Computes with the first process until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first is stopped, and then this one
     HOST.set(host)

@@ -11,7 +11,7 @@ import torch
 from helios_video.helios_core.backends.torch import leading, offload, parallel, quant
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
 from helios_video.helios_core.checkpoint.precision import is_float32
-from helios_video.helios_core.commands.gpus import Part, free_port
+from helios_video.helios_core.commands.gpus import Member, free_port
 from helios_video.helios_core.config.model import TransformerConfig
 from helios_video.helios_core.history.window import History
 from torch import distributed
@@ -123,7 +123,7 @@ def videos(ranks, folder, names):
             lora = [(Path(folder, "tiny.safetensors"), 1.0, "")] if how.get("lora") else []
             return with_loras(model, lora, mode=how["lora"]) if lora else model
 
-        together = opened(Part(parallel, ranks, leader))
+        together = opened(Member(parallel, ranks, leader))
         if leader is None:
             parts = together.parts
             leading.Follower(ranks).follow(lambda *size, parts=parts: parts.ready("transformer", *size))
