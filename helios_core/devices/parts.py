@@ -117,16 +117,13 @@ class Parts:
 
     def check_ways(self) -> None:
         """ValueError for an attention or products that were chosen and are not there; before anything loads."""
-        source, choices = self.checkpoint.sources["transformer"], self.choices
-        how = {"dtype": choices.weight_dtype, "attention": choices.attention, "products": choices.products}
-        how["compile"] = choices.compile
+        how = {name: getattr(self.choices, name) for name in ("attention", "products", "compile")}
+        source, how["dtype"] = self.checkpoint.sources["transformer"], self.choices.weight_dtype
         self.backend.check_ways(source, self.checkpoint.config, self.device, **how)
 
     def estimate(self, width: int = 0, height: int = 0, batch: int = 1) -> needs.Estimate:
         """What videos of that size need of device and host memory, `batch` at once; 0 is the checkpoint's own size.
-
-        Loads nothing.
-        """
+        Loads nothing."""
         config = self.checkpoint.config
         return needs.estimate(
             self.checkpoint.sources,
@@ -288,8 +285,7 @@ class Parts:
         return model
 
     def _load_vae(self):
-        place, choices = residency.place(self, "vae"), self.choices
-        how = {"dtype": self.vae_dtype, "tiling": choices.vae_tiling, "device": place}
+        how = {"dtype": self.vae_dtype, "tiling": self.choices.vae_tiling, "device": residency.place(self, "vae")}
         with self.reading("vae"):
             vae = self.backend.load_vae(self.checkpoint.sources["vae"], self.checkpoint.config, **how)
         self.backend.watch(vae, self.host.stop)
