@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..join import video
-from ..text import PromptSchedule
-from ..text.editing import edit, write
-from ..text.prompts import Cue, entries
+from ..text import as_schedule, editing
 from . import Parser
 from .generate import film
 from .options import add_generate
@@ -48,7 +46,7 @@ def retake(args: argparse.Namespace) -> int:
     if not 0 <= args.chunk < chunks:
         raise ValueError(f"--from {args.chunk}: {args.video} has the chunks 0 to {chunks - 1}")
     before = score_of(about)
-    after = edit(before, args.chunk, **changes)
+    after = editing.edit(before, args.chunk, **changes)
     if after == before:
         raise ValueError(f"chunk {args.chunk} of {args.video} is made so already")
     again = restored(about)
@@ -70,8 +68,7 @@ def takes(args: argparse.Namespace) -> int:
         taken = ""
         if "take_from" in told:
             text = score_of(told)
-            found = [entry for entry in entries(text) if entry.cue.chunk == told["take_from"]]
-            said = " ".join(text[entry.head.start(1) : entry.end] for entry in found)
+            said = editing.entry(text, told["take_from"])
             taken = f"{told['take_of']} from chunk {told['take_from']} on: {said}"
         print(f"{name}: {taken or score_of(told)}".replace("\n", "; "))
     return 0
@@ -107,7 +104,7 @@ def score_of(about: dict) -> str:
     """The score by which a video was made, of its settings."""
     if isinstance(text := about.get("score") or about.get("prompts_at"), str):
         return text
-    return write(PromptSchedule((Cue(0, about["prompt"].strip()),)))
+    return editing.write(as_schedule(about["prompt"].strip()))
 
 
 def restored(about: dict) -> argparse.Namespace:

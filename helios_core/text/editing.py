@@ -47,6 +47,12 @@ def edit(text: str, chunk: int, **changes) -> str:
     return _checked(_spliced(text, found, old, cue, bool(kept)), wanted)
 
 
+def entry(text: str, chunk: int) -> str:
+    """The entry at a chunk as it stands in a schedule's text; empty where there is none. ValueError for no schedule."""
+    found = [one for one in entries(text) if one.cue.chunk == chunk]
+    return " ".join(text[one.head.start(1) : one.end] for one in found)
+
+
 KINDS = {"prompt": str, "blend": int, "seed": int, "cfg": (int, float), "drift": (int, float), "cut": bool, "end": bool}
 
 
