@@ -76,8 +76,8 @@ def tell(run: str, node: str, score) -> None:
         if score.edits and (run, node) not in _COUNTED:
             _COUNTED.add((run, node))
             _EDITED[score.first] = _EDITED.get(score.first, 0) + 1
-    if here := server():
-        here.send_sync(EVENT, {"prompt": run, "node": node, **score.status()})
+    if board := server():
+        board.send_sync(EVENT, {"prompt": run, "node": node, **score.status()})
 
 
 def times_edited(text: str | None) -> int:
@@ -85,42 +85,52 @@ def times_edited(text: str | None) -> int:
     return _EDITED.get(text, 0)
 
 
-def write_back(graph, run: str, node: str, score, extra: dict | None) -> None:
+def write_back(dynamic, run: str, node: str, score, extra: dict | None) -> None:
     """Puts the score as used into what the run's files are marked with, and into ComfyUI's history of it.
 
-    graph: ComfyUI's DynamicPrompt. The nodes' own inputs stay as they are: ComfyUI's cache goes by them.
+    dynamic: ComfyUI's DynamicPrompt. The nodes' own inputs stay as they are: ComfyUI's cache goes by them.
     """
     if score.text == score.first:
         return
-    prompt = dict(graph.original_prompt)
+    prompt = dict(dynamic.original_prompt)
     prompt[node] = {**prompt[node], "inputs": {**prompt[node]["inputs"], TEXT: score.text}}
-    graph.get_original_prompt = lambda: prompt  # holds for this run alone
-    put_into_workflow((extra or {}).get("workflow"), node, score)
+    dynamic.get_original_prompt = lambda: prompt  # holds for this run alone
+    put_into_workflow(extra, node, score)
     for _, found, kept, more, *_ in _items():
         if found == run:
             kept[node]["inputs"][TEXT] = score.text
-            put_into_workflow((more.get("extra_pnginfo") or {}).get("workflow"), node, score)
+            put_into_workflow(more.get("extra_pnginfo"), node, score)
 
 
-def put_into_workflow(workflow, node: str, score) -> None:
-    """Puts a score's text into a workflow of the editor, in the widget of its node, which may stand in subgraphs."""
-    entry = find_node(workflow, node.split(":"))
-    values = entry.get("widgets_values") if entry else None
+def put_into_workflow(extra, node: str, score) -> None:
+    """Puts a score's text into the editor's workflow of an EXTRA_PNGINFO, in the widget of its node, which may stand in
+    subgraphs. What is no such workflow stays as it is: any client may send anything there."""
+    entry = find_node(_part(extra, "workflow", dict), node.split(":"))
+    values = (entry or {}).get("widgets_values")
     if isinstance(values, dict):
         values[TEXT] = score.text
     elif isinstance(values, list) and values:
         values[0] = score.text
 
 
-def find_node(workflow, path: list[str]) -> dict | None:
+def find_node(workflow: dict, path: list[str]) -> dict | None:
     """A node of the editor's workflow by its ids, from the outermost subgraph inwards; None where there is none."""
-    found = None
-    level = workflow if isinstance(workflow, dict) else {}
-    inner = {graph.get("id"): graph for graph in (level.get("definitions") or {}).get("subgraphs", [])}
+    found, level = None, workflow
+    inner = _dicts(_part(workflow, "definitions", dict), "subgraphs")
     for name in path:
-        found = next((node for node in level.get("nodes", []) if str(node.get("id")) == name), None)
-        level = inner.get((found or {}).get("type"), {})
+        found = next((node for node in _dicts(level, "nodes") if str(node.get("id")) == name), None)
+        level = next((graph for graph in inner if found and graph.get("id") == found.get("type")), {})
     return found
+
+
+def _dicts(value, name: str) -> list[dict]:
+    return [one for one in _part(value, name, list) if isinstance(one, dict)]
+
+
+def _part(value, name: str, kind: type):
+    """A part of JSON that should be of that kind; an empty one where it is not."""
+    found = value.get(name) if isinstance(value, dict) else None
+    return found if isinstance(found, kind) else kind()
 
 
 class Asked:
@@ -141,17 +151,17 @@ def ask(schedule, chunk: int, extra: dict | None = None) -> Asked:
     extra: ComfyUI's EXTRA_PNGINFO of the run, which is marked with what was used.
     """
     record = host.optional("comfy_execution.progress", "get_progress_state")
-    here = getattr(server(), "last_prompt_id", None)
-    if schedule is None or schedule.node is None or record is None or here is None:
+    run = getattr(server(), "last_prompt_id", None)
+    if schedule is None or schedule.node is None or record is None or run is None:
         return Asked(schedule)
-    graph = record().dynprompt
-    node = graph.get_display_node_id(schedule.node)
-    text = graph.original_prompt.get(node, {}).get("inputs", {}).get(TEXT)
+    dynamic = record().dynprompt
+    node = dynamic.get_display_node_id(schedule.node)
+    text = dynamic.original_prompt.get(node, {}).get("inputs", {}).get(TEXT)
     if not isinstance(text, str):
         return Asked(schedule)
-    score = score_of(here, node, text)
+    score = score_of(run, node, text)
     source = score.begin(chunk, host.stop_check(), None if score.ended else _total(chunk))
-    write_back(graph, here, node, score, extra)
+    write_back(dynamic, run, node, score, extra)
     return Asked(schedule if score.text == score.first else schedule.replaced(source), score, chunk)
 
 

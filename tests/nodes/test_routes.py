@@ -120,11 +120,13 @@ def test_what_was_used_is_written_back_and_the_graph_stays(queue):
     for marks in (extra["workflow"], queue.item[3]["extra_pnginfo"]["workflow"]):
         assert marks["nodes"][0]["widgets_values"] == [score.text]
     assert queue.item[2]["5"]["inputs"]["text"] == score.text
-    runs.put_into_workflow(inside := workflow(), "7:5", score)
+    runs.put_into_workflow({"workflow": (inside := workflow())}, "7:5", score)
     assert inside["definitions"]["subgraphs"][0]["nodes"][0]["widgets_values"] == [score.text]
     assert inside["nodes"][0]["widgets_values"] == [TEXT]
-    for strange in (None, {}, {"nodes": []}, [], "x"):
-        runs.put_into_workflow(strange, "7:5", score)
+    strange = [None, {}, {"nodes": None}, [], "x", {"nodes": ["x", {"id": 7}], "definitions": {"subgraphs": [1]}}]
+    for one in (*strange, {"nodes": [{"id": 7, "type": []}], "definitions": {"subgraphs": {}}}):
+        runs.put_into_workflow({"workflow": one}, "7:5", score)
+        runs.put_into_workflow(one, "7:5", score)
 
 
 def test_edited_runs_change_what_comfyuis_cache_goes_by(queue):
