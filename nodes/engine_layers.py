@@ -13,7 +13,7 @@ from torch import nn
 
 from ..helios_core.backends.torch import products
 from ..helios_core.backends.torch.ahead import Ahead
-from ..helios_core.backends.torch.attention import splits, with_padding
+from ..helios_core.backends.torch.attention import gains_by_splitting, with_padding
 from ..helios_core.backends.torch.files import STORED, Files
 from ..helios_core.backends.torch.layers import Layers
 from ..helios_core.backends.torch.load import CPU, choose_dtype
@@ -64,21 +64,21 @@ def host_layers(context: Context, device):
             with brought(self, torch.float32, device, torch.float32) as (weight, _):
                 return weight.clone() if weight.device != self.weight.device else weight
 
-    def chosen_attention(q, k, v):
-        """Of q [b h n d] to k, v [b h m d], by the way that ComfyUI or a node has chosen."""
+    chosen = {"Linear": HostLinear, "Affine": HostAffine, "QKNorm": HostQKNorm, "Conv3d": plain.Conv3d}
+    chosen |= {"LayerNorm": plain.LayerNorm, "attention": staticmethod(host_attention(context)), "separate": True}
+    return type("HostLayers", (Layers,), chosen)
+
+
+def host_attention(context: Context):
+    """Attention as `kernels.attention` has it, by the way that ComfyUI or a node has chosen; a prompt's padding by
+    torch's own: of ComfyUI's ways some drop a mask, and others complain of it at every call."""
+
+    def chosen(q, k, v):
         kept = {"skip_reshape": True, "skip_output_reshape": True, "transformer_options": context.options}
         return optimized_attention(q, k, v, q.shape[1], **kept)
 
-    ways = {split: with_padding(chosen_attention, split) for split in (True, False)}
-
-    def attention(q, k, v, bias=None):
-        """The same; a prompt's padding by torch's own: of ComfyUI's ways some drop a mask, and others complain of it at
-        every call."""
-        return ways[context.splits](q, k, v, bias)
-
-    chosen = {"Linear": HostLinear, "Affine": HostAffine, "QKNorm": HostQKNorm, "Conv3d": plain.Conv3d}
-    chosen |= {"LayerNorm": plain.LayerNorm, "attention": staticmethod(attention), "separate": True}
-    return type("HostLayers", (Layers,), chosen)
+    ways = {split: with_padding(chosen, split) for split in (True, False)}
+    return lambda q, k, v, bias=None: ways[context.splits](q, k, v, bias)
 
 
 def mixed_layers(dtype: torch.dtype, device):
@@ -106,7 +106,7 @@ class HostTransformer(HeliosTransformer):
         self.context.options = {**patcher.model_options["transformer_options"], PREFETCH: prefetches(patcher)}
         self.context.dtype = patcher.get_model_object("manual_cast_dtype") or self.own_dtype
         about = torch.device(self.device), self.context.dtype, self.config.attention_head_dim
-        self.context.splits = about[0].type == "cuda" and splits(*about)
+        self.context.splits = gains_by_splitting(*about)
         if self.version == (patcher.patches_uuid, self.device):
             return
         self.version = patcher.patches_uuid, self.device

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from .stored import Stored
 
 TILES = {"nvfp4": 16, "mxfp8": 32}
-BLOCK = re.compile(r"(blocks\.\d+\.)(attn[12]\.to_[qkv]|attn[12]\.to_out\.0|ffn\.net\.0\.proj|ffn\.net\.2)\.weight")
+BLOCK = r"(blocks\.\d+\.)(attn[12]\.to_[qkv]|attn[12]\.to_out\.0|ffn\.net\.0\.proj|ffn\.net\.2)\.weight"
 
 
 def find(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
@@ -27,7 +27,7 @@ def find(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
 
 
 def _shape(name: str, tensors: Mapping[str, Stored]) -> tuple[int, int] | None:
-    match = BLOCK.fullmatch(name)
+    match = re.fullmatch(BLOCK, name)
     if match is None:
         return None
     before = "ffn.net.0.proj" if match[2] == "ffn.net.2" else "attn1.to_q"

@@ -10,14 +10,14 @@ import argparse
 import io
 import os
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, suppress
+from multiprocessing.connection import Listener
 from pathlib import Path
+from subprocess import PIPE, Popen, TimeoutExpired
 
 from ..config import check_whole
 from ..devices import choose, libraries
@@ -128,7 +128,7 @@ def start(line: list[str], count: int) -> int:
         for rank in range(count):
             own = {**os.environ, **{k: str(v) for k, v in given.items()}, "RANK": str(rank), "LOCAL_RANK": str(rank)}
             command = [sys.executable, "-m", f"{PACK}.helios_core.cli", *line]
-            processes.append(subprocess.Popen(command, env=own, stdin=subprocess.PIPE, start_new_session=True))
+            processes.append(Popen(command, env=own, stdin=PIPE, start_new_session=True))
         return attend(processes)
     finally:
         for process in processes:
@@ -136,7 +136,7 @@ def start(line: list[str], count: int) -> int:
             process.wait()
 
 
-def attend(processes: list[subprocess.Popen]) -> int:
+def attend(processes: list[Popen]) -> int:
     """Waits for the first process; its exit code. Says which of the others ended too early."""
     first, *others = processes
     while True:
@@ -146,17 +146,17 @@ def attend(processes: list[subprocess.Popen]) -> int:
             first.send_signal(signal.SIGINT if type(stop) is KeyboardInterrupt else signal.SIGTERM)
 
 
-def _attend(first: subprocess.Popen, others: list[subprocess.Popen]) -> int:
+def _attend(first: Popen, others: list[Popen]) -> int:
     while first.poll() is None and not (gone := _gone(others)):
         time.sleep(0.1)
     if first.poll() is None:
-        with suppress(subprocess.TimeoutExpired):
+        with suppress(TimeoutExpired):
             first.wait(PATIENCE)
     code = _end(first)
     gone = _gone(others)
     if code == 0:
         for process in others:
-            with suppress(subprocess.TimeoutExpired):
+            with suppress(TimeoutExpired):
                 process.wait(PATIENCE)
     elif gone and (code != 2 or set(gone.values()) != {2}):
         told = "; ".join(f"process {rank} of {len(others) + 1} {_how(it)}" for rank, it in gone.items())
@@ -164,18 +164,18 @@ def _attend(first: subprocess.Popen, others: list[subprocess.Popen]) -> int:
     return code if code >= 0 else 1
 
 
-def _gone(others: list[subprocess.Popen]) -> dict[int, int]:
+def _gone(others: list[Popen]) -> dict[int, int]:
     """Of those that ended by a fault of their own: rank -> exit code."""
     found = {rank: process.poll() for rank, process in enumerate(others, 1)}
     return {rank: code for rank, code in found.items() if code not in (None, 0, LEFT)}
 
 
-def _end(process: subprocess.Popen) -> int:
+def _end(process: Popen) -> int:
     """Has it end in good order, or ends it."""
     for ask in (process.terminate, process.kill):
         if process.poll() is None:
             ask()
-            with suppress(subprocess.TimeoutExpired):
+            with suppress(TimeoutExpired):
                 process.wait(PATIENCE)
     return process.wait()
 
@@ -186,9 +186,8 @@ def _how(code: int) -> str:
 
 def free_port() -> int:
     """A port of this machine that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with Listener(("127.0.0.1", 0)) as found:
+        return found.address[1]
 
 
 def search_path() -> str:

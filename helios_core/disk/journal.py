@@ -13,7 +13,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +55,10 @@ class Journal(Store):
         if lock is None:
             raise ValueError(f"another run is at work in {root}; wait for it, or name another output")
         made = cls(root, lock, json.loads(json.dumps(settings)), again, behind)
-        try:
+        with ExitStack() as failing:
+            failing.callback(lock.close)
             made._take_up()
-        except BaseException:
-            lock.close()
-            raise
+            failing.pop_all()
         return made
 
     def _take_up(self) -> None:

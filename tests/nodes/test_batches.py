@@ -14,7 +14,7 @@ from support.nodes import NODES, make_history, sample
 
 def wired(kind: str, prompt: dict):
     """Inside, the first node of a kind runs, of that workflow."""
-    run = Run("run", Path("."), Path("."), lambda _: None, NODES, prompt)
+    run = Run(prompt, Path("."), Path("."), lambda _: None, NODES)
     run.node = next(node for node, entry in prompt.items() if entry["class_type"] == kind)
     return running(run)
 

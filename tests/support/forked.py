@@ -105,7 +105,8 @@ def _become(cli, argv, folder, said, largest) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else 0 if code is None else 1)
-    except BaseException:  # noqa: BLE001 - what is wrong is read off the process
-        traceback.print_exc()
+    finally:  # what is wrong is read off the process
+        if sys.exc_info()[0] is not None:
+            traceback.print_exc()
         sys.stderr.flush()
-    os._exit(99)
+        os._exit(99)

@@ -7,6 +7,8 @@ import time
 import mlx.core as mx
 from mlx.utils import tree_map
 
+from .arrays import evaluate
+
 
 def machine(device) -> str:
     """The chip and MLX."""
@@ -45,7 +47,7 @@ def randomise(network) -> bool:
         return (mx.random.normal(x.shape) * (x.size / x.shape[0]) ** -0.5).astype(x.dtype)
 
     network.update(tree_map(draw, network.parameters()))
-    mx.eval(network.parameters())
+    evaluate(network.parameters())
     return True
 
 
@@ -61,6 +63,6 @@ def _best(run, times: int = 5) -> float:
     found = []
     for _ in range(times + 1):
         then = time.perf_counter()
-        mx.eval(run())
+        evaluate(run())
         found.append(time.perf_counter() - then)
     return min(found[1:])

@@ -177,6 +177,11 @@ def splits(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
     return head_dim % 8 == 0 and absent("flash", device, dtype, head_dim) is None
 
 
+def gains_by_splitting(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether attention by another's choice is better off without a mask there."""
+    return device.type == "cuda" and splits(device, dtype, head_dim)
+
+
 def absent(name: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
     """Why a way cannot be had there; None if it can."""
     if name in ("sdpa", "math") or (name == "flash" and device.type == "cpu"):

@@ -71,5 +71,6 @@ def has_headers() -> bool:
 
 def use(model: nn.Module) -> None:
     """Has a transformer run its blocks compiled."""
-    made = torch.compile(run, dynamic=True)
-    model.run = Preferred("the transformer's blocks", [("torch.compile", made), ("torch without it", run)])
+    compiler = torch.compile  # scanners of packs take a call by that name for Python's, which makes code of text
+    ways = [("torch.compile", compiler(run, dynamic=True)), ("torch without it", run)]
+    model.run = Preferred("the transformer's blocks", ways)

@@ -58,7 +58,7 @@ def measure(config: ModelConfig, width: int, height: int, name: str, device) -> 
 def _made(build, device, dtype: torch.dtype):
     with torch.device("meta"):
         model = build()
-    model = model.to(dtype).to_empty(device=device).eval().requires_grad_(False)
+    model = model.to(dtype).to_empty(device=device).train(False).requires_grad_(False)
     speed.randomise(model)
     return model
 

@@ -156,7 +156,7 @@ def stage_sizes(config: ModelConfig, width: int, height: int) -> list[tuple[int,
 
 def _count_step(config: ModelConfig, layers: int, size, dtype: torch.dtype) -> Work:
     with torch.device("meta"):
-        model = HeliosTransformer(replace(config.transformer, num_layers=layers)).eval().requires_grad_(False)
+        model = HeliosTransformer(replace(config.transformer, num_layers=layers)).train(False).requires_grad_(False)
     for name, p in model.named_parameters():
         p.data = p.data.to(torch.float32 if is_float32(name) else dtype)
     h, w, stage = size
@@ -174,7 +174,7 @@ def _count_step(config: ModelConfig, layers: int, size, dtype: torch.dtype) -> W
 def count_decode(config: ModelConfig, width: int, height: int, dtype: torch.dtype) -> Work:
     """The same of decoding a chunk, as a GPU does it."""
     with torch.device("meta"):
-        vae = WanVAE(config.vae).eval().requires_grad_(False).to(dtype)
+        vae = WanVAE(config.vae).train(False).requires_grad_(False).to(dtype)
     z = torch.empty(1, 16, config.defaults.chunk_latent_frames, height // 8, width // 8, dtype=dtype, device="meta")
     with Counting() as counting:
         for _ in vae.stream(z):
