@@ -33,8 +33,7 @@ class Choices:
 
     def __post_init__(self):
         known = {"weight_dtype": WEIGHT_DTYPES, "offload": needs.OFFLOAD, "vae_dtype": ways.VAE_DTYPES}
-        known |= {"vae_tiling": needs.TILING, "attention": ways.ATTENTION, "products": ways.PRODUCTS}
-        known |= {"compile": ways.COMPILE}
+        known |= {"vae_tiling": needs.TILING, **ways.TRANSFORMER}
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"{name} {getattr(self, name)!r}: wanted one of {', '.join(values)}")
@@ -117,9 +116,8 @@ class Parts:
 
     def check_ways(self) -> None:
         """ValueError for an attention or products that were chosen and are not there; before anything loads."""
-        how = {name: getattr(self.choices, name) for name in ("attention", "products", "compile")}
-        source, how["dtype"] = self.checkpoint.sources["transformer"], self.choices.weight_dtype
-        self.backend.check_ways(source, self.checkpoint.config, self.device, **how)
+        how = {name: getattr(self.choices, name) for name in ways.TRANSFORMER} | {"dtype": self.choices.weight_dtype}
+        self.backend.check_ways(self.checkpoint.sources["transformer"], self.checkpoint.config, self.device, **how)
 
     def estimate(self, width: int = 0, height: int = 0, batch: int = 1) -> needs.Estimate:
         """What videos of that size need of device and host memory, `batch` at once; 0 is the checkpoint's own size.
@@ -277,10 +275,9 @@ class Parts:
         return self.read_transformer(read)
 
     def _load_transformer(self):
-        how = {name: getattr(self.choices, name) for name in ("attention", "products", "compile")}
+        how = {name: getattr(self.choices, name) for name in ways.TRANSFORMER}
         how |= {"dtype": self.choices.weight_dtype, "device": self.device, "streamed": self.offload_mode == "blocks"}
-        load = self.backend.load_transformer
-        model = self.read_transformer(lambda source: load(source, self.checkpoint.config, **how))
+        model = self.read_transformer(lambda s: self.backend.load_transformer(s, self.checkpoint.config, **how))
         model.on_block = self.host.stop
         return model
 

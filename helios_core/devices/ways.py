@@ -3,6 +3,7 @@
 ATTENTION = ("auto", "sdpa", "cudnn", "flash", "flash3", "sage", "flex", "math")
 PRODUCTS = ("auto", "widened", "scaled")
 COMPILE = ("auto", "on", "off")
+TRANSFORMER = {"attention": ATTENTION, "products": PRODUCTS, "compile": COMPILE}  # what is chosen of one
 VAE_DTYPES = ("auto", "fp32", "bf16", "fp16")
 
 
