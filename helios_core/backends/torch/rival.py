@@ -28,7 +28,9 @@ def measure(config: ModelConfig, width: int, height: int, name: str, device) -> 
     """(seconds of a step of each stage, of decoding a chunk, peak bytes). name: of the number format; decoding in what
     ours takes by itself. ImportError without diffusers, or with one that lacks the model."""
     from diffusers import AutoencoderKLWan, HeliosTransformer3DModel
+    from diffusers.utils import logging
 
+    logging.set_verbosity_error()
     dtype, frames = DTYPES[name], config.defaults.chunk_latent_frames
     own = {key: value for key, value in asdict(config.transformer).items() if key not in ("history_scale_mode",)}
     h, w = height // 8, width // 8
@@ -64,10 +66,12 @@ def _made(build, device, dtype: torch.dtype):
 
 
 def _timed(device, run) -> float:
-    run()
-    speed.wait(device)
-    then = time.perf_counter()
-    for _ in range(TIMES):
+    times = TIMES if torch.device(device).type != "cpu" else 1
+    if times > 1:  # the first has a GPU load its kernels
         run()
     speed.wait(device)
-    return (time.perf_counter() - then) / TIMES
+    then = time.perf_counter()
+    for _ in range(times):
+        run()
+    speed.wait(device)
+    return (time.perf_counter() - then) / times

@@ -43,11 +43,18 @@ def machine(device) -> str:
     """The device, its makers' figures where known, and torch."""
     device = torch.device(device)
     if device.type != "cuda":
-        chip = platform.processor() or platform.machine()
-        return f"{chip}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        threads = torch.get_num_threads()
+        return f"{chip()}, {threads} thread{'s' * (threads > 1)}, torch {torch.__version__}"
     name = torch.cuda.get_device_name(device)
     peak = next((f" ({p} TFLOP/s, {m} TB/s by its maker)" for key, (p, m) in PEAKS.items() if key in name), "")
     return f"{name}{peak}, torch {torch.__version__}"
+
+
+def chip() -> str:
+    """The processor's name, as far as the system tells it."""
+    facts = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", facts.read_text()) if facts.is_file() else None
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def wait(device) -> None:
