@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ..checkpoint import KINDS, Source, headers, is_quantised, precision, progress, stored_tensors, writing
+from ..checkpoint import KINDS, Source, Stored, headers, is_quantised, precision, progress, stored_tensors, writing
 from ..disk import Store, digest, fingerprint
 
 LOG = logging.getLogger(__name__)
@@ -57,9 +57,9 @@ class KeptWeights:
 
         kind: one of precision.KINDS; what else is ignored. make: a backend's `quantised_bytes`.
         """
-        plain = {n: s for n, s in source.tensors.items() if is_quantised(n) and s.kept is None}
+        plain = to_quantise(source)
         simple = all(s.scale is None and s.marks is None and s.dtype in PLAIN for s in plain.values())
-        if kind not in KINDS or not simple or sum(s.nbytes for s in plain.values()) < WORTH:
+        if kind not in KINDS or not simple or self.work(source) < WORTH:
             return source
         facts = [(name, stored.key, stored.dtype, stored.shape, stored.start) for name, stored in sorted(plain.items())]
         key = digest(VERSION, kind, fingerprint(*source.files), facts)[:32]
@@ -72,6 +72,10 @@ class KeptWeights:
             path = self.make(source, plain, kind, key, layout, make)
             found = None if path is None else self.read(path, layout, kind)
         return source if found is None else replace(source, tensors=source.tensors | found)
+
+    def work(self, source: Source) -> int:
+        """Bytes that are read for quantising."""
+        return sum(stored.nbytes for stored in to_quantise(source).values())
 
     def make(self, source: Source, plain: dict, kind: str, key: str, layout: dict, make: Callable) -> Path | None:
         """Quantises into a new file, weight by weight. None where it cannot be kept, which is said."""
@@ -130,6 +134,11 @@ class KeptWeights:
         LOG.warning("the kept weights %s are broken and go, they are made anew: %s", path, why)
         with suppress(OSError):
             path.unlink()
+
+
+def to_quantise(source: Source) -> dict[str, Stored]:
+    """Name -> weight of a transformer's linear layers that are not quantised yet."""
+    return {n: s for n, s in source.tensors.items() if is_quantised(n) and s.kept is None}
 
 
 def _check(path: Path, found: dict, layout: dict, kind: str) -> None:

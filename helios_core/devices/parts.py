@@ -252,9 +252,9 @@ class Parts:
         return model
 
     @contextmanager
-    def reading(self, name: str, what: str = "reading"):
-        """While a part is read, the host is told how far that is."""
-        total = self.checkpoint.sources[name].nbytes
+    def reading(self, name: str, total: int = 0, what: str = "reading"):
+        """While a part is read, the host is told how far that is; total: bytes, 0 is all of its files'."""
+        total = total or self.checkpoint.sources[name].nbytes
         with self.host.reading(f"{what} {name.replace('_', ' ')}", total) as report, telling(report, total):
             yield
 
@@ -264,10 +264,10 @@ class Parts:
         if kept is None or self.library != "torch":
             with self.reading("transformer"):
                 return read(own)
-        with self.reading("transformer", f"quantising to {kind}:"):
+        with self.reading("transformer", kept.work(own), f"quantising to {kind}:"):
             found = kept.find(own, kind, self.backend.quantised_bytes)
         try:
-            with self.reading("transformer"):
+            with self.reading("transformer", found.nbytes):
                 return read(found)
         except ValueError as error:
             if not kept.blamed(error, found, own):

@@ -22,7 +22,7 @@ WEIGHT, SCALE, ZERO = "weight", "scale_weight", "zero_weight"
 REFINEMENTS = 3  # least-squares fits of scale and zero to the codes; each lowers the error, more hardly do
 AT_ONCE = 1 << 18  # weights of a block, for each thread; smaller ones cost more calls than the cache gives back
 MOST_THREADS = 8  # more wait for each other: Python runs in one at a time
-ON_DEVICE = 1 << 26  # weights of a block on a device that is no CPU: for its memory's sake alone
+ON_DEVICE = 1 << 30  # the same on a device that is no CPU: a whole weight
 
 
 def quantise(name: str, tensor: Tensor, kind: str) -> dict[str, Tensor]:
