@@ -111,11 +111,7 @@ def previewer(helios):
 
     linear = own and hasattr(approximate, "latent_rgb_factors")  # it computes wherever the latent is
     later = Later(show)
-    return lambda latent: (later if linear and _on_gpu(latent) else show)(sockets.tensor(latent))
-
-
-def _on_gpu(latent) -> bool:
-    return getattr(getattr(latent, "device", None), "type", "") == "cuda"
+    return lambda latent: (later if linear and getattr(latent, "is_cuda", False) else show)(sockets.tensor(latent))
 
 
 class Later:
