@@ -13,7 +13,7 @@ from functools import cache
 from threading import Barrier
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...checkpoint import group_size, split_kind
 
@@ -96,7 +96,8 @@ def by_blocks(w: Tensor, columns: int, count: int, fill: Callable) -> None:
     cpu = w.device.type == "cpu"
     step = max(1, min(len(w), (AT_ONCE if cpu else ON_DEVICE) // w.shape[1]))
     left = iter([slice(start, min(start + step, len(w))) for start in range(0, len(w), step)])
-    workers = min(MOST_THREADS, torch.get_num_threads(), -(-len(w) // step)) if cpu else 1
+    alone = not cpu or type(w) not in (Tensor, nn.Parameter)  # a traced tensor belongs to one thread
+    workers = 1 if alone else min(MOST_THREADS, torch.get_num_threads(), -(-len(w) // step))
     inference = torch.is_inference_mode_enabled()
 
     def work(_) -> None:
