@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from ..disk import replacing
 from ..ul import describe
+from .loop import among_local
+
+WAIT = 0.2  # seconds between two looks for a file of another process
 
 
 def save(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> Path:
@@ -23,12 +27,17 @@ def save(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None
 
 
 def load_shards(folder: Path, name: str, count: int, make: Callable[[int], dict]) -> Iterator[dict[str, Tensor]]:
-    """The tensors of NAME_000 to NAME_count in `folder`; those that are missing are made, and kept."""
-    for index in range(count):
-        file = folder / f"{name}_{index:03d}.safetensors"
+    """The tensors of NAME_000 to NAME_count in `folder`; those that are missing are made, and kept. The processes of a
+    machine that train together make a share of them each, and wait for files alone: no library grows impatient."""
+    files = [folder / f"{name}_{index:03d}.safetensors" for index in range(count)]
+    number, processes = among_local()
+    for index, file in list(enumerate(files))[number::processes]:
         if not file.is_file():
             save(make(index), file)
             print(f"{name} {index + 1} of {count}", flush=True)
+    for file in files:
+        while not file.is_file():
+            time.sleep(WAIT)
         yield load_file(file)
 
 

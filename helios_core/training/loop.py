@@ -101,6 +101,13 @@ def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
+def among_local() -> tuple[int, int]:
+    """This process's number among those of this machine that train together, and how many they are; (0, 1) alone."""
+    if not distributed.is_initialized():
+        return 0, 1
+    return int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+
+
 def fit(model: nn.Module, loss, recipe: Recipe, file: Path) -> nn.Module:
     """Trains `model` in place and leaves its averaged weights in it.
 

@@ -24,7 +24,7 @@ from . import compiled
 
 LOG = logging.getLogger(__name__)
 STEP = timedelta(hours=1)  # that a process waits for another within a step, one that still loads among them
-RUN = timedelta(days=30)  # that it waits for a step
+RUN = timedelta(days=20)  # that it waits for a step; its milliseconds fit 32 bits
 
 
 class Lost(RuntimeError):
@@ -99,7 +99,10 @@ class Ranks:
 
     def to_heads(self, parts: list[Tensor], tokens: list[int]) -> list[Tensor]:
         """Each [b h n d], this process's tokens -> [b h/count m d], all tokens. tokens: n of every process."""
-        send = rearrange(parts, "k b (p h) n d -> (p n) k b h d", p=self.count).contiguous()
+        b, h, n, d = parts[0].shape
+        send = parts[0].new_empty(self.count * n, len(parts), b, h // self.count, d)
+        for k, x in enumerate(parts):
+            send.view(self.count, n, *send.shape[1:])[:, :, k] = rearrange(x, "b (p h) n d -> p n b h d", p=self.count)
         out = send.new_empty(sum(tokens), *send.shape[1:])
         self._swap(out, send, tokens, [tokens[self.number]] * self.count)
         return list(rearrange(out, "n k b h d -> k b h n d"))

@@ -19,7 +19,7 @@ from ..crops import to_frames
 from ..files import save_ul
 from ..loop import rank
 from . import decoder, presets, report
-from .run import in_turn, join, leave, recipe
+from .run import join, leave, recipe
 
 EVERY = {  # setting -> plan, and whether the VAE's frames are given
     "1 step": (DecodePlan(), True),
@@ -40,7 +40,7 @@ def run(settings, folder: Path, output: Path, *, device: str = "auto") -> dict[s
     place = join(device)
     try:
         helios = load(settings.model, backend="torch", host=OnDevice(place))
-        clips, test = in_turn(lambda: find_clips(settings, folder, helios))
+        clips, test = find_clips(settings, folder, helios)
         model = decoder.build(decoder.adapt(sizes, helios, clips)).to(place)
         decoder.train(model, clips, recipe(settings), folder / "decoder.pt", batch=settings.batch)
         first = rank() == 0

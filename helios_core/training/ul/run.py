@@ -22,16 +22,6 @@ SEEN = 8  # pictures in the sheet
 EVALUATION = 10**6  # the step whose draws the figures are made of; no training gets there
 
 
-def in_turn(make):
-    """What `make` gives; the first process runs it alone, the others then find its files."""
-    if distributed.is_initialized() and rank():
-        distributed.barrier()
-    made = make()
-    if distributed.is_initialized() and not rank():
-        distributed.barrier()
-    return made
-
-
 def leave() -> None:
     """Ends the group, if there is one."""
     if distributed.is_initialized():
