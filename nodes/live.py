@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
-from weakref import WeakKeyDictionary
 
 from einops import rearrange
 
 from . import core, host, sockets
 
 READING_DELAY = 2  # seconds
-_TABLES: WeakKeyDictionary = WeakKeyDictionary()  # a pipeline -> the colours fitted to its VAE
+_TABLES: dict[str, list] = {}  # what tells a VAE from others -> the colours fitted to it
 
 
 class NodeProgress:
@@ -98,9 +97,10 @@ def previewer(helios):
         return None
     published = tuple(round(v, 4) for v in found.latents_mean.flatten().tolist())
     if tuple(helios.config.vae.latents_mean) != published:
-        table = _TABLES.get(helios)
+        kind = repr(helios.parts.vae_identity)
+        table = _TABLES.get(kind)
         if table is None:
-            table = _TABLES[helios] = preview.fit(helios).tolist()
+            table = _TABLES[kind] = preview.fit(helios).tolist()
         found.latent_rgb_factors, found.latent_rgb_factors_bias = table[:-1], table[-1]
         found.taesd_decoder_name = None
     approximate = previews.get_previewer(_device(), found)

@@ -1,10 +1,12 @@
 """The bar of a whole run, the time left, and the sheet of a chunk's frames."""
 
 import math
+from copy import copy
 
 import pytest
 import torch
 from helios_video.helios_core import load
+from helios_video.helios_core.decode import preview
 from helios_video.nodes import live, place
 
 
@@ -136,3 +138,12 @@ def test_a_picture_is_shown_a_step_later_once_it_is_there(monkeypatch):
     assert [later(n) for n in range(3)] == [None, "picture of 0", "picture of 1"]
     later.waiting.arrived = False
     assert [later(3), later(4)] == [None, "picture of 3"]
+
+
+def test_the_colours_of_a_vae_are_fitted_once(comfyui, fake_helios, monkeypatch):
+    """ComfyUI hands every node a pipeline of its own around the same VAE."""
+    fitted, own = [], preview.fit
+    monkeypatch.setattr(preview, "fit", lambda helios: fitted.append(helios) or own(helios))
+    monkeypatch.setattr(live, "_TABLES", {})
+    assert live.previewer(fake_helios) and live.previewer(copy(fake_helios))
+    assert len(fitted) == 1
