@@ -3,89 +3,16 @@ plots and the filmstrip grow with the events of a run, and none of it is saved o
 
 from __future__ import annotations
 
-import io
-import json
+from dataclasses import replace
 
-import numpy as np
 import pytest
+from helios_video.helios_core.text.directions import said
 from helios_video.helios_core.text.prompts import PromptSchedule
 from support.frontend import EXTENSIONS, MOUNT, opened, static_folders
+from support.scores import texts
+from support.timeline import AGAIN, BLUE, JOINS, QUEUED, RED, SPANS, TEXT, YELLOW, Browser
 
-SCHEDULE, JOINS = 5, ("7", "9", "11", "13")
-RED, YELLOW, BLUE = (f"a {what} on a plain background" for what in ("red circle", "yellow circle", "blue square"))
-TEXT = f"0: {RED}\n1 (2): {YELLOW}\n4: {BLUE}"
-PLACE = {"pos": [0, 0], "size": [400, 420]}
-NODES = [{"id": SCHEDULE, "type": "HeliosPromptSchedule", **PLACE}]
-NODES += [
-    {"id": int(n), "type": "ChunkConcat", "pos": [400 + 330 * i, 0], "size": [300, 320]} for i, n in enumerate(JOINS)
-]
-VIEW = {"ds": {"scale": 1, "offset": [200, 150]}}
-WORKFLOW = {"nodes": NODES, "links": [], "groups": [], "extra": VIEW, "last_node_id": 20, "version": 0.4}
-LOAD = """async ([workflow, id, text, vue]) => {
-  await app.extensionManager.setting.set("Comfy.VueNodes.Enabled", vue)
-  workflow.nodes[0].widgets_values = [text]
-  workflow.id = crypto.randomUUID() // what a run left is kept by graph
-  await app.loadGraphData(workflow)
-  window.node = app.graph.getNodeById(id)
-  window.area = () => app.graph.getNodeById(id).widgets.find(w => w.name == "text")
-  for (const button of document.querySelectorAll(".p-dialog-close-button")) button.click()
-}"""
-SPANS = """() => [...document.querySelectorAll(".helios-span")].map(s => {
-  const [track, span] = [s.parentElement.getBoundingClientRect(), s.getBoundingClientRect()]
-  return [(span.left - track.left) / track.width, (span.right - track.left) / track.width, s.textContent]
-})"""
-AGAIN = """async () => { // as undo and a change of tabs do
-  await app.loadGraphData(app.graph.serialize(), false, false, app.extensionManager.workflow.activeWorkflow)
-}"""
-QUEUED = "async () => { const p = (await app.graphToPrompt()).output; return p[5].inputs }"
-
-
-def jpeg():
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(np.full((64, 96, 3), 90, np.uint8)).save(file, "JPEG")
-    return file.getvalue()
-
-
-class Browser:
-    """A page with the extension, and the end of its WebSocket that is ComfyUI's."""
-
-    def __init__(self):
-        self.sockets, self.problems, self.page = [], [], None
-
-    def prepare(self, page):
-        status = {"type": "status", "data": {"status": {"exec_info": {"queue_remaining": 0}}, "sid": "one"}}
-        page.route_web_socket("**/ws*", lambda ws: (self.sockets.append(ws), ws.send(json.dumps(status))))
-        page.route("**/api/view*", lambda route: route.fulfill(body=jpeg(), content_type="image/jpeg"))
-        page.on("pageerror", lambda error: self.problems.append(error.stack or str(error)))
-
-    def load(self, text=TEXT):
-        self.page.evaluate(LOAD, [WORKFLOW, SCHEDULE, text, self.vue])
-        self.page.wait_for_function("() => document.querySelector('.helios-track')?.offsetWidth > 200")
-        self.page.wait_for_timeout(1000)
-
-    @property
-    def text(self):
-        return self.page.evaluate("() => area().value")
-
-    def send(self, event, **values):
-        self.sockets[-1].send(json.dumps({"type": event, "data": values}))
-
-    def drag(self, selector, chunks):
-        """Drags an element by so many cells."""
-        box = self.page.locator(selector).bounding_box()
-        cell = self.page.locator(".helios-track").bounding_box()["width"] / self.cells()
-        x, y = box["x"] + min(4, box["width"] / 2), box["y"] + min(6, box["height"] / 2)
-        self.page.mouse.move(x, y)
-        self.page.mouse.down()
-        self.page.mouse.move(x + chunks * cell / 2, y, steps=2)
-        self.page.mouse.move(x + chunks * cell, y, steps=2)
-        self.page.mouse.up()
-        self.page.wait_for_timeout(250)  # the frontend joins edits that follow faster into one step of its undo
-
-    def cells(self):
-        return self.page.locator(".helios-cell").count()
+SCORE = "0 [seed 3]: a; 2 (2) [cfg 2, cut]: b;\n 5 [seed 4]: \n7:c"
 
 
 @pytest.fixture(scope="module", params=static_folders() or [None], ids=lambda p: p and p.parent.name)
@@ -191,21 +118,83 @@ def test_the_plain_widget_stays_the_truth(browser):
     assert browser.text == "0: typed by hand ;\n\n  2(2):more; 16:9\n", "only the number changed"
 
 
-TEXTS = r"""
-0: a; 4 (2): b|0: a;; b 12:30;~2:x\; 3: y;|0: a; 1.5: b|0: a; -1: b|0: a; 2 (0): b|0: a; 2 (x): b|0: a; 2 (): b
-0: a; 2 (3): b; 4: c|0 (1): a|0 (2): a|1: a||0:|0: a~ 007 ( 2 ) : b|0: a; 2: |x~0: a|0: a; 2: b; 2: c|0: 4: a; 5:6"""
-TEXTS = [text.replace("~", "\n") for line in TEXTS.strip().splitlines() for text in line.split("|")]
-
-
 def test_the_browser_reads_texts_as_the_node_does(started):
     code = "async ([url, texts]) => { const {parse} = await import(url); return texts.map(parse) }"
-    for text, read in zip(TEXTS, started.page.evaluate(code, [f"{MOUNT}/js/schedule.js", TEXTS])):
+    for text, read in zip(texts(), started.page.evaluate(code, [f"{MOUNT}/js/schedule.js", texts()])):
         try:
-            cues = [[cue.chunk, cue.blend, cue.prompt] for cue in PromptSchedule.parse(text).cues]
+            score = PromptSchedule.parse(text)
         except ValueError:
             assert read["error"], text
-        else:
-            assert [[c["chunk"], c["blend"], c["prompt"]] for c in read["cues"]] == cues and not read["error"], text
+            continue
+        assert not read["error"], text
+        assert [(c["chunk"], c["blend"], c["prompt"], c["settings"]) for c in read["entries"]] == [
+            (cue.chunk, cue.blend, cue.prompt, settings(cue.direction)) for cue in score.cues
+        ], text
+        assert [c["chunk"] for c in read["cues"]] == [cue.chunk for cue in score.shown], text
+
+
+def settings(direction) -> dict:
+    """As the page reads them: a seed is text, a picture a list."""
+    kinds = {"seed": str, "image": list}
+    return {word: kinds.get(word, lambda value: value)(value) for word, value in said(direction).items()}
+
+
+def test_the_browser_knows_which_chunks_two_scores_make_alike(started):
+    code = """async ([schedule, settings, texts]) => {
+      const [{ parse }, { madeBy }] = [await import(schedule), await import(settings)]
+      return texts.map(text => [0, 1, 2, 3, 4, 5, 6, 7].map(chunk => madeBy(parse(text).entries, chunk)))
+    }"""
+    good = [text for text in texts() if fits(text)]
+    names = [f"{MOUNT}/js/{name}.js" for name in ("schedule", "settings")]
+    for text, read in zip(good, started.page.evaluate(code, [*names, good])):
+        score = PromptSchedule.parse(text)
+        made = [(score.shares(chunk), replace(score.direction(chunk), end=False)) for chunk in range(8)]
+        assert [[a == b for a in read] for b in read] == [[a == b for a in made] for b in made], text
+
+
+def fits(text: str) -> bool:
+    try:
+        return bool(PromptSchedule.parse(text))
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("text", "edit", "wanted"),
+    [
+        (SCORE, "addCue(text, cues, 1, 5, 'n')", SCORE.replace("[seed 4]: ", "[seed 4]: n")),
+        (SCORE, "addCue(text, cues, 1, 6, 'n')", SCORE.replace("\n7:", "\n6: n\n7:")),
+        (SCORE, "removeCue(text, cues, 1)", SCORE.replace("2 (2) [cfg 2, cut]: b", "2 [cfg 2, cut]: ")),
+        (
+            SCORE,
+            "removeCue(text, cues, 0)",
+            SCORE.replace("2 (2) [cfg 2, cut]: b", "2 [cfg 2, cut]: ").replace("a;", "b;"),
+        ),
+        (SCORE, "removeCue(text, cues, 2)", SCORE.replace("\n7:c", "")),
+        (SCORE, "setBlend(text, cues, 1, 1)", SCORE.replace(" (2)", "")),
+        (SCORE, "setPrompt(text, cues, 1, 'x; 4 [seed 3]: y')", SCORE.replace(" b;", " x\\; 4 [seed 3]: y;")),
+        (SCORE, "setChunks(text, cues, new Map([[1, 3]]))", SCORE.replace("2 (2)", "3 (2)")),
+        (SCORE, "setChunks(text, cues, new Map([[1, 6]]))", None),
+    ],
+)
+def test_an_edit_leaves_settings_as_they_stand(started, text, edit, wanted):
+    code = f"""async ([url, text]) => {{
+      const {{ parse, addCue, removeCue, setBlend, setPrompt, setChunks }} = await import(url)
+      const {{ cues }} = parse(text)
+      return {edit}
+    }}"""
+    assert started.page.evaluate(code, [f"{MOUNT}/js/schedule.js", text]) == wanted
+
+
+def test_settings_are_marks_and_never_text_of_a_prompt(browser):
+    browser.load(SCORE)
+    assert [label for *_, label in browser.page.evaluate(SPANS)] == ["a", "b", "c"]
+    shown = browser.page.locator(".helios-marks").all()
+    assert [mark.inner_text().split("\n") for mark in shown] == [["#3"], ["cfg 2", "✂"], ["#4"]]
+    assert browser.page.locator("[data-cue='1']").get_attribute("aria-label") == (
+        "chunk 2: b; chunk 2: guidance 2, a new scene; chunk 5: take: seed 4"
+    )
+    assert not browser.page.locator(".helios-bar button").filter(visible=True).count(), "no run, no buttons"
 
 
 def test_filmstrip_and_joints_grow_with_the_run(browser):

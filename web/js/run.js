@@ -22,6 +22,9 @@ export function kept(kind, of = tab()) {
 // The tab that a prompt was queued from; the one on screen where that is not known, as after the page was loaded anew.
 export const tabOf = (prompt) => TABS.get(prompt) ?? tab()
 
+// Whether this page queued a prompt: that it did outlives a reload.
+export const queuedHere = (prompt) => TABS.has(prompt) || sessionStorage.getItem(`helios ${prompt}`) === (tab().path ?? "")
+
 // A node of the graph on screen by the id that the server knows, "4" or, inside subgraphs, "7:4".
 export function find(id, type) {
   let graph = app.rootGraph ?? app.graph
@@ -49,7 +52,10 @@ export function watchQueue() {
   api.queuePrompt = async function (...given) {
     const from = tab()
     const answer = await queue.apply(this, given)
-    if (answer?.prompt_id) TABS.set(answer.prompt_id, from)
+    if (answer?.prompt_id) {
+      TABS.set(answer.prompt_id, from)
+      sessionStorage.setItem(`helios ${answer.prompt_id}`, from.path ?? "")
+    }
     if (TABS.size > MOST) TABS.delete(TABS.keys().next().value)
     return answer
   }

@@ -2,8 +2,10 @@
 // is what is saved and queued, and what this reads after every change; a text with an error is shown and left alone.
 
 import { app } from "../../../scripts/app.js"
+import { ruler, settingsMarks, settingsSaid } from "./cells.js"
 import { addPanel, after, el } from "./panel.js"
 import { addCue, limits, parse, removeCue, setBlend, setChunks, setPrompt } from "./schedule.js"
+import { Stage } from "./stage.js"
 import { say } from "./words.js"
 
 const HEIGHT = 136
@@ -25,17 +27,19 @@ class Timeline {
       lostpointercapture: () => this.drop(), focusin: (e) => this.choose(e.target.dataset.cue),
     })
     this.prompt = el("textarea", {
-      "aria-label": say("Prompt of the chosen span"), input: () => this.type(), change: commit,
-      blur: () => this.fill(), // to draw everything anew would take the focus from the span that gets it
+      "aria-label": say("Prompt of the chosen span"), input: () => this.type(), change: () => this.finish(),
+      blur: () => (this.fill(), this.stage.finished()), // to draw everything anew would take the focus from the span that gets it
     })
     this.plus = el("button", { type: "button", title: say("Add a prompt (Insert)"), click: () => this.add() }, "+")
     const remove = { type: "button", title: say("Remove this prompt (Delete)"), click: () => this.remove() }
     this.minus = el("button", remove, "−")
     this.note = el("div", { class: "helios-note", role: "status" })
     this.row = el("div", { class: "helios-row" }, this.prompt, this.plus, this.minus)
-    const panel = el("div", { class: "helios-panel" }, this.track, this.row, this.note)
+    this.stage = new Stage(this)
+    const foot = el("div", { class: "helios-foot" }, this.note, this.stage.bar)
+    const panel = el("div", { class: "helios-panel" }, this.track, this.row, foot)
     addPanel(node, "timeline", panel, HEIGHT)
-    after(widget, "callback", () => this.draw())
+    after(widget, "callback", () => (this.draw(), this.own || this.stage.edited()))
     after(node, "onConfigure", () => this.draw())
     after(node, "onConnectionsChange", () => this.draw())
     this.draw()
@@ -48,28 +52,48 @@ class Timeline {
   // Writes a text that an edit gave; null is an edit that could not be made.
   write(text) {
     if (text === null || text === this.text) return this.draw()
+    this.own = true
     this.widget.value = text
     this.widget.callback?.(text)
+    this.own = false
     this.draw() // some widgets tell of their new value later
     this.node.graph?.setDirtyCanvas(true, true)
   }
 
+  // A text that the server gave: nothing is sent.
+  given(text) {
+    this.drag = null
+    this.write(text)
+    this.fill()
+    commit()
+  }
+
+  finish() {
+    commit()
+    this.stage.finished()
+  }
+
   draw() {
     const wired = this.node.inputs?.some((input) => input.widget?.name === this.widget.name && input.link != null)
-    const { cues, error } = wired ? { cues: [], error: say(WIRED) } : parse(this.text)
-    Object.assign(this, { cues, error, read: this.text, chosen: clamp(this.chosen, [0, Math.max(0, cues.length - 1)]) })
-    if (!this.drag) this.cells = Math.max(LEAST_CELLS, ...cues.map((cue) => cue.chunk + (cue.blend || 1) + 2))
+    const { cues, entries, error } = wired ? { cues: [], entries: [], error: say(WIRED) } : parse(this.text)
+    const chosen = clamp(this.chosen, [0, Math.max(0, cues.length - 1)])
+    Object.assign(this, { cues, entries, error, read: this.text, chosen })
+    const ends = [...cues.map((cue) => cue.chunk + (cue.blend || 1) + 2), ...entries.map((entry) => entry.chunk + 1)]
+    if (!this.drag) this.cells = Math.max(LEAST_CELLS, this.stage.length, ...ends)
     const focused = this.track.contains(document.activeElement)
-    this.track.replaceChildren(...this.ruler(), ...cues.map((_, i) => this.span(i)))
+    const [numbers, bars, settings] = [ruler(this.cells), this.stage.bars(), settingsMarks(entries, this.cells)]
+    this.track.replaceChildren(...numbers, ...bars, this.stage.here, ...settings, ...cues.map((_, i) => this.span(i)))
+    this.stage.draw()
     if (focused) this.focus()
     const cue = cues[this.chosen]
     const editable = Boolean(cue) && !error
     this.prompt.disabled = this.plus.disabled = !editable
     this.minus.disabled = !editable || cues.length < 2
     if (document.activeElement !== this.prompt) this.fill()
-    this.note.textContent = error ?? this.said(cue)
-    this.note.title = error ?? say(HELP)
-    this.note.classList.toggle("helios-bad", Boolean(error))
+    const [said, bad] = error ? [error, true] : this.stage.said() ?? [this.said(cue), false]
+    this.note.textContent = said
+    this.note.title = bad ? said : say(HELP)
+    this.note.classList.toggle("helios-bad", bad)
   }
 
   fill() {
@@ -80,12 +104,6 @@ class Timeline {
     if (!cue.chunk) return say("From the start.")
     return cue.blend > 1 ? say("From chunk {chunk} on, blended in over {blend} chunks.", cue)
       : say("From chunk {chunk} on, a cut.", cue)
-  }
-
-  ruler() {
-    const step = 10 ** Math.max(0, Math.ceil(Math.log10(this.cells / 25)))
-    return Array.from({ length: Math.ceil(this.cells / step) }, (_, i) =>
-      el("div", { class: "helios-cell", style: `left: ${(i * step / this.cells) * 100}%` }, String(i * step)))
   }
 
   // The span of cue i, with the prompt before it above the stairs of its blend.
@@ -106,11 +124,13 @@ class Timeline {
       const style = `left: ${percent(cue.blend - 1)}`
       parts.push(el("div", { class: "helios-blend", title: say("The first chunk that shows it alone"), style }))
     }
+    const about = settingsSaid(this.entries, this.cues, i)
     const [left, width] = [cue.chunk, length].map((chunks) => `${(chunks / this.cells) * 100}%`)
     return el("div", {
       class: this.error ? "helios-span helios-dim" : "helios-span", "data-cue": i, tabindex: "0", role: "option",
-      "aria-selected": String(i === this.chosen), "aria-label": `${say("chunk {i}", { i: cue.chunk })}: ${cue.prompt}`,
-      title: `${cue.prompt}\n\n${say(HELP)}`, style: `left: ${left}; width: ${width}; ${hue(this.cues, i)}`,
+      "aria-selected": String(i === this.chosen),
+      "aria-label": [`${say("chunk {i}", { i: cue.chunk })}: ${cue.prompt}`, ...about].join("; "),
+      title: [cue.prompt, ...about, "", say(HELP)].join("\n"), style: `left: ${left}; width: ${width}; ${hue(this.cues, i)}`,
     }, ...parts)
   }
 
@@ -137,7 +157,8 @@ class Timeline {
   grab(event) {
     this.sync()
     const span = event.target.closest("[data-cue]")
-    if (event.button || !span || this.error) return
+    if (event.button || this.error) return
+    if (!span) return this.stage.choose(Math.floor(this.at(event)))
     // A dblclick never comes: the first press draws its target anew.
     if (event.timeStamp - this.pressed < TWICE) return this.add(Math.floor(this.at(event)))
     this.pressed = event.timeStamp
@@ -172,7 +193,7 @@ class Timeline {
     if (!this.drag) return
     this.drag = null
     this.draw()
-    commit()
+    this.finish()
   }
 
   key(event) {
@@ -239,15 +260,16 @@ class Timeline {
 
   edit(text) {
     this.write(text)
-    commit()
+    this.finish()
   }
 }
 
 // A span goes with both its ends, between its neighbours' blends.
 function moved(text, cues, i, steps) {
   const next = cues[i + 1]
-  const most = next ? limits(cues, i + 1).chunk[1] - next.chunk : Infinity
-  steps = clamp(steps, [limits(cues, i).chunk[0] - cues[i].chunk, most])
+  const most = Math.min(cues[i].most - cues[i].chunk, next ? limits(cues, i + 1).chunk[1] - next.chunk : Infinity)
+  const least = Math.max(limits(cues, i).chunk[0] - cues[i].chunk, next ? next.least - next.chunk : -Infinity)
+  steps = clamp(steps, [least, most])
   const chunks = new Map([[i, cues[i].chunk + steps]])
   if (next) chunks.set(i + 1, next.chunk + steps)
   return setChunks(text, cues, chunks)

@@ -1,0 +1,90 @@
+// The runs whose scores the page may direct: what the server tells of them, kept for the tab that they were queued from.
+
+import { api } from "../../../scripts/api.js"
+import { app } from "../../../scripts/app.js"
+import { afterLoading, find, kept, queuedHere, tab, tabOf } from "./run.js"
+
+const TYPE = "HeliosPromptSchedule"
+const KIND = "score"
+const OVER = ["execution_success", "execution_error", "execution_interrupted"]
+const STAGES = new WeakMap() // a node on screen -> its Stage
+
+export const present = (node, stage) => STAGES.set(node, stage)
+
+// The answer of one of our routes, with its HTTP status as `code`; 0 where there is no server.
+export async function ask(path, body) {
+  const given = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }
+  try {
+    const answer = await api.fetchApi(`/helios/${path}`, body && given)
+    return { ...(await answer.json()), code: answer.status }
+  } catch (error) {
+    return { error: String(error), code: 0 }
+  }
+}
+
+// How a score stands, of an event or an answer. What is told late is not taken: answers and events overtake each other.
+export function came(run, node, status) {
+  const here = kept(KIND, tabOf(run))
+  let state = here.get(String(node))
+  if (state?.run !== run) {
+    if (!ours(run, node, status)) return
+    // seen: the server's text that the widget was given; page: the widget's text that the server was given
+    here.set(String(node), state = { run, node: String(node), seen: status.first, page: null, sent: null, over: false })
+  }
+  const before = state.status
+  if (before && (status.edits < before.edits || status.done < before.done || status.begun < before.begun)) return
+  state.status = status
+  if (tabOf(run) === tab()) show(state)
+}
+
+// A run that was queued from elsewhere is taken only where the text on screen is its own.
+function ours(run, node, { first, text }) {
+  const stage = STAGES.get(find(node, TYPE))
+  return queuedHere(run) || (stage && [first, text].includes(stage.timeline.text))
+}
+
+export function show(state) {
+  STAGES.get(find(state.node, TYPE))?.take(state)
+}
+
+function showAll() {
+  for (const state of kept(KIND).values()) show(state)
+}
+
+// Asks how a run's scores stand; of every run in work, where none is named: after a reload, or a dropped connection.
+async function askAgain(run) {
+  const { runs = [] } = await ask("runs")
+  for (const found of runs.filter((one) => !run || one.run === run)) {
+    for (const node of found.nodes) {
+      const status = await ask(`runs/${found.run}/${node}`)
+      if (status.code === 200) came(found.run, node, status)
+    }
+  }
+  if (!run) for (const state of kept(KIND).values()) if (!runs.some((one) => one.run === state.run)) end(state)
+}
+
+export function end(state) {
+  state.over = true
+  show(state)
+}
+
+app.registerExtension({
+  name: "helios-video.score",
+  setup() {
+    api.addEventListener("helios-video.score", ({ detail: { prompt, node, ...status } }) => came(prompt, node, status))
+    api.addEventListener("execution_start", ({ detail }) => askAgain(detail.prompt_id))
+    for (const name of OVER) {
+      api.addEventListener(name, ({ detail }) => {
+        const states = [...kept(KIND, tabOf(detail.prompt_id)).values()]
+        for (const state of states) if (state.run === detail.prompt_id) end(state)
+      })
+    }
+    api.addEventListener("reconnected", () => askAgain())
+    let asked = false
+    afterLoading(() => {
+      showAll()
+      if (!asked) askAgain() // the page may have been loaded anew
+      asked = true
+    })
+  },
+})
