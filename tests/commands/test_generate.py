@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from helios_video.helios_core.cli import main
+from helios_video.helios_core.commands import Terminal
 from helios_video.helios_core.join import video
 
 
@@ -25,7 +26,8 @@ def test_d10_memory_options_reach_the_pipeline_and_the_need_is_said_first(fake, 
     given += ["--attention", "math", "--products", "widened"]
     assert main(["generate", "--prompt", "a", "--frames", "1", "--width", "64", "--height", "32", *given]) == 0
     wanted = {"weight_dtype": "int4", "offload": "blocks", "vae_dtype": "bf16", "vae_tiling": "on"}
-    wanted |= {"attention": "math", "products": "widened"}
+    wanted |= {"attention": "math", "products": "widened", "compile": "auto"}
+    assert isinstance(fake.options.pop("host"), Terminal)
     assert fake.options == {"backend": "auto", "text_encoder": None, "vae": None, **wanted}
     error = capsys.readouterr().err
     assert error.index("needed for 64x32") < error.index("chunk 1/1")
