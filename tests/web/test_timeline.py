@@ -8,28 +8,11 @@ from dataclasses import replace
 import pytest
 from helios_video.helios_core.text.directions import said
 from helios_video.helios_core.text.prompts import PromptSchedule
-from support.frontend import EXTENSIONS, MOUNT, opened, static_folders
+from support.frontend import MOUNT
 from support.scores import texts
-from support.timeline import AGAIN, BLUE, JOINS, QUEUED, RED, SPANS, TEXT, YELLOW, Browser
+from support.timeline import AGAIN, BLUE, JOINS, QUEUED, RED, SPANS, TEXT, YELLOW
 
 SCORE = "0 [seed 3]: a; 2 (2) [cfg 2, cut]: b;\n 5 [seed 4]: \n7:c"
-
-
-@pytest.fixture(scope="module", params=static_folders() or [None], ids=lambda p: p and p.parent.name)
-def started(request):
-    browser = Browser()
-    with opened(request.param, extensions=EXTENSIONS, prepare=browser.prepare) as browser.page:
-        yield browser
-
-
-@pytest.fixture(params=["canvas", "vue"])
-def browser(started, request):
-    started.vue = request.param == "vue"
-    if started.vue and started.page.evaluate("() => __COMFYUI_FRONTEND_VERSION__").startswith("1.27"):
-        pytest.skip("the Vue nodes of 1.27 were an experiment that shows no DOM widgets at all")
-    started.load()
-    yield started
-    assert not [problem for problem in started.problems if MOUNT in problem]
 
 
 def test_the_timeline_shows_the_schedule_and_adds_nothing_to_file_or_prompt(browser):

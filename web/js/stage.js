@@ -15,11 +15,14 @@ const SEEDS = 100000
 export class Stage {
   constructor(timeline) {
     Object.assign(this, { timeline, state: null, refused: null })
-    const button = (word, title, click) => el("button", { type: "button", title: say(title), click }, say(word))
-    this.pause = button("Pause", "The next chunk waits; the one in work is finished", () => this.tell("pause"))
-    this.goOn = button("Go on", "Ends the pause", () => this.tell("go_on"))
-    this.stop = button("Stop and keep", "Ends the video after the chunk in work, and keeps it", () => this.tell("stop"))
-    this.again = button("Retake from", "A new seed from this chunk on; earlier ones are not made again", () => this.retake())
+    const button = (word, title, click) => el("button", { type: "button", title, click }, word)
+    this.pause = button(
+      say("Pause"), say("The next chunk waits; the one in work is finished"), () => this.tell("pause"))
+    this.goOn = button(say("Go on"), say("Ends the pause"), () => this.tell("go_on"))
+    this.stop = button(
+      say("Stop and keep"), say("Ends the video after the chunk in work, and keeps it"), () => this.tell("stop"))
+    this.again = button(
+      say("Retake from"), say("A new seed from this chunk on; earlier ones are not made again"), () => this.retake())
     this.chunk = el("input", { type: "number", min: "0", value: "0", "aria-label": say("Chunk to retake from") })
     this.chunk.addEventListener("input", () => this.mark())
     const keys = (e) => ["Enter", " ", "Delete", "Backspace"].includes(e.key) && e.stopPropagation() // not the canvas's
@@ -163,11 +166,11 @@ export class Stage {
     if (this.state?.refused) return [this.state.refused, true]
     if (!this.going) return null
     const { done, begun, total, paused } = this.state.status
-    const values = { chunk: done, done, begun, total: total ?? "…" }
+    const [working, values] = [begun > done, { chunk: done, done, begun, total: total ?? "…" }]
     if (paused) {
-      const word = begun > done ? "Pauses after chunk {chunk}." : "Paused before chunk {chunk}."
-      return [say(word, values), false]
+      return [working ? say("Pauses after chunk {chunk}.", values) : say("Paused before chunk {chunk}.", values), false]
     }
-    return [say(begun > done ? "Chunk {chunk} is in work; {done} of {total} are made." : "{done} of {total} chunks are made.", values), false]
+    return [working ? say("Chunk {chunk} is in work; {done} of {total} are made.", values)
+      : say("{done} of {total} chunks are made.", values), false]
   }
 }
