@@ -168,5 +168,5 @@ def _chunk(helios, store, history, text, given):
 
 def frames_of(helios, latent, index: int) -> tuple:
     """What the frames of a video's chunk depend on. latent: normalised [b c t h w]; index: of the chunk, from 0."""
-    z = np.array(helios.backend.to_cpu(helios.denormalise(latent[:1])))  # numbers that any thread may read
+    z = np.asarray(helios.backend.to_cpu(helios.denormalise(latent[:1])))  # numbers that any thread may read
     return helios.parts.vae_identity, z, index * latent.shape[2]

@@ -61,8 +61,9 @@ def takes(args: argparse.Namespace) -> int:
     about = {path.name: told for path in sorted(Path(args.video).parent.glob("*.mp4")) if (told := _told(path))}
     if Path(args.video).name not in about:
         made_by(args.video)
-    root = Path(args.video).name
-    while (parent := about.get(root, {}).get("take_of")) in about and parent != root:
+    root, seen = Path(args.video).name, set()
+    while root not in seen and (parent := about[root].get("take_of")) in about:
+        seen.add(root)
         root = parent
     for name, told in _family(root, about):
         taken = ""
@@ -97,7 +98,9 @@ def made_by(path) -> dict:
     found = video.read_metadata(path).get("helios")
     if not isinstance(found, dict) or not any(isinstance(found.get(n), str) for n in ("prompt", "prompts_at", "score")):
         raise ValueError(f"{path} does not say how it was made: wanted a video of helios generate")
-    return found
+    if isinstance(found.get("take_of"), str) and type(found.get("take_from")) is int:
+        return found
+    return {name: value for name, value in found.items() if name not in ("take_of", "take_from")}
 
 
 def score_of(about: dict) -> str:

@@ -62,6 +62,18 @@ def test_without_a_cache_a_retake_samples_all_and_is_the_same(sampled, monkeypat
     assert np.array_equal(video.read_frames("kept.mp4"), video.read_frames("anew.mp4"))
 
 
+def test_takes_of_each_other_are_listed_and_what_is_no_name_is_passed_over(tmp_path, monkeypatch, capsys):
+    """Anybody may write into a file."""
+    monkeypatch.chdir(tmp_path)
+    for name, of in (("a.mp4", "b.mp4"), ("b.mp4", "a.mp4"), ("c.mp4", ["a.mp4"])):
+        about = {"helios": {"prompt": PROMPT, "take_of": of, "take_from": 0}}
+        video.write_video(name, np.zeros((33, 64, 64, 3), np.uint8), metadata=about)
+    assert main(["takes", "a.mp4"]) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["a.mp4", "b.mp4"]
+    assert main(["takes", "c.mp4"]) == 0
+    assert capsys.readouterr().out == f"c.mp4: 0: {PROMPT}\n"
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
