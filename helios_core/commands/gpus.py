@@ -64,7 +64,9 @@ class Member(Terminal):
 
     def together(self, name: str, network, size: tuple[int, int, int]):
         """As Host has it."""
-        return self.leader.of(network, size) if self.leader is not None and name == "transformer" else network
+        if self.leader is None or name == "text_encoder":
+            return network
+        return self.leader.of(network, size) if name == "transformer" else self.leader.decoder(network, size)
 
 
 def take_part(args: argparse.Namespace, work: Callable) -> int:
@@ -99,7 +101,7 @@ def follow(args: argparse.Namespace, host: Member, follower) -> int:
     with redirect_stderr(io.StringIO()):
         parts = open_model(args).parts
         _ = parts.transformer  # loads while the first encodes prompts
-        follower.follow(lambda *size: parts.ready("transformer", *size))
+        follower.follow(parts.ready)
     return 0
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
-from helios_video.helios_core.backends.torch import leading, offload, parallel, quant
+from helios_video.helios_core.backends.torch import bands, leading, offload, parallel, quant
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
 from helios_video.helios_core.checkpoint.precision import is_float32
 from helios_video.helios_core.commands.gpus import Member, free_port
@@ -125,10 +125,15 @@ def videos(ranks, folder, names):
 
         together = opened(Member(parallel, ranks, leader))
         if leader is None:
-            parts = together.parts
-            leading.Follower(ranks).follow(lambda *size, parts=parts: parts.ready("transformer", *size))
+            leading.Follower(ranks).follow(together.parts.ready)
             continue
-        found[name] = {"alone": chunks(opened(), **how), "together": chunks(together, **how)}
+        alone = opened()
+        found[name] = {"alone": chunks(alone, **how), "together": chunks(together, **how)}
+        for size in DECODED:
+            z = torch.randn(1, 16, 9, *size, generator=torch.Generator().manual_seed(0))
+            with Counted() as counted:
+                found[name, size] = [float_frames(each, z) for each in (alone, together)]
+            assert (counted.bytes > 0) == bands.divides(size[0], ranks)
         leader.end()
     return found
 
@@ -144,6 +149,15 @@ VIDEOS = {
     "lora": {"lora": "apply"},
     "merged": {"lora": "merge"},
 }
+
+
+DECODED = {(8, 8): "bands of 4 or 2 rows", (9, 6): "rows that are not shared out", (16, 12): "wider bands"}
+
+
+def float_frames(helios, z):
+    vae = helios.parts.ready("vae", z.shape[4] * 8, z.shape[3] * 8)
+    with torch.inference_mode():
+        return torch.cat([*helios.backend.decode_blocks(vae, z)], dim=2)
 
 
 def chunks(helios, *, batch=1, image=False, lora=None, weight_dtype=None, offload=None, **options):

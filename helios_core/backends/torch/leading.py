@@ -6,7 +6,7 @@ an order holds what those that are new are made of, an embedding or a history's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...text import Embedding
+from . import bands
 from .parallel import Ranks
 
 
@@ -33,6 +34,13 @@ class Order(NamedTuple):
     def names(self) -> list[int]:
         """All contexts that it needs."""
         return [*self.texts, *([] if self.history is None else [self.history])]
+
+
+class Decode(NamedTuple):
+    """A chunk to decode. shape: of its latents, which follow; size: width and height of the video."""
+
+    shape: tuple[int, ...]
+    size: tuple[int, int]
 
 
 class Wanted(NamedTuple):
@@ -62,10 +70,19 @@ class Follower:
 
     @torch.inference_mode()
     def follow(self, ready: Callable) -> None:
-        """Takes orders until there are no more. ready(width, height, batch): the transformer, about to compute."""
+        """Takes orders until there are no more. ready(name, width, height, batch): a network, about to compute."""
         while (order := self.ranks.hear()) is not None:
-            model = ready(*order.size)
-            self.compute(model, torch.empty(order.shape, device=model.device), order)
+            if isinstance(order, Decode):
+                vae = ready("vae", *order.size)
+                for _ in self.decode(vae, torch.empty(order.shape, dtype=vae.dtype, device=vae.device)):
+                    pass
+            else:
+                model = ready("transformer", *order.size)
+                self.compute(model, torch.empty(order.shape, device=model.device), order)
+
+    def decode(self, vae, z: Tensor) -> Iterator[Tensor]:
+        """Blocks of frames of latents that the first process has."""
+        return bands.decode(vae, self.ranks.spread(z), self.ranks)
 
 
 class Leader:
@@ -80,6 +97,21 @@ class Leader:
         """Itself, about to compute with this model for videos of that width, height and batch."""
         self.model, self.size = model, size
         return self
+
+    def decoder(self, vae, size: tuple[int, int, int]):
+        """The VAE, which the others decode with too where its rows can be shared out; its encoder is alone."""
+
+        def together(z: Tensor) -> Iterator[Tensor] | None:
+            return self.decode(vae, z, size[:2]) if bands.divides(z.shape[3], self.ranks) else None
+
+        vae.together = together
+        return vae
+
+    def decode(self, vae, z: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+        """Blocks of frames, to be taken to the end."""
+        self._begin(Decode(tuple(z.shape), size))
+        yield from self.own.decode(vae, z.contiguous())
+        self.failed = False
 
     def array(self, values) -> Tensor:
         """As the model has it."""
@@ -101,17 +133,20 @@ class Leader:
 
     def velocities(self, x: Tensor, t: float, texts, history: Wanted | None = None) -> list[Tensor]:
         """As the model has it."""
-        if self.failed:
-            raise RuntimeError("a step failed in the middle, and the other processes are out of step; begin again")
-        self.failed = True
         wanted = [*texts, *([] if history is None else [history])]
         new = {one.number: (one.method, one.made_of) for one in wanted if one.number not in self.own.held}
         names = [one.number for one in texts]
         order = Order(tuple(x.shape), t, self.size, names, None if history is None else history.number, new)
-        self.ranks.tell(order)
+        self._begin(order)
         out = self.own.compute(self.model, x.float().contiguous(), order)
         self.failed = False
         return out
+
+    def _begin(self, order) -> None:
+        if self.failed:
+            raise RuntimeError("a step failed in the middle, and the other processes are out of step; begin again")
+        self.failed = True
+        self.ranks.tell(order)
 
     def end(self) -> None:
         """Lets the others go."""

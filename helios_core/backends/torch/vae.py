@@ -95,12 +95,13 @@ class WanVAE(nn.Module):
 
     `factor` is the ratio of frames and pixels to latents, (4, 8) as published: 1 + 4n frames of
     8h x 8w pixels <-> 1 + n latents of h x w. ValueError for a Wan 2.2 or a patched config.
+    together: if there are other processes, what decodes with them, as `stream`; it gives None where they cannot.
     """
 
     def __init__(self, config):
         super().__init__()
         check_config(config)
-        self.config, self.tiling = config, "off"
+        self.config, self.tiling, self.together = config, "off", None
         self.factor = (2 ** sum(config.temperal_downsample), 2 ** len(config.temperal_downsample))
         self.encoder = Encoder3d(config)
         self.quant_conv = CausalConv3d(2 * config.z_dim, 2 * config.z_dim, 1)
@@ -145,6 +146,9 @@ class WanVAE(nn.Module):
         None: blocks as memory allows. Raw latents in; all memory is the generator's own.
         """
         check_latents(z, self.config.z_dim)
+        if self.together is not None and (blocks := self.together(z)) is not None:
+            yield from blocks
+            return
         stream, layers = Stream(), self.decode_layers()
         for part in z.split(latents_per_step or z.shape[2], dim=2):
             blocks = flow(part, layers, stream)
