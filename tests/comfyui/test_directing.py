@@ -5,33 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import time
-import urllib.error
-import urllib.request
 
 import numpy as np
-from helios_video.helios_core.drawn.reading import read_video
 from helios_video.helios_core.join import video
 from support.comfyui import NEEDED, saved, twin, with_value
+from support.directed import BLUE, RED, WAIT, ask, shown
 from support.events import Events
 from support.probed import number, succeeds
 
 pytestmark = NEEDED
-PROBES = """
-import time
-
-
-class Wait:
-    INPUT_TYPES = classmethod(lambda cls: {"required": {"history": ("HELIOS_HISTORY",), "seconds": ("FLOAT", {})}})
-    RETURN_TYPES, FUNCTION, CATEGORY = ("HELIOS_HISTORY",), "wait", "probes"
-
-    def wait(self, history, seconds):
-        time.sleep(0 if history.given and history.given.end else seconds)
-        return (history,)
-
-
-NODE_CLASS_MAPPINGS = {"Wait": Wait}
-"""
-RED, BLUE = "a red circle moving left", "a blue square moving up"
+PROBES = WAIT
 WORKFLOW = {"nodes": [{"id": 5, "type": "HeliosPromptSchedule", "widgets_values": [f"0: {RED}"]}]}
 
 
@@ -46,25 +29,6 @@ def directed(text: str, chunks: int, wait: float = 0.0) -> tuple[dict, str]:
     prompt["90"] = {"class_type": "Wait", "inputs": {"history": drift["history"], "seconds": wait}}
     drift["history"] = ["90", 0]
     return prompt, node
-
-
-def ask(server, path: str, body: dict | None = None, kind: str = "application/json", **headers):
-    """(HTTP status, answer) of one of our routes; a body makes it a POST."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{server.port}/helios/{path}", data, headers)
-    request.add_header("Content-Type", kind)
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        said = error.read()
-        return error.code, json.loads(said) if said[:1] == b"{" else said
-
-
-def shown(frames) -> list[tuple[str, str]]:
-    """Colour and shape of each chunk."""
-    found = [read_video(frames[33 * k : 33 * k + 33]).objects[0] for k in range(len(frames) // 33)]
-    return [(thing.colour, thing.shape) for thing in found]
 
 
 def test_a_run_is_directed_and_what_was_used_is_saved(server):

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comfyui.test_directing import BLUE, PROBES, RED, ask, shown
 from helios_video.helios_core.join import video
 from support.comfyui import NEEDED, ROOT, saved
+from support.directed import BLUE, RED, WAIT, ask, shown
 from support.frontend import READY, visited
 
 pytestmark = NEEDED
-__all__ = ["PROBES"]
+PROBES = WAIT
 CHUNKS = 6
 TEXT = f"0 [seed 5]: {RED}"
 LOAD = """async workflow => {
