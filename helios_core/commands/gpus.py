@@ -82,7 +82,8 @@ def take_part(args: argparse.Namespace, work: Callable) -> int:
             host = Member(parallel, ranks, leading.Leader(ranks))
             HOST.set(host)
             code = work(args)
-            host.leader.end()
+            with suppress(parallel.Lost):  # the work is done
+                host.leader.end()
             return code
     except parallel.Lost:
         if first:

@@ -25,7 +25,7 @@ def begin(folder, *line):
     path = os.pathsep.join([str(Path(pack.__file__).parents[1]), *sys.path])
     command = [sys.executable, "-m", "helios_video.helios_core.cli", *line]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, **pipes)
+    return subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": path, "HELIOS_CACHE": "off"}, **pipes)
 
 
 def ended(process):
