@@ -4,6 +4,7 @@ stands: what is sent and when, what is refused, and to which run an edit goes.""
 from __future__ import annotations
 
 import json
+from uuid import uuid4
 
 import pytest
 from support.timeline import QUEUED, RED
@@ -17,6 +18,7 @@ class Runs:
 
     def __init__(self, browser):
         self.browser, self.posted, self.refusal, self.names = browser, [], None, 0
+        self.own = uuid4()
         browser.page.route("**/api/helios/**", self.answer)
         browser.page.route("**/api/prompt", self.queue)
 
@@ -26,7 +28,7 @@ class Runs:
 
     @property
     def run(self) -> str:
-        return f"run-{self.names}"
+        return f"{self.own}-{self.names}"
 
     def begin(self, text: str = TEXT, begun: int = 2) -> None:
         self.browser.page.evaluate("() => app.queuePrompt(0)")
@@ -147,6 +149,7 @@ def test_pause_and_another_take_by_the_keys(browser, runs):
 def test_a_run_of_another_page_is_not_this_ones(browser, runs):
     runs.begin("0: another text")
     runs.over()
+    browser.send("helios-video.score", prompt=runs.run, node="5", **runs.score | {"begun": 5})  # late
     told = {"prompt": "not-ours", "node": "5", **runs.score, "text": "0: else", "first": "0: else"}
     browser.sockets[-1].send(json.dumps({"type": "helios-video.score", "data": told}))
     browser.page.wait_for_timeout(200)

@@ -8,6 +8,7 @@ const TYPE = "HeliosPromptSchedule"
 const KIND = "score"
 const OVER = ["execution_success", "execution_error", "execution_interrupted"]
 const STAGES = new WeakMap() // a node on screen -> its Stage
+const DONE = new Set() // runs that are over: what is told of them late is not taken for a run that goes on
 
 export const present = (node, stage) => STAGES.set(node, stage)
 
@@ -27,7 +28,7 @@ export function came(run, node, status) {
   const here = kept(KIND, tabOf(run))
   let state = here.get(String(node))
   if (state?.run !== run) {
-    if (!ours(run, node, status)) return
+    if (DONE.has(run) || !ours(run, node, status)) return
     // seen: the server's text that the widget was given; page: the widget's text that the server was given
     here.set(String(node), state = { run, node: String(node), seen: status.first, page: null, sent: null, over: false })
   }
@@ -53,7 +54,8 @@ function showAll() {
 
 // Asks how a run's scores stand; of every run in work, where none is named: after a reload, or a dropped connection.
 async function askAgain(run) {
-  const { runs = [] } = await ask("runs")
+  const { runs, code } = await ask("runs")
+  if (code !== 200) return
   for (const found of runs.filter((one) => !run || one.run === run)) {
     for (const node of found.nodes) {
       const status = await ask(`runs/${found.run}/${node}`)
@@ -65,6 +67,7 @@ async function askAgain(run) {
 
 export function end(state) {
   state.over = true
+  DONE.add(state.run)
   show(state)
 }
 
@@ -75,6 +78,7 @@ app.registerExtension({
     api.addEventListener("execution_start", ({ detail }) => askAgain(detail.prompt_id))
     for (const name of OVER) {
       api.addEventListener(name, ({ detail }) => {
+        DONE.add(detail.prompt_id)
         const states = [...kept(KIND, tabOf(detail.prompt_id)).values()]
         for (const state of states) if (state.run === detail.prompt_id) end(state)
       })
