@@ -2,6 +2,8 @@
 say. The oracle is the same model alone, which other tests hold to diffusers'. Named: G21."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import helios_video as pack
@@ -88,3 +90,16 @@ def test_the_first_leads_whole_chunks(count, names, folder):
 def test_heads_that_cannot_be_shared_are_refused_with_what_can():
     with pytest.raises(ValueError, match="40 attention heads, which 6 GPUs cannot share; 1, 2, 4, 5, 8, 10, 20, 40"):
         parallel.check_heads(40, 6)
+
+
+def test_nothing_of_it_is_imported_where_it_is_not_asked_for():
+    code = f"""
+import sys
+sys.path[:0] = {sys.path}
+import helios_video.helios_core.commands.generate
+from helios_video.helios_core import load
+assert load().parts.transformer.ranks is None
+found = [name for name in sys.modules if name.endswith(("torch.parallel", "leading", "bands", "commands.gpus"))]
+assert not found, found
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
