@@ -47,7 +47,7 @@ def workflow() -> dict:
     inputs, outputs = [{**history, "link": 8}], [{**history, "links": [90]}]
     place = {"pos": [nodes[8]["pos"][0], nodes[8]["pos"][1] + 900], "size": [200, 80]}
     flow["nodes"].append(
-        {"id": 90, "type": "Wait", **place, "inputs": inputs, "outputs": outputs, "widgets_values": [4.0]}
+        {"id": 90, "type": "Wait", **place, "inputs": inputs, "outputs": outputs, "widgets_values": [6.0]}
     )
     flow.update(last_node_id=90, last_link_id=90)
     return flow
@@ -109,7 +109,7 @@ def test_a_run_is_directed_from_the_timeline(director):
     page = director.page
     director.queue(lambda: page.evaluate("() => app.queuePrompt(0)"))
     director.until(lambda stands: stands.get("begun") == 2, "chunk 1")
-    page.wait_for_selector(".helios-state[data-state='working']")
+    page.wait_for_selector(".helios-state[data-state='waiting']")
     track = page.locator(".helios-track").bounding_box()
     cells = page.locator(".helios-cell").count()
     page.mouse.dblclick(track["x"] + track["width"] * 4.5 / cells, track["y"] + 40)
