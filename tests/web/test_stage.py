@@ -50,13 +50,15 @@ class Runs:
         if body is not None:
             self.posted.append((verb, body))
         if verb == "write":
-            return route.fulfill(json={"text": f"{body['text']}\n7 [seed {body['seed']}]:"})
+            return route.fulfill(json={"text": body["text"].replace("\n8", f"\n7 [seed {body['seed']}]:\n8")})
         if verb == "score" and self.refusal:
             return route.fulfill(status=409, json={"error": self.refusal})
         if verb == "score":
             self.score |= {"text": body["text"], "edits": self.score["edits"] + 1}
         if verb in ("pause", "go_on"):
             self.score["paused"] = verb == "pause"
+        if verb == "stop":
+            self.score |= {"text": f"{self.score['text']}\n8 [end]:", "edits": self.score["edits"] + 1, "paused": False}
         if verb == "runs":
             return route.fulfill(json={"runs": []})
         return route.fulfill(json=self.score)
@@ -135,15 +137,19 @@ def test_pause_and_another_take_by_the_keys(browser, runs):
         page.wait_for_timeout(300)
         assert runs.posted[-1] == (verb, {})
     assert page.locator(".helios-note").inner_text() == "Pauses after chunk 1."
-    runs.tell(done=8, begun=8, paused=False)
+    page.locator(".helios-bar button", has_text="Stop and keep").press("Enter")
+    page.wait_for_function("text => area().value == text", arg=f"{TEXT}\n8 [end]:")
+    page.wait_for_timeout(600)
+    assert runs.posted[-1] == ("stop", {}), "what the server wrote is not sent back"
+    runs.tell(done=8, begun=8)
     runs.over()
     assert page.evaluate(STATES) == ["done"]
     page.get_by_label("Chunk to retake from").fill("7")
     page.locator(".helios-bar button", has_text="Retake from").click()
     page.wait_for_timeout(500)
     verb, body = runs.posted[-1]
-    assert verb == "write" and body["text"] == TEXT and body["chunk"] == 7 and runs.names == 2
-    assert browser.text == f"{TEXT}\n7 [seed {body['seed']}]:" and page.locator(".helios-marks").count() == 1
+    assert verb == "write" and body["text"] == f"{TEXT}\n8 [end]:" and body["chunk"] == 7 and runs.names == 2
+    assert f"\n7 [seed {body['seed']}]:" in browser.text and page.locator(".helios-marks").count() == 2
 
 
 def test_a_run_of_another_page_is_not_this_ones(browser, runs):
