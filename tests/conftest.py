@@ -17,6 +17,8 @@ def one_thread():
 
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+    yield
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled(), "left without gradients"
 
 
 @pytest.fixture

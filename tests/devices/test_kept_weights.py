@@ -8,7 +8,11 @@ from helios_video.helios_core import load
 from helios_video.helios_core.devices import KeptWeights, kept_weights
 from helios_video.helios_core.devices.parts import Host
 
-torch.set_grad_enabled(False)
+
+@pytest.fixture(autouse=True)
+def without_gradients():
+    with torch.no_grad():
+        yield
 
 
 @pytest.fixture

@@ -10,7 +10,11 @@ from helios_video.helios_core.backends.torch import ahead
 from helios_video.helios_core.backends.torch.load import load_text_encoder, load_transformer
 from helios_video.helios_core.history.window import History
 
-torch.set_grad_enabled(False)
+
+@pytest.fixture(autouse=True)
+def without_gradients():
+    with torch.no_grad():
+        yield
 
 
 class AtOnce:
