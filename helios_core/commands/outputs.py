@@ -100,5 +100,6 @@ def choose_output(args: argparse.Namespace) -> Path:
         return out
     free = check_writable(free_name(out))
     if free != out:
-        print(f"{out} is there already; this video becomes {free} (--overwrite replaces the old one)", file=sys.stderr)
+        hint = "" if args.command == "retake" else " (--overwrite replaces the old one)"
+        print(f"{out} is there already; this video becomes {free}{hint}", file=sys.stderr)
     return free

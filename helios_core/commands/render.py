@@ -40,7 +40,7 @@ def check(args: argparse.Namespace) -> None:
         frame_rate(args.fps)
     if args.anti_drift is not None:
         parse_policy(args.anti_drift)
-    _boundary(args)
+    boundary_of(args)
     if args.boundary == "none" and args.boundary_frames != FRAMES:
         raise ValueError("--boundary-frames says how far --boundary reaches; choose one, such as --boundary match")
     if args.lora_mode != "auto" and not args.lora and args.lora_companion is None:
@@ -49,7 +49,8 @@ def check(args: argparse.Namespace) -> None:
     start.check(args)
 
 
-def _boundary(args: argparse.Namespace) -> Boundary:
+def boundary_of(args: argparse.Namespace) -> Boundary:
+    """How the chunks of these options are joined. ValueError for what cannot be."""
     return Boundary(args.boundary, args.boundary_frames, args.drop_first_frame)
 
 
@@ -126,10 +127,12 @@ def render(
         history = start.begin(model, args, journal)
         begun = {} if history is None else {"history": history}
         made = model.generate(prompt, picture=picture, store=journal, **settings, **begun)
-        chunks = settings["chunks"] + (0 if history is None else history.chunk)
+        first = 0 if history is None else history.chunk
+        chunks = settings["chunks"] + first
         chunks = min(chunks, getattr(prompt, "end", None) or chunks)
         with closing(with_bars(report_drift(made), chunks)) as shown:
-            return _write(shown, journal, args, model.config.frames_per_chunk, partial(start.keep, model, args))
+            save = partial(start.keep, model, args)
+            return _write(shown, journal, args, model.config.frames_per_chunk, save, first)
 
 
 def _settings(args: argparse.Namespace, config) -> dict:
@@ -139,7 +142,7 @@ def _settings(args: argparse.Namespace, config) -> dict:
         "negative": args.negative,
         "width": args.width if args.width is not None else defaults.width,
         "height": args.height if args.height is not None else defaults.height,
-        "chunks": _boundary(args).chunks(args.frames, config.frames_per_chunk),
+        "chunks": boundary_of(args).chunks(args.frames, config.frames_per_chunk),
         "seed": args.seed,
         "steps": parse_steps(args.steps, len(defaults.steps)) if args.steps is not None else None,
         "cfg": args.cfg,
@@ -152,14 +155,19 @@ def _settings(args: argparse.Namespace, config) -> dict:
     }
 
 
-def _write(events: Iterable, journal: Journal, args: argparse.Namespace, per_chunk: int, save: Callable) -> Path:
-    """Chunks to files in the run's folder, then one file; what is finished stays whatever stops the run."""
-    clip = _grow(events, Behind(Clip.new(journal.root, args.fps)), journal, _boundary(args), save)
+def _write(
+    events: Iterable, journal: Journal, args: argparse.Namespace, per_chunk: int, save: Callable, first: int
+) -> Path:
+    """Chunks to files in the run's folder, then one file; what is finished stays whatever stops the run.
+
+    first: the number of its first chunk, above 0 where a saved run is gone on with.
+    """
+    clip = _grow(events, Behind(Clip.new(journal.root, args.fps)), journal, boundary_of(args), save)
     if not clip.segments:
         raise ValueError("the model gave no chunk")
     length = published_length(args.frames, per_chunk) if args.length == "published" else args.frames
     out = Path(args.output) if args.overwrite else free_name(Path(args.output))
-    about = {"helios": {**settings_of(args), "run": mark(journal.settings)}}
+    about = {"helios": {**settings_of(args), "first_chunk": first, "run": mark(journal.settings)}}
     join(clip, out, about, num_frames=min(length, clip.num_frames), overwrite=args.overwrite)
     journal.finish()
     return out

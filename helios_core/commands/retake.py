@@ -10,16 +10,18 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..history import saved
 from ..join import video
 from ..text import as_schedule, editing
 from . import Parser
 from .generate import film
 from .options import add_generate
+from .render import boundary_of
 
 # Options that are not taken from a video's file.
 OWN = ("prompt", "prompts_at", "prompts_file", "timeline", "output", "overwrite", "save_history", "threads")
 CHUNK = 33  # frames
-FROM_HELP = "the first chunk that is made anew, counted from 0"
+FROM_HELP = "the first chunk that is made anew, counted from 0; after --resume, from the saved run's next one"
 OUTPUT_HELP = "file to write; a name that is taken becomes the next free one (default: VIDEO's, such as helios_2.mp4)"
 
 
@@ -42,18 +44,37 @@ def retake(args: argparse.Namespace) -> int:
     changes |= {"cut": True} if args.cut else {}
     if not changes:
         raise ValueError("a retake needs something that is different: --seed, --prompt, --cfg or --cut")
-    chunks = -(-video.probe(args.video).frames // CHUNK)
-    if not 0 <= args.chunk < chunks:
-        raise ValueError(f"--from {args.chunk}: {args.video} has the chunks 0 to {chunks - 1}")
+    if args.prompt is not None and not args.prompt.strip():
+        raise ValueError("--prompt: the prompt is empty; leave it out to keep the one there is")
+    again = restored(about)
+    first, chunks = chunks_of(args.video, about, again)
+    if not first <= args.chunk < first + chunks:
+        raise ValueError(f"--from {args.chunk}: {args.video} has the chunks {first} to {first + chunks - 1}")
     before = score_of(about)
     after = editing.edit(before, args.chunk, **changes)
     if after == before:
         raise ValueError(f"chunk {args.chunk} of {args.video} is made so already")
-    again = restored(about)
     again.score, again.timeline = after, about.get("timeline")
     again.take_of, again.take_from = Path(args.video).name, args.chunk
     again.command, again.line, again.output = args.command, args.line, args.output or args.video
     return film(again)
+
+
+def chunks_of(path, about: dict, settings: argparse.Namespace) -> tuple[int, int]:
+    """The number of a video's first chunk, which is above 0 where a saved run was gone on with, and how many it has.
+
+    ValueError where that run has gone on meanwhile, in the same file.
+    """
+    count = boundary_of(settings).chunks(video.probe(path).frames, CHUNK)
+    if settings.resume is None:
+        return 0, count
+    first, now = about.get("first_chunk"), saved.read_chunk(settings.resume)
+    if first != now:
+        raise ValueError(
+            f"{path} went on with the run in {settings.resume} from chunk {first}, but that is at chunk {now} by now; "
+            "put the file of then in its place"
+        )
+    return first, count
 
 
 def takes(args: argparse.Namespace) -> int:

@@ -108,6 +108,11 @@ def read_seed(path) -> int:
     return _parse(Path(path), _check(Path(path))[0])[2]
 
 
+def read_chunk(path) -> int:
+    """How many chunks a saved run has made; its tensors are not read."""
+    return int(_parse(Path(path), _check(Path(path))[0])[0].get("chunk", 0))
+
+
 def _check(path: Path) -> tuple[dict[str, str], list[str]]:
     """Metadata and the tensors' names. ValueError for a damaged file."""
     if not path.is_file():

@@ -62,6 +62,25 @@ def test_without_a_cache_a_retake_samples_all_and_is_the_same(sampled, monkeypat
     assert np.array_equal(video.read_frames("kept.mp4"), video.read_frames("anew.mp4"))
 
 
+def test_chunks_are_counted_as_they_were_made(sampled, capsys):
+    """By a frame less each with --drop-first-frame; from a saved run's next one where it was gone on with."""
+    assert main([*PLAIN, "--frames", "66", "--drop-first-frame", "-o", "less.mp4"]) == 0 and len(taken(sampled)) == 3
+    assert main(["retake", "less.mp4", "--from", "2", "--seed", "9"]) == 0 and taken(sampled) == [2]
+    assert "--overwrite" not in capsys.readouterr().err  # which a retake does not have
+    short, run = ["--frames", "66"], ["--save-history", "run.safetensors"]
+    assert main([*PLAIN, *short, *run, "-o", "first.mp4"]) == 0
+    assert main([*PLAIN, *short, "--resume", "run.safetensors", "-o", "second.mp4"]) == 0
+    assert taken(sampled)[-1] == 3
+    assert main(["retake", "second.mp4", "--from", "1", "--seed", "9"]) == 2
+    assert "second.mp4 has the chunks 2 to 3" in capsys.readouterr().err
+    assert main(["retake", "second.mp4", "--from", "3", "--seed", "9"]) == 0 and taken(sampled) == [3]
+    one, two = video.read_frames("second.mp4"), video.read_frames("second_2.mp4")
+    assert np.array_equal(one[:33], two[:33]) and not np.array_equal(one[33:], two[33:])
+    assert main([*PLAIN, *short, "--resume", "run.safetensors", *run, "-o", "third.mp4"]) == 0
+    assert main(["retake", "second.mp4", "--from", "3", "--seed", "8"]) == 2
+    assert "from chunk 2, but that is at chunk 4 by now" in capsys.readouterr().err
+
+
 def test_takes_of_each_other_are_listed_and_what_is_no_name_is_passed_over(tmp_path, monkeypatch, capsys):
     """Anybody may write into a file."""
     monkeypatch.chdir(tmp_path)
@@ -80,6 +99,7 @@ def test_takes_of_each_other_are_listed_and_what_is_no_name_is_passed_over(tmp_p
         (["retake", "helios.mp4", "--from", "1"], "needs something that is different: --seed"),
         (["retake", "helios.mp4", "--from", "3", "--seed", "1"], "--from 3: helios.mp4 has the chunks 0 to 2"),
         (["retake", "helios.mp4", "--from", "0", "--prompt", PROMPT], "chunk 0 of helios.mp4 is made so already"),
+        (["retake", "helios.mp4", "--from", "1", "--prompt", " "], "--prompt: the prompt is empty"),
         (["retake", "helios.mp4", "--from", "1", "--seed", "-1"], "seed '-1': wanted a whole number"),
         (["retake", "bare.mp4", "--from", "1", "--seed", "1"], "bare.mp4 does not say how it was made"),
         (["takes", "bare.mp4"], "bare.mp4 does not say how it was made"),
