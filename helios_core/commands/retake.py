@@ -80,8 +80,7 @@ def chunks_of(path, about: dict, settings: argparse.Namespace) -> tuple[int, int
 def takes(args: argparse.Namespace) -> int:
     """Prints the takes of a video that lie in its folder, each with what it has that is different."""
     about = {path.name: told for path in sorted(Path(args.video).parent.glob("*.mp4")) if (told := _told(path))}
-    if Path(args.video).name not in about:
-        made_by(args.video)
+    about |= {Path(args.video).name: told_by(args.video)}  # whatever its ending
     root, seen = Path(args.video).name, set()
     while root not in seen and (parent := about[root].get("take_of")) in about:
         seen.add(root)
@@ -109,9 +108,16 @@ def _family(root: str, about: dict[str, dict]) -> Iterator[tuple[str, dict]]:
 
 def _told(path: Path) -> dict | None:
     try:
-        return made_by(path)
+        return told_by(path)
     except ValueError:
         return None
+
+
+def told_by(path) -> dict:
+    """As `made_by`. ValueError also where the score that it holds is none."""
+    about = made_by(path)
+    editing.entries(score_of(about))
+    return about
 
 
 def made_by(path) -> dict:
@@ -119,6 +125,8 @@ def made_by(path) -> dict:
     found = video.read_metadata(path).get("helios")
     if not isinstance(found, dict) or not any(isinstance(found.get(n), str) for n in ("prompt", "prompts_at", "score")):
         raise ValueError(f"{path} does not say how it was made: wanted a video of helios generate")
+    if not isinstance(found.get("timeline"), (str, type(None))):
+        raise ValueError(f"{path} does not say how it was made: its timeline is {found['timeline']!r}, no file's name")
     if isinstance(found.get("take_of"), str) and type(found.get("take_from")) is int:
         return found
     return {name: value for name, value in found.items() if name not in ("take_of", "take_from")}

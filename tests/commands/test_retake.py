@@ -93,6 +93,21 @@ def test_takes_of_each_other_are_listed_and_what_is_no_name_is_passed_over(tmp_p
     assert capsys.readouterr().out == f"c.mp4: 0: {PROMPT}\n"
 
 
+def test_takes_needs_no_ending_and_passes_over_scores_that_are_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    take = {"take_of": "a.MP4", "take_from": 0}
+    files = {"a.MP4": {"prompt": PROMPT}, "bad.mp4": {"score": "garbage", **take}, "b.mp4": {"prompt": "a", **take}}
+    files["odd.mp4"] = {"prompt": "a", "timeline": 7}
+    for name, about in files.items():
+        video.write_video(name, np.zeros((33, 64, 64, 3), np.uint8), metadata={"helios": about})
+    assert main(["takes", "a.MP4"]) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["a.MP4", "b.mp4"]
+    for line in (["takes", "bad.mp4"], ["retake", "odd.mp4", "--from", "0", "--seed", "1"]):
+        assert main(line) == 2
+    said = capsys.readouterr().err
+    assert "'garbage' does not begin with a chunk" in said and "its timeline is 7" in said
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
