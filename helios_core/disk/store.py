@@ -2,7 +2,7 @@
 
 An entry is one safetensors file of arrays and, if it has one, a file of the same name beside it. Each appears whole or
 not at all; the least recently used go first once all of them exceed the limit. A broken entry counts as missing, and a
-disk that cannot be written costs a warning, no more: then the work is done again.
+disk that cannot be written costs one warning, no more: then the work is done again.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Store:
 
     def __init__(self, folder: str | os.PathLike, limit: int = LIMIT):
         self.folder, self.limit = Path(folder), limit
+        self.told = False  # that the disk fails
 
     def arrays(self, key: str) -> dict[str, np.ndarray] | None:
         """What was kept under the key; None if there is nothing, or nothing whole."""
@@ -101,7 +102,9 @@ class Store:
             self._put(key, arrays)
             self._trim()
         except OSError as error:
-            LOG.warning("finished work is not kept in %s: %s", self.folder, error)
+            if not self.told:
+                LOG.warning("finished work is not kept in %s: %s", self.folder, error.strerror or error)
+            self.told = True
 
     def _put(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
         from safetensors.numpy import save

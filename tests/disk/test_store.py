@@ -70,11 +70,13 @@ def test_leftovers_of_killed_processes_are_cleared(tmp_path):
     assert not old.exists() and young.exists()
 
 
-def test_a_disk_that_fails_costs_a_warning(tmp_path, caplog):
+def test_a_disk_that_fails_costs_one_warning(tmp_path, caplog):
     (tmp_path / "file").write_text("no folder")
     kept = Store(tmp_path / "file" / "s")
     kept.keep("k", {"z": np.zeros(1)})
     assert "not kept" in caplog.text and kept.arrays("k") is None
+    kept.keep("l", {"x": np.zeros(2, np.float32)})
+    assert len(caplog.records) == 1
     kept = Store(tmp_path / "s")
     kept.keep("k", {"z": np.zeros(1)}, tmp_path / "gone.mp4")
     assert kept.arrays("k") is None, "an entry without its file is none"
