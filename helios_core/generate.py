@@ -88,7 +88,8 @@ def count_chunks(schedule: PromptSchedule, done: int, wanted: int) -> int:
 def check_needs(schedule: PromptSchedule, drift, picture) -> None:
     """ValueError where a schedule's settings need what is not given."""
     if drift is None and any(cue.direction.drift for cue in schedule.cues):
-        raise ValueError("the schedule sets drift's strength, but no policy is chosen; name one, such as anchor")
+        how = "name one, such as anchor (--anti-drift anchor)"
+        raise ValueError(f"the schedule sets drift's strength, but no policy is chosen; {how}")
     if picture is None and schedule.pictures:
         raise ValueError(f"the schedule names the picture {schedule.pictures[0]!r}, and nothing reads pictures here")
 
