@@ -19,6 +19,7 @@ LOG = logging.getLogger(__name__)
 UNUSED = ("model_function_wrapper", "sampler_cfg_function", "sampler_post_cfg_function", "sampler_pre_cfg_function")
 UNUSED += ("sampler_calc_cond_batch_function", "denoise_mask_function")
 UNUSED_PATCHES = ("patches", "patches_replace", "rope_options", "context_handler")
+SAMPLER = "only Helios DMD Pyramid Sample samples Helios: other samplers know neither its history nor its pyramid"
 
 
 def open_model(helios: Helios, vae, disable_dynamic: bool = False):
@@ -61,6 +62,9 @@ def model_class():
 
         def _velocity(self, x, t, _, text, __, options, history):
             return self.diffusion_model(x, t, text, history)
+
+        def _apply_model(self, *_, **__):
+            raise ValueError(SAMPLER)
 
         def state_dict_for_saving(self, *args, **kwargs):
             """ComfyUI's, and what the checkpoint's JSON files say, so that the file can be loaded by itself."""

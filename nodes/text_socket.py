@@ -53,7 +53,7 @@ class TextSocket:
         """Always ValueError: ComfyUI cannot save it."""
         raise ValueError("this text encoder is in its checkpoint's files; `helios convert` makes one file of it")
 
-    state_dict_for_saving = get_sd
+    load_model = state_dict_for_saving = get_sd  # what saves a CLIP loads it before
 
     @cached_property
     def cond_stage_model(self):

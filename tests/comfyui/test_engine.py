@@ -216,6 +216,28 @@ def test_another_model_is_refused_by_name(server):
     assert "this MODEL is SDXL, not Helios; wire in that of HeliosLoader" in said["exception_message"]
 
 
+def test_comfyuis_samplers_and_what_saves_a_text_encoder_are_refused_in_words(server):
+    loader = {"class_type": "HeliosLoader", "inputs": {"model": "helios-tiny"}}
+    text = {"class_type": "T5Encode", "inputs": {"text_encoder": ["0", 1], "text": "a red circle"}}
+    latent = {"width": 64, "height": 64, "length": 33, "batch_size": 1}
+    wires = {"model": ["0", 0], "positive": ["1", 0], "negative": ["1", 0], "latent_image": ["2", 0]}
+    plan = {"seed": 0, "steps": 2, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+    prompt = {
+        "0": loader,
+        "1": text,
+        "2": {"class_type": "EmptyHunyuanLatentVideo", "inputs": latent},
+        "3": {"class_type": "KSampler", "inputs": {**wires, **plan}},
+        "4": {"class_type": "ProbeLatent", "inputs": {"latent": ["3", 0], "name": "sampled"}},
+    }
+    (said,) = messages(server.run(prompt), "execution_error")
+    assert said["node_id"] == "3" and "Helios DMD Pyramid Sample" in said["exception_message"]
+    named = {"clip": ["0", 1], "filename_prefix": "text"}
+    for kind, more in (("CLIPSave", {}), ("CheckpointSave", {"model": ["0", 0], "vae": ["0", 2]})):
+        save = {"class_type": kind, "inputs": {**named, **more}}
+        (said,) = messages(server.run({"0": loader, "1": save}), "execution_error")
+        assert said["node_id"] == "1" and "helios convert" in said["exception_message"], kind
+
+
 def test_memory_can_be_freed_between_two_chunks(server, tiny):
     for seed in (7, 8):
         assert error(sampled(server, chunk(seed=seed)), own(tiny, seed)) < 1e-6
