@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import batches, core, directing, engine, kept, live, marks, runs, seeds, sockets
+from . import batches, core, directing, engine, kept, live, marks, place, runs, seeds, sockets
 
 
 class DMDPyramidSample(seeds.SeededNode):
@@ -68,6 +68,7 @@ class DMDPyramidSample(seeds.SeededNode):
         vae, model = engine.vae_of(model), engine.pipeline(model)
         index, width = history.history.chunk, model.config.transformer.text_dim
         check_inputs(positive, negative, latent, history)
+        place.forget_finished()
         turn = runs.ask(sockets.schedule(positive), index, extra_pnginfo)
         given = directing.direction(turn.schedule, index)
         if given.end:

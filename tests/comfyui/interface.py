@@ -153,7 +153,11 @@ NAMES = {
         "DynamicPrompt.original_prompt": "",
         "ExecutionBlocker": "(None)",
     },
-    "comfy_execution.progress": {"ProgressRegistry.dynprompt": "", "get_progress_state": "()"},
+    "comfy_execution.progress": {
+        "ProgressRegistry.dynprompt": "",
+        "ProgressRegistry.nodes": "",
+        "get_progress_state": "()",
+    },
     "comfy_execution.utils": {"ExecutionContext.node_id": "", "get_executing_context": "()"},
     "execution": {"PromptQueue.currently_running": "", "PromptQueue.mutex": ""},
     "folder_paths": {

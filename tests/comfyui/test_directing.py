@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 from helios_video.helios_core.join import video
-from support.comfyui import NEEDED, saved, twin, with_value
+from support.comfyui import NEEDED, listen, saved, twin, with_value
 from support.directed import BLUE, RED, WAIT, ask, shown
 from support.events import Events
 from support.probed import number, succeeds
@@ -107,3 +107,10 @@ def test_a_stop_while_it_pauses_ends_the_run(server):
     server.post("/interrupt", {})
     assert server.finish(queued)["status"]["status_str"] == "error"
     assert ask(server, place)[0] == 404
+
+
+def test_what_the_page_is_told_does_not_grow_with_the_chunks(server):
+    prompt, _ = directed(f"0 [seed 78]: {RED}\n2 [end]:", chunks=40)
+    events, entry = listen(server, prompt)
+    assert entry["status"]["status_str"] == "success"
+    assert len(events.of("progress_state")[-1]["nodes"]) < 30, "of what the loop became only the last chunk is told"
