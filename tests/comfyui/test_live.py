@@ -106,7 +106,7 @@ def test_memory_stays_flat_over_a_minute_of_video(server):
     count, sizes = prompt[loop]["inputs"]["chunks"], []
     with Events(server.port, "test") as events:
         server.post("/prompt", {"prompt": prompt, "client_id": "test"})
-        while not ended(events):
+        while not ended(events) or len(events.of("helios-video.chunk")) > len(sizes):
             if len(events.of("helios-video.chunk")) > len(sizes):
                 sizes.append(resident(server))
             time.sleep(0.1)
