@@ -9,6 +9,13 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start, too
 pytest.register_assert_rewrite("support")
 
 
+def pytest_collection_finish():
+    """Modules are imported before any test: what one of them switched off would be off for all."""
+    import torch
+
+    assert torch.is_grad_enabled(), "a module of the tests switches gradients off as it is imported"
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     """The tests' networks are too small for two, and results do not depend on how many cores there are, nor on what a
@@ -17,8 +24,9 @@ def one_thread():
 
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+    before = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
     yield
-    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled(), "left without gradients"
+    assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before, "left in another mode"
 
 
 @pytest.fixture
