@@ -127,6 +127,7 @@ class Bench:
         decode = time.perf_counter() - then
         peak, on = self.speed.peak(self.device), "yes" if self.speed.compiled(networks[0]) else "no"
         helios.parts.release("transformer", "vae")
+        self.backend.empty_cache()
         return Row(case.weight_dtype, offload, on, stages, decode, peak, len(frames))
 
     def _stream(self, helios, case: Case) -> str:
@@ -214,7 +215,6 @@ def show(bench: Bench, args: argparse.Namespace) -> None:
             left.append(f"{case.weight_dtype} (offload {case.offload}, compile {case.compile})")
             continue
         print(bench.measure(case), flush=True)
-        bench.backend.empty_cache()
         first, longest = first or case, max(longest, time.monotonic() - then)
     if first is None:
         return

@@ -90,6 +90,7 @@ def _says(folder, text) -> bool:
 
 def _become(cli, argv, folder, said, largest) -> None:
     os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is deaf to it
     for number, path in enumerate(said, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     if largest is not None:

@@ -173,7 +173,7 @@ def test_settings_are_marks_and_never_text_of_a_prompt(browser):
     browser.load(SCORE)
     assert [label for *_, label in browser.page.evaluate(SPANS)] == ["a", "b", "c"]
     shown = browser.page.locator(".helios-marks").all()
-    assert [mark.inner_text().split("\n") for mark in shown] == [["#3"], ["cfg 2", "✂"], ["#4"]]
+    assert [mark.inner_text().split("\n") for mark in shown] == [["#3"], ["cfg 2", "\u2702"], ["#4"]]
     assert browser.page.locator("[data-cue='1']").get_attribute("aria-label") == (
         "chunk 2: b; chunk 2: guidance 2, a new scene; chunk 5: take: seed 4"
     )

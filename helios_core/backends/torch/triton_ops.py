@@ -19,7 +19,7 @@ from torch import Tensor
 
 LOG = logging.getLogger(__name__)
 LIBRARY = torch.library.Library("helios", "FRAGMENT")
-DEVICE = "cuda"  # where kernels run; in tests a CPU, which Triton's interpreter is
+DEVICES = ("cuda",)  # where kernels run; in tests a CPU, which Triton's interpreter is
 COMPILED = ("turn", "linear_gelu")
 LIMITS = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 2e-2}  # relative error against plain torch
 
@@ -52,7 +52,7 @@ def usable(name: str, x: Tensor, dtype: torch.dtype, width: int = 0) -> bool:
 
     On CUDA, in inference. A compiler fuses for itself, and is given only what moves less than its own: COMPILED.
     """
-    if x.device.type != DEVICE or torch.is_grad_enabled():
+    if x.device.type not in DEVICES or torch.is_grad_enabled():
         return False
     if torch.compiler.is_compiling() and name not in COMPILED:
         return False

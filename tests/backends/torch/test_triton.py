@@ -119,7 +119,7 @@ def test_what_a_cpu_a_compiler_or_a_training_computes_is_not_theirs():
 @pytest.fixture
 def on_this_cpu(monkeypatch):
     """The network takes the kernels, here, and none of a CPU's own ways."""
-    monkeypatch.setattr(triton_ops, "DEVICE", "cpu")
+    monkeypatch.setattr(triton_ops, "DEVICES", ("cpu",))
     monkeypatch.setattr(fused, "on_cpu", lambda x: False)
     monkeypatch.setattr(kernels, "on_cpu", lambda x: False)
     # On a CPU torch's product has the exact GELU in its last pass, not the tanh form.
@@ -138,7 +138,7 @@ def velocity(model, batch=1):
 def test_a_whole_transformer_by_kernels(on_this_cpu, monkeypatch):
     _, model = pair(0, fused=True)
     found = velocity(model, batch=2)
-    monkeypatch.setattr(triton_ops, "DEVICE", "none")
+    monkeypatch.setattr(triton_ops, "DEVICES", ())
     wanted = velocity(model, batch=2)
     assert not torch.equal(found, wanted) and error(found, wanted) < 2e-6
 
