@@ -82,6 +82,7 @@ def through(output: str) -> Through | None:
     root = journal.place(folder_of(output))
     head = journal.read_head(root)
     if head is None:
+        journal.clear_rest(root)
         return None
     mark = journal.mark(head["settings"])
     found = next((path for path in _written(Path(output)) if _mark_of(path) == mark), None)

@@ -222,6 +222,12 @@ def clear_away(root: Path) -> bool:
     return True
 
 
+def clear_rest(root: Path) -> None:
+    """Removes the folder that a run left which was killed as it cleared it away; nothing where it holds anything."""
+    if root.is_dir() and all(map(_ours, root.iterdir())):
+        clear_away(root)
+
+
 def playable(root: Path) -> list[Path]:
     """Finished chunks in a run's folder."""
     return [path for path in root.rglob("chunk_*.mp4") if not path.name.endswith(".part.mp4")]

@@ -7,7 +7,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from helios_video.helios_core.disk import Journal, Store, fingerprint, journal
+from helios_video.helios_core.disk import Journal, Store, fingerprint, journal, owned
 from helios_video.helios_core.disk.journal import FILE
 
 SETTINGS = {"prompt": "a", "seed": 0}
@@ -158,3 +158,18 @@ def test_a_store_behind_it_is_asked_and_given_too(root, tmp_path):
     again = begin(root, behind=behind)
     assert again.arrays("one")["a"].tolist() == [7, 7, 7] and again.file("one", ".mp4") == behind.folder / "one.mp4"
     assert not path.exists()
+
+
+def test_what_a_run_left_that_was_killed_as_it_ended_is_cleared_away(root):
+    root.mkdir()
+    (root / owned.LOCK).touch()
+    lock = owned.take(root)
+    journal.clear_rest(root)
+    assert root.is_dir(), "the run is alive"
+    lock.close()
+    (root / "mine.txt").touch()
+    journal.clear_rest(root)
+    assert (root / "mine.txt").is_file()
+    (root / "mine.txt").unlink()
+    journal.clear_rest(root)
+    assert not root.exists()
