@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 
 CODE = 130  # of a command that Ctrl-C stopped
@@ -32,6 +34,16 @@ def stop_at_once() -> None:
     if started and threading.current_thread() is threading.main_thread():
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _stop)
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Inside too: a library that is interrupted as it loads may abort the process."""
+    stop_at_once()
+    try:
+        yield
+    finally:
+        as_usual()
 
 
 def as_usual() -> None:

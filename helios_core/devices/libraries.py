@@ -7,6 +7,8 @@ import platform
 import sys
 from importlib import import_module, util
 
+from .. import interrupts
+
 BACKENDS = ("auto", "torch", "mlx")
 INSTALL = {
     "torch": "install it as pytorch.org says for this machine",
@@ -36,7 +38,8 @@ def choose(backend: str) -> str:
 def open_backend(name: str):
     """The module that loads networks, of torch or mlx. ValueError if the library is there but broken."""
     try:
-        module = import_module(f"..backends.{name}", __package__)
+        with interrupts.at_once():
+            module = import_module(f"..backends.{name}", __package__)
     except ImportError as error:
         if (error.name or name).partition(".")[0] not in (name, "libmlx"):
             raise
