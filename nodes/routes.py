@@ -47,12 +47,37 @@ def verbs() -> tuple[Verb, ...]:
     """The table of all routes."""
     return (
         Verb("GET", "/helios/runs", "runs", "Runs in work, and their schedule nodes.", _runs),
-        Verb("GET", RUN, "status", "How a run's score stands: text, chunks, which is in work.", _status),
-        Verb("POST", f"{RUN}/score", "score", "Takes a score for the chunks not begun.", _score, SCORE, ("text",)),
-        Verb("POST", f"{RUN}/edit", "edit", "Edits the score's entry at a chunk.", _edit, EDIT, ("chunk",)),
-        Verb("POST", f"{RUN}/pause", "pause", "Lets the next chunk wait.", _pause, {}),
-        Verb("POST", f"{RUN}/go_on", "go_on", "Ends a pause.", _go_on, {}),
-        Verb("POST", f"{RUN}/stop", "stop", "Ends the video after the chunk in work, and keeps it.", _stop, {}),
+        Verb("GET", RUN, "status", "How a run's score stands: text, chunks, which is in work.", directed()),
+        Verb(
+            "POST",
+            f"{RUN}/score",
+            "score",
+            "Takes a score for the chunks not begun.",
+            directed(lambda score, body: score.replace(**body)),
+            SCORE,
+            ("text",),
+        ),
+        Verb(
+            "POST",
+            f"{RUN}/edit",
+            "edit",
+            "Edits the score's entry at a chunk.",
+            directed(lambda score, body: score.edit(**body)),
+            EDIT,
+            ("chunk",),
+        ),
+        Verb(
+            "POST", f"{RUN}/pause", "pause", "Lets the next chunk wait.", directed(lambda score, _: score.pause()), {}
+        ),
+        Verb("POST", f"{RUN}/go_on", "go_on", "Ends a pause.", directed(lambda score, _: score.go_on()), {}),
+        Verb(
+            "POST",
+            f"{RUN}/stop",
+            "stop",
+            "Ends the video after the chunk in work, and keeps it.",
+            directed(lambda score, _: score.stop()),
+            {},
+        ),
         Verb("POST", "/helios/score/read", "read", "What a score says of each chunk.", _read, READ, ("text",)),
         Verb(
             "POST", "/helios/score/write", "write", "Edits a score that no run has.", _write, WRITE, ("text", "chunk")
@@ -71,38 +96,16 @@ def _runs(run: str, node: str, body: dict) -> dict:
     return {"runs": [{"run": name, "nodes": runs.schedules(graph)} for name, graph in runs.in_work().items()]}
 
 
-def _status(run: str, node: str, body: dict) -> dict:
-    return runs.find(run, node).status()
+def directed(change: Callable | None = None) -> Callable:
+    """The answer of a verb on a run: how its score stands after change(score, body), if there is one."""
 
+    def answer(run: str, node: str, body: dict) -> dict:
+        found = runs.find(run, node)
+        if change is not None:
+            change(found, body)
+        return found.status()
 
-def _score(run: str, node: str, body: dict) -> dict:
-    found = runs.find(run, node)
-    found.replace(body["text"], body.get("base"))
-    return found.status()
-
-
-def _edit(run: str, node: str, body: dict) -> dict:
-    found = runs.find(run, node)
-    found.edit(**body)
-    return found.status()
-
-
-def _pause(run: str, node: str, body: dict) -> dict:
-    found = runs.find(run, node)
-    found.pause()
-    return found.status()
-
-
-def _go_on(run: str, node: str, body: dict) -> dict:
-    found = runs.find(run, node)
-    found.go_on()
-    return found.status()
-
-
-def _stop(run: str, node: str, body: dict) -> dict:
-    found = runs.find(run, node)
-    found.stop()
-    return found.status()
+    return answer
 
 
 def _read(run: str, node: str, body: dict) -> dict:
