@@ -47,42 +47,26 @@ def verbs() -> tuple[Verb, ...]:
     """The table of all routes."""
     return (
         Verb("GET", "/helios/runs", "runs", "Runs in work, and their schedule nodes.", _runs),
-        Verb("GET", RUN, "status", "How a run's score stands: text, chunks, which is in work.", directed()),
-        Verb(
-            "POST",
-            f"{RUN}/score",
-            "score",
-            "Takes a score for the chunks not begun.",
-            directed(lambda score, body: score.replace(**body)),
-            SCORE,
-            ("text",),
-        ),
-        Verb(
-            "POST",
-            f"{RUN}/edit",
-            "edit",
-            "Edits the score's entry at a chunk.",
-            directed(lambda score, body: score.edit(**body)),
-            EDIT,
-            ("chunk",),
-        ),
-        Verb(
-            "POST", f"{RUN}/pause", "pause", "Lets the next chunk wait.", directed(lambda score, _: score.pause()), {}
-        ),
-        Verb("POST", f"{RUN}/go_on", "go_on", "Ends a pause.", directed(lambda score, _: score.go_on()), {}),
-        Verb(
-            "POST",
-            f"{RUN}/stop",
-            "stop",
-            "Ends the video after the chunk in work, and keeps it.",
-            directed(lambda score, _: score.stop()),
-            {},
-        ),
+        *on_runs(),
         Verb("POST", "/helios/score/read", "read", "What a score says of each chunk.", _read, READ, ("text",)),
         Verb(
             "POST", "/helios/score/write", "write", "Edits a score that no run has.", _write, WRITE, ("text", "chunk")
         ),
         Verb("GET", "/helios/openapi.json", "openapi", "This table.", lambda *_: openapi()),
+    )
+
+
+def on_runs() -> tuple[Verb, ...]:
+    """Of these the verbs on a run."""
+    edit, score = directed(lambda score, body: score.edit(**body)), directed(lambda score, body: score.replace(**body))
+    pause, go_on, stop = (directed(lambda s, _, n=n: getattr(s, n)()) for n in ("pause", "go_on", "stop"))
+    return (
+        Verb("GET", RUN, "status", "How a run's score stands: text, chunks, which is in work.", directed()),
+        Verb("POST", f"{RUN}/score", "score", "Takes a score for the chunks not begun.", score, SCORE, ("text",)),
+        Verb("POST", f"{RUN}/edit", "edit", "Edits the score's entry at a chunk.", edit, EDIT, ("chunk",)),
+        Verb("POST", f"{RUN}/pause", "pause", "Lets the next chunk wait.", pause, {}),
+        Verb("POST", f"{RUN}/go_on", "go_on", "Ends a pause.", go_on, {}),
+        Verb("POST", f"{RUN}/stop", "stop", "Ends the video after the chunk in work, and keeps it.", stop, {}),
     )
 
 
