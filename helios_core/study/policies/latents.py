@@ -149,7 +149,7 @@ def start_points(stage: schedule.Stage, clean, noise, last: int, arms: dict) -> 
 
     clean, noise: [b c t h w] at full size; last: the last stage's index.
     """
-    from ...training.tiny import flow_pair
+    from ...training.objective import flow_pair
 
     start, end = flow_pair(stage, clean, noise, last)
     factors = (2,) * (last - stage.index + 1)

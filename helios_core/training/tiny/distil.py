@@ -28,6 +28,7 @@ from ...noise import Noise
 from ...steps import CFG, Plan, denoise
 from ..files import load_shards
 from ..loop import Recipe, fit
+from ..objective import few_step_loss
 from . import teacher
 
 TEACHER = Plan(teacher.SCHEDULE, (8, 8, 8), "euler")
@@ -137,13 +138,7 @@ def stage_loss(model: teacher.Tiny, lessons: Lessons, stage: int, pick: Tensor, 
     past = replace(past, window=past.window.to(net.device), anchor=past.anchor.to(net.device))
     text = net.text_context(model.encode(lessons.ids[pick].to(net.device)))
     context = net.history_context(past.parts(teacher.CHUNK))
-    x, loss = start, 0.0
-    for step in STUDENT.stage_steps(stage, start.shape):
-        t = torch.full((1,), float(int(step.t)), device=net.device)
-        estimate = x - step.sigma * net(x, t, text, context)
-        loss = loss + ((estimate - end) ** 2).mean() / ((start - end) ** 2).mean()
-        x = (1 - step.sigma_next) * estimate.detach() + step.sigma_next * start
-    return loss
+    return few_step_loss(lambda x, t: net(x, t, text, context), STUDENT, stage, start, end)
 
 
 def distil(

@@ -1,9 +1,8 @@
 """Trains helios-tiny: the Helios architecture, small, on drawn videos, with the pyramid flow objective.
 
-Objective and history corruption follow the official stage 2 training (spec of the published code): one noise for all
-stages, start point start * noise + (1 - start) * upsampled coarser clean latent, end point end * noise + (1 - end) *
-clean latent, velocity target start point - end point. Every step trains all three stages; the coarse ones are cheap
-and decide what moves where, so they get larger batches. The text encoder is trained jointly, from scratch.
+Objective and history corruption follow the official stage 2 training (objective/). Every step trains all three stages;
+the coarse ones are cheap and decide what moves where, so they get larger batches. The text encoder is trained jointly,
+from scratch.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ... import pyramid
 from ...backends.torch.transformer import HeliosTransformer
 from ...config import ScheduleConfig, TransformerConfig
 from ...drawn import SIZE, draw, random_scene
@@ -26,6 +24,7 @@ from ...history import History
 from ...steps import schedule
 from ..files import load_shards
 from ..loop import Recipe, fit
+from ..objective import WINDOW, Draws, chunks_and_pasts, flow_loss
 from .files import save_folder
 from .vae import VAE_CONFIG, encode
 
@@ -46,15 +45,12 @@ TEXT_LENGTH = 512
 CAPTION_LENGTH = 24  # tokens of the longest caption, with the end
 CHUNK = 9  # latent frames
 CHUNKS = 4  # chunks of a training clip
-WINDOW = History.length((16, 2, 1), True)  # latent frames of a history
 BATCHES = (24, 24, 20)  # samples per stage and step
 CHUNK_ODDS = (0.46, 0.18, 0.18, 0.18)
 IMAGE_ODDS = 0.12  # of starting from an image
 RECIPE = Recipe(6000, lr=1.5e-3, muon=8e-3, warmup=100, decay=0.15, ema=0.998)
 FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 DROP_CAPTION = 0.1
-CLEAN_HISTORY = 0.1
-MAX_HISTORY_NOISE = 1 / 3
 
 
 class Sampling(NamedTuple):
@@ -132,79 +128,32 @@ def load_clips(folder: Path, vae, tokenizer, shards: int, stats) -> CaptionedCli
     return CaptionedClips(latents, stills, torch.cat([p["ids"] for p in parts]), tokenise(tokenizer, [""]))
 
 
-class Batches:
+class Batches(Draws):
     """Draws training batches: target chunk, its history, caption; the same ones for every device."""
 
     def __init__(self, clips: CaptionedClips | None, seed: int, device="cpu"):
-        self.clips, self.rng, self.device = clips, torch.Generator().manual_seed(seed), device
-
-    def rand(self, *shape) -> Tensor:
-        """Uniform in [0, 1), on the CPU."""
-        return torch.rand(shape, generator=self.rng)
-
-    def randn(self, *shape) -> Tensor:
-        """Standard normal, on the CPU."""
-        return torch.randn(shape, generator=self.rng)
-
-    def pick(self, count: int, n: int) -> Tensor:
-        """n indices below count."""
-        return torch.randint(count, (n,), generator=self.rng)
+        super().__init__(seed)
+        self.clips, self.device = clips, device
 
     def draw(self, n: int) -> tuple[Tensor, History, Tensor]:
         """(chunk [n c 9 h w], history before it, caption ids [n m])."""
         pick = self.pick(len(self.clips.latents), n)
-        place = torch.multinomial(torch.tensor(CHUNK_ODDS), n, replacement=True, generator=self.rng)
-        padded = nn.functional.pad(self.clips.latents[pick], (0, 0, 0, 0, WINDOW, 0))
-        starts = (place * CHUNK).tolist()
-        window = torch.stack([padded[i, :, s : s + WINDOW] for i, s in enumerate(starts)])
-        chunk = torch.stack([padded[i, :, WINDOW + s : WINDOW + s + CHUNK] for i, s in enumerate(starts)])
-        anchor = self.clips.latents[pick, :, :1] * (place > 0).view(-1, 1, 1, 1, 1)
-        image = (self.rand(n) < IMAGE_ODDS).view(-1, 1, 1, 1, 1)
-        window = torch.where(image, self.clips.still_window(pick, place), window)
-        anchor = torch.where(image, chunk[:, :, :1], anchor)
+        place = self.choose(CHUNK_ODDS, n)
+        image = self.rand(n) < IMAGE_ODDS
+        chunk, window, anchor = chunks_and_pasts(self.clips.latents[pick], self.clips.stills[pick], place, image, CHUNK)
         say = torch.randint(self.clips.captions.shape[1], (n,), generator=self.rng)
         ids = self.clips.captions[pick, say]
         ids = torch.where((self.rand(n, 1) < DROP_CAPTION), self.clips.empty, ids)
         history = History(self.corrupt(window).to(self.device), self.corrupt(anchor).to(self.device))
         return chunk.to(self.device), history, ids.to(self.device)
 
-    def corrupt(self, frames: Tensor) -> Tensor:
-        """Per-frame noise of sigma up to a third, so that the model does not trust its own past; no history stays 0."""
-        n, _, t = frames.shape[:3]
-        sigma = self.rand(n, 1, t, 1, 1) * MAX_HISTORY_NOISE
-        sigma = sigma * (self.rand(n, 1, 1, 1, 1) >= CLEAN_HISTORY)
-        noisy = sigma * self.randn(*frames.shape) + (1 - sigma) * frames
-        present = (frames != 0).flatten(3).any(-1).any(1)[:, None, :, None, None]
-        return noisy * present
-
-
-def flow_pair(stage: schedule.Stage, clean: Tensor, noise: Tensor, last: int) -> tuple[Tensor, Tensor]:
-    """Start and end point of a stage for full-resolution clean latents and noise [b c t h w]."""
-    levels = last - stage.index
-    x = pyramid.downsample(clean, (2,) * levels, "content") if levels else clean
-    n = pyramid.downsample(noise, (2,) * levels, "noise") if levels else noise
-    if stage.index == 0:
-        return n, stage.end * n + (1 - stage.end) * x
-    coarse = pyramid.upsample(pyramid.downsample(x, (2,), "content"))
-    return stage.start * n + (1 - stage.start) * coarse, stage.end * n + (1 - stage.end) * x
-
 
 def stage_loss(model: Tiny, batches: Batches, stage: schedule.Stage, n: int) -> Tensor:
-    """Mean squared error of the velocity, relative to the target's power, at times spread evenly over the stage.
-
-    Relative, because the coarsest stage's velocity is a third as large as the finest's: unweighted, the stage that
-    decides what moves where would get a tenth of the gradient.
-    """
+    """`flow_loss` of n samples."""
     chunk, history, ids = batches.draw(n)
-    start, end = flow_pair(stage, chunk, batches.randn(*chunk.shape).to(chunk.device), SCHEDULE.stages - 1)
-    time = ((torch.arange(n) + batches.rand(n)) / n).to(chunk.device)
-    sigma = (0.999 * time).view(-1, 1, 1, 1, 1)
-    t = stage.t_min + time * (stage.t_max - stage.t_min)
     text = model.transformer.text_context(model.encode(ids))
     context = model.transformer.history_context(history.parts(CHUNK))
-    velocity = model.transformer(sigma * start + (1 - sigma) * end, t, text, context)
-    target = start - end
-    return ((velocity - target) ** 2).mean() / (target**2).mean()
+    return flow_loss(lambda x, t: model.transformer(x, t, text, context), SCHEDULE, stage.index, chunk, batches)
 
 
 def train(clips: CaptionedClips, folder: Path, recipe: Recipe, *, device="cpu", compiled: bool = False) -> Tiny:

@@ -21,7 +21,8 @@ from helios_video.helios_core.steps import schedule
 from helios_video.helios_core.study import experiment
 from helios_video.helios_core.study.experiment import PolicySizes
 from helios_video.helios_core.study.policies import joints, latents, renders, report, study
-from helios_video.helios_core.training.tiny.teacher import SCHEDULE, flow_pair
+from helios_video.helios_core.training.objective import flow_pair
+from helios_video.helios_core.training.tiny.teacher import SCHEDULE
 
 SMALL = PolicySizes(prompts=2, seeds=2, chunks=2, joint_chunks=2, looks=2)
 

@@ -4,14 +4,8 @@ import torch
 from helios_video.helios_core import pyramid
 from helios_video.helios_core.history.window import History
 from helios_video.helios_core.steps import schedule
-from helios_video.helios_core.training.tiny.teacher import (
-    MAX_HISTORY_NOISE,
-    SCHEDULE,
-    Batches,
-    Tiny,
-    flow_pair,
-    stage_loss,
-)
+from helios_video.helios_core.training.objective import MAX_HISTORY_NOISE, flow_pair
+from helios_video.helios_core.training.tiny.teacher import SCHEDULE, Batches, Tiny, stage_loss
 
 STAGES = schedule.stages(SCHEDULE)
 

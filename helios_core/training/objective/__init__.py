@@ -1,0 +1,17 @@
+"""What a Helios transformer is trained on: the pyramid flow objective, few-step regression, and pasts with errors."""
+
+from .draws import MAX_HISTORY_NOISE, WINDOW, Draws, chunks_and_pasts
+from .few_steps import few_step_loss
+from .flow import FlowPoint, flow_loss, flow_pair, flow_point
+
+__all__ = [
+    "Draws",
+    "FlowPoint",
+    "MAX_HISTORY_NOISE",
+    "WINDOW",
+    "chunks_and_pasts",
+    "few_step_loss",
+    "flow_loss",
+    "flow_pair",
+    "flow_point",
+]
