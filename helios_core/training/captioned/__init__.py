@@ -3,7 +3,7 @@
 from .buckets import bucket
 from .clips import ClipSet, EncodedClip, Sample
 from .encode import ClipEncoder, encode_captions, encode_clips
-from .found import Captioned, Shown, check_files, find_captioned
+from .found import Captioned, CheckedFile, check_files, find_captioned
 
 __all__ = [
     "Captioned",
@@ -11,7 +11,7 @@ __all__ = [
     "ClipSet",
     "EncodedClip",
     "Sample",
-    "Shown",
+    "CheckedFile",
     "bucket",
     "check_files",
     "encode_captions",

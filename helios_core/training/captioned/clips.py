@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...history import History
 from ...text import Embedding
-from ..objective import StepDraws, chunks_and_pasts
+from ..objective import SeededDraws, chunks_and_pasts
 
 FIRST_CHUNK = 0.4  # share of the samples without a past, of clips that have more than one chunk
 IMAGE_START = 0.12  # share of the samples that begin from their first picture
@@ -62,7 +62,7 @@ class ClipSet:
             sizes[(clip.moves, *clip.latents.shape[2:])].append(i)
         self.sizes = dict(sizes)
 
-    def draw(self, draws: StepDraws, n: int) -> Sample:
+    def draw(self, draws: SeededDraws, n: int) -> Sample:
         """n samples of one size; a size is drawn as often as it has clips."""
         groups = list(self.sizes.values())
         group = groups[int(draws.choose([len(members) for members in groups], 1))]
@@ -78,7 +78,7 @@ class ClipSet:
         history = History(draws.corrupt(window).to(self.device), draws.corrupt(anchor).to(self.device))
         return Sample(chunk.to(self.device), history, text, pick, place, image)
 
-    def _places(self, draws: StepDraws, clips: list[EncodedClip]) -> tuple[Tensor, Tensor]:
+    def _places(self, draws: SeededDraws, clips: list[EncodedClip]) -> tuple[Tensor, Tensor]:
         """Which chunk of each, and whether it begins from its picture. A picture has neither past nor picture start."""
         later, where, image = (draws.rand(len(clips)) for _ in range(3))
         counts = torch.tensor([max(1, clip.latents.shape[1] // self.frames) for clip in clips])

@@ -21,7 +21,7 @@ from ...media import UNREADABLE, iter_frames, read_picture
 from ...pipeline import Helios
 from .buckets import bucket
 from .clips import EncodedClip
-from .found import Captioned, Shown, tell_skipped
+from .found import Captioned, CheckedFile, tell_skipped
 
 LIMIT = 40_000_000_000  # bytes of all entries
 VERSION = 1  # of what an entry holds
@@ -37,11 +37,11 @@ class ClipEncoder:
     chunks: int
     store: Store | None = None
 
-    def size(self, one: Shown) -> tuple[int, int]:
+    def size(self, one: CheckedFile) -> tuple[int, int]:
         """Width and height that a file is trained at."""
         return bucket(one.width, one.height, self.helios.config.spatial_multiple, self.pixels)
 
-    def __call__(self, one: Shown) -> EncodedClip:
+    def __call__(self, one: CheckedFile) -> EncodedClip:
         """Of the store, or made. ValueError, OSError and what else UNREADABLE names for a file that breaks off."""
         size = self.size(one)
         key = self.key(one, size)
@@ -54,12 +54,12 @@ class ClipEncoder:
         normalise = self.helios.normalise
         return EncodedClip(normalise(latents[None])[0], normalise(stills[None])[0], one.file.captions)
 
-    def key(self, one: Shown, size: tuple[int, int]) -> str:
+    def key(self, one: CheckedFile, size: tuple[int, int]) -> str:
         """Of a file as it is now, at a size, by this VAE."""
         about = [VERSION, fingerprint(one.file.path), size, self.chunks, repr(self.helios.parts.vae_identity)]
         return "clip-" + hashlib.sha256(json.dumps(about).encode()).hexdigest()[:40]
 
-    def make(self, one: Shown, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    def make(self, one: CheckedFile, size: tuple[int, int]) -> dict[str, np.ndarray]:
         """Raw latents [c t h w] and stills [c chunks h w], float16."""
         if one.frames == 1:
             latent = self.encode(read_picture(one.file.path)[None], size)
@@ -71,7 +71,7 @@ class ClipEncoder:
         return {"latents": torch.cat(rows, 1).half().numpy(), "stills": torch.stack(stills, 1).half().numpy()}
 
     def blocks(self, path: Path) -> Iterator[np.ndarray]:
-        """Whole chunks of a clip's frames, uint8 [f h w 3], from its beginning."""
+        """Whole chunks of a clip's frames, uint8 [f h w 3], from its beginning. ValueError for one that breaks off."""
         kept, size, count = [], self.helios.config.frames_per_chunk, 0
         for frame in iter_frames(path):
             kept.append(frame)
@@ -84,7 +84,10 @@ class ClipEncoder:
             raise ValueError(f"{path}: breaks off after {len(kept)} frames, before the {size} of a chunk")
 
     def encode(self, frames, size: tuple[int, int], *, held: bool = False) -> Tensor:
-        """Frames [f h w 3] -> raw latents [c t h w], the posterior's means; held: one frame, held still for a chunk."""
+        """Frames [f h w 3] -> raw latents [c t h w], the posterior's means; held: one frame, held still for a chunk.
+
+        ValueError for NaN or infinity.
+        """
         helios = self.helios
         helios.parts.host.stop()
         pixels = helios.backend.fit(frames, *size)
@@ -96,7 +99,7 @@ class ClipEncoder:
         return mean[0]
 
 
-def encode_clips(encoder: ClipEncoder, files: list[Shown], tell: Callable[[int, int], None]) -> list[EncodedClip]:
+def encode_clips(encoder: ClipEncoder, files: list[CheckedFile], tell: Callable[[int, int], None]) -> list[EncodedClip]:
     """All that can be read to the end; others are named and passed over. tell(done, total). The VAE goes afterwards.
 
     ValueError where nothing is left.

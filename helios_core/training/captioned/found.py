@@ -30,7 +30,7 @@ class Captioned:
 
 
 @dataclass(frozen=True)
-class Shown:
+class CheckedFile:
     """What a file holds: width and height in pixels as it is shown, frames (1: a picture)."""
 
     file: Captioned
@@ -109,7 +109,7 @@ def _rows(table: Path):
         yield number, row
 
 
-def check_files(files: list[Captioned], least: int) -> list[Shown]:
+def check_files(files: list[Captioned], least: int) -> list[CheckedFile]:
     """Those that can be read; what cannot is named and passed over. least: frames of a chunk.
 
     ValueError where none can be read, and for clips shorter than a chunk.
@@ -122,7 +122,7 @@ def check_files(files: list[Captioned], least: int) -> list[Shown]:
             tell_skipped(file.path, error)
             continue
         still = file.path.suffix.lower() in PICTURES and (about.frames == 1 or file.path.suffix.lower() not in MOVING)
-        found.append(Shown(file, about.width, about.height, 1 if still else about.frames))
+        found.append(CheckedFile(file, about.width, about.height, 1 if still else about.frames))
     if not found:
         raise ValueError(f"none of the {len(files)} files can be read; the first is {files[0].path}")
     if short := [one for one in found if 1 < one.frames < least or (one.frames == 1 and is_video(one))]:
@@ -134,7 +134,7 @@ def check_files(files: list[Captioned], least: int) -> list[Shown]:
     return found
 
 
-def is_video(one: Shown) -> bool:
+def is_video(one: CheckedFile) -> bool:
     """Whether a file is a clip by its ending."""
     return one.file.path.suffix.lower() in VIDEOS
 

@@ -1,11 +1,11 @@
 """What a Helios transformer is trained on: the pyramid flow objective, few-step regression, and pasts with errors."""
 
-from .draws import MAX_HISTORY_NOISE, WINDOW, StepDraws, chunks_and_pasts
+from .draws import MAX_HISTORY_NOISE, WINDOW, SeededDraws, chunks_and_pasts
 from .few_steps import few_step_loss
 from .flow import FlowPoint, flow_loss, flow_pair, flow_point
 
 __all__ = [
-    "StepDraws",
+    "SeededDraws",
     "FlowPoint",
     "MAX_HISTORY_NOISE",
     "WINDOW",

@@ -12,7 +12,7 @@ CLEAN_HISTORY = 0.1
 MAX_HISTORY_NOISE = 1 / 3
 
 
-class StepDraws:
+class SeededDraws:
     """The random numbers of one step, drawn on the CPU. seed: the step's, so that a resumed run draws the same."""
 
     def __init__(self, seed: int):

@@ -16,7 +16,7 @@ from torch import Tensor
 from ... import pyramid
 from ...config import ScheduleConfig
 from ...steps import schedule
-from .draws import StepDraws
+from .draws import SeededDraws
 
 FIRST = 0.999  # sigma of a stage's start point
 
@@ -61,7 +61,7 @@ def flow_point(
 
 
 def flow_loss(
-    predict: Callable[[Tensor, Tensor], Tensor], config: ScheduleConfig, stage: int, clean: Tensor, draws: StepDraws,
+    predict: Callable[[Tensor, Tensor], Tensor], config: ScheduleConfig, stage: int, clean: Tensor, draws: SeededDraws,
     *, shift: bool = False, relative: bool = True,
 ) -> Tensor:  # fmt: skip
     """Mean squared error of the velocity, at times spread evenly over the stage.

@@ -24,7 +24,7 @@ from ...history import History
 from ...steps import schedule
 from ..files import load_shards
 from ..loop import Recipe, fit
-from ..objective import WINDOW, StepDraws, chunks_and_pasts, flow_loss
+from ..objective import WINDOW, SeededDraws, chunks_and_pasts, flow_loss
 from .files import save_folder
 from .vae import VAE_CONFIG, encode
 
@@ -128,8 +128,8 @@ def load_clips(folder: Path, vae, tokenizer, shards: int, stats) -> CaptionedCli
     return CaptionedClips(latents, stills, torch.cat([p["ids"] for p in parts]), tokenise(tokenizer, [""]))
 
 
-class Batches(StepDraws):
-    """StepDraws training batches: target chunk, its history, caption; the same ones for every device."""
+class Batches(SeededDraws):
+    """SeededDraws training batches: target chunk, its history, caption; the same ones for every device."""
 
     def __init__(self, clips: CaptionedClips | None, seed: int, device="cpu"):
         super().__init__(seed)

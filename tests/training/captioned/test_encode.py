@@ -17,7 +17,7 @@ from helios_video.helios_core.training.captioned import (
     encode_clips,
     find_captioned,
 )
-from helios_video.helios_core.training.objective import StepDraws
+from helios_video.helios_core.training.objective import SeededDraws
 from PIL import Image
 
 
@@ -60,7 +60,7 @@ def test_batches_are_of_one_size_and_the_same_for_a_seed(files, helios):
     made = ClipSet(clips, rows, 512, 9)
     seen = set()
     for seed in range(20):
-        one, same = (made.draw(StepDraws(seed), 3) for _ in range(2))
+        one, same = (made.draw(SeededDraws(seed), 3) for _ in range(2))
         assert torch.equal(one.chunk, same.chunk) and torch.equal(one.history.window, same.history.window)
         assert one.chunk.shape == (3, 16, 9 if one.pick[0] == 0 else 1, 8, 8)
         assert one.text.shape[:2] == (3, 512)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helios_video.helios_core.config import ScheduleConfig
 from helios_video.helios_core.steps import Plan, schedule
-from helios_video.helios_core.training.objective import StepDraws, few_step_loss, flow_loss, flow_point
+from helios_video.helios_core.training.objective import SeededDraws, few_step_loss, flow_loss, flow_point
 
 BASE = ScheduleConfig(stages=1, stage_range=(0, 1), use_dynamic_shifting=True)
 MID = ScheduleConfig(use_dynamic_shifting=True)
@@ -37,9 +37,9 @@ def test_a_shift_moves_times_towards_noise_as_in_sampling():
 def test_a_model_that_knows_the_velocity_has_no_loss():
     clean = torch.randn(2, 16, 9, 8, 8)
     for stage in range(3):
-        noise, time = StepDraws(0).randn(*clean.shape), (torch.arange(2) + 0.5) / 2
+        noise, time = SeededDraws(0).randn(*clean.shape), (torch.arange(2) + 0.5) / 2
         point = flow_point(MID, stage, clean, noise, time)
-        assert float(flow_loss(lambda x, t, p=point: p.target, MID, stage, clean, StepDraws(0))) < 1e-10
+        assert float(flow_loss(lambda x, t, p=point: p.target, MID, stage, clean, SeededDraws(0))) < 1e-10
 
 
 def test_few_steps_regress_every_estimate_on_the_end():
