@@ -129,7 +129,8 @@ def chunk_key(helios, history: History, positive, *, negative=None, **given) -> 
         return None
     empty = helios.embeddings.key if negative is None else None  # what an open negative is encoded by
     given = {**plan_chunk.__kwdefaults__, "start": None, **given}
-    return digest("latent", VERSION, identity, history, positive, negative, empty, sorted(given.items()))
+    made_of = identity, history, positive, negative, empty, sorted(given.items())
+    return digest("latent", VERSION, *made_of, *helios.control_identity(history.chunk))
 
 
 def _chunks(helios, schedule, negative, history, total, seed, guided, drift, picture, store, options):

@@ -16,6 +16,7 @@ import numpy as np
 from . import pyramid
 from .checkpoint import Checkpoint, check, folders, open_checkpoint
 from .config import ModelConfig, check_size, warn_size
+from .control import Control, adapted, check_controls, control_tokens, identities
 from .decode import latents
 from .devices import BACKENDS, Choices, Host, KeptWeights, Loaded, Parts, libraries, pixels
 from .generate import ChunkDone, generate
@@ -31,10 +32,11 @@ DEFAULT = "the platform's"  # of cache_folder: where HELIOS_CACHE or the platfor
 
 
 class Helios:
-    """A checkpoint ready to sample. embeddings: prompt -> embedding, remembered."""
+    """A checkpoint ready to sample. embeddings: prompt -> embedding, remembered. controls: what its chunks see beside
+    the noise (with_control.py)."""
 
-    def __init__(self, checkpoint: Checkpoint, parts: Parts, embeddings: remembered.Embeddings):
-        self.checkpoint, self.parts, self.embeddings = checkpoint, parts, embeddings
+    def __init__(self, checkpoint: Checkpoint, parts: Parts, embeddings: remembered.Embeddings, controls=()):
+        self.checkpoint, self.parts, self.embeddings, self.controls = checkpoint, parts, embeddings, controls
 
     @classmethod
     def load(
@@ -63,7 +65,17 @@ class Helios:
 
     def with_parts(self, parts: Parts) -> Helios:
         """The same checkpoint and remembered prompts on other parts, such as those with LoRAs."""
-        return Helios(self.checkpoint, parts, self.embeddings)
+        return Helios(self.checkpoint, parts, self.embeddings, self.controls)
+
+    def controlled(self, controls: tuple[Control, ...]) -> Helios:
+        """The same with these controls, and no others."""
+        made = self.with_parts(self.parts)
+        made.controls = tuple(controls)
+        return made
+
+    def control_identity(self, chunk: int) -> tuple:
+        """What a chunk depends on by its controls; empty where none acts."""
+        return identities(self.controls, chunk)
 
     @property
     def config(self) -> ModelConfig:
@@ -144,6 +156,7 @@ class Helios:
             check_start(start, self.coarsest(history), made.schedule.stages)
         for name, text in (("positive", positive), ("negative", negative)):
             check_text(name, text, history.shape[0], self.config.transformer.text_dim)
+        check_controls(self.controls, history.shape, history.chunk)
         noise = batch_noise(seed, history.shape[0])
         if made.guide is not None and negative is None:
             negative = self.text("")
@@ -153,12 +166,14 @@ class Helios:
         return self._steps(made, history, positive, negative, start, draw)
 
     def _steps(self, plan, history, *run) -> Iterator[SampleStep]:
-        model = self.parts.ready("transformer", *self.pixels(history), history.shape[0])
+        parts = adapted(self.parts, self.controls, history.chunk)
+        model = parts.ready("transformer", *self.pixels(history), history.shape[0])
         # A decorator enters the mode anew for every step: between two, the caller's own mode holds.
         yield from self.backend.inference()(self._run)(model, plan, history, *run)
 
     def _run(self, model, plan, history, positive, negative, start, draw) -> Iterator[SampleStep]:
-        context = model.history_context(history.parts(start.shape[2]))
+        beside = control_tokens(self.controls, history.chunk, model, plan.schedule.stages)
+        context = model.history_context(history.parts(start.shape[2])._replace(control=beside))
         text, guide = model.text_context(positive), plan.guide
         none = model.text_context(negative) if guide is not None else None
 

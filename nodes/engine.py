@@ -206,11 +206,11 @@ class Alone(Helios):
     @classmethod
     def of(cls, helios: Helios) -> Alone:
         """The same pipeline."""
-        return cls(helios.checkpoint, helios.parts, helios.embeddings)
+        return cls(helios.checkpoint, helios.parts, helios.embeddings, helios.controls)
 
     def with_parts(self, parts: Parts) -> Alone:
         """As Helios has it."""
-        return type(self)(self.checkpoint, parts, self.embeddings)
+        return type(self)(self.checkpoint, parts, self.embeddings, self.controls)
 
     def __getattr__(self, name: str):
         raise AttributeError(

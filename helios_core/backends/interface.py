@@ -39,7 +39,7 @@ class Transformer(Protocol):
         """What `velocity` needs of a prompt, an `Embedding` or an array [b m text_dim]; the last two are kept."""
 
     def history_context(self, parts) -> Any:
-        """What `velocity` needs of a `history.HistoryParts`, once per chunk."""
+        """What `velocity` needs of a `history.HistoryParts`, its control tokens among it, once per chunk."""
 
     def velocity(self, x: Array, t: float, text: Any, history: Any = None) -> Array:
         """The flow's velocity [b c t h w] at latents x [b c t h w] and one timestep; the contexts are not changed."""

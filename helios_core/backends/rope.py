@@ -27,7 +27,7 @@ class Window(NamedTuple):
     def of(cls, parts, patch_size: tuple[int, int, int]) -> Window:
         """That of a `history.HistoryParts`, whose short term is cut into patches of that size."""
         h, w = parts.short.shape[3:]
-        return cls(*parts[3:], h // patch_size[1], w // patch_size[2])
+        return cls(*parts[3:7], h // patch_size[1], w // patch_size[2])
 
 
 def table(frames, height: int, width: int, rope_dim, theta: float) -> np.ndarray:

@@ -19,7 +19,10 @@ from ..resample import like
 
 
 class HistoryParts(NamedTuple):
-    """The window as the transformer takes it, each [b c t h w]; frame numbers beside each part."""
+    """The window as the transformer takes it, each [b c t h w]; frame numbers beside each part.
+
+    control: per stage of the pyramid, tokens [1|b n d] that are added to the current ones of as many; none as a rule.
+    """
 
     long: Any
     mid: Any
@@ -28,6 +31,7 @@ class HistoryParts(NamedTuple):
     mid_index: tuple[int, ...]
     short_index: tuple[int, ...]
     current_index: tuple[int, ...]
+    control: tuple = ()
 
 
 def parse_sizes(text: str) -> tuple[int, int, int]:

@@ -71,13 +71,16 @@ class FakeHelios:
         self.config = ModelConfig(transformer=transformer, vae=vae, defaults=SamplingDefaults(width=64, height=128))
         self.vae, self.host, self.calls = FakeVAE(), FakeHost(), []
         self.parts, self.library, self.identity, self.vae_identity = self, "torch", ("fake",), ("fake",)
-        self.embeddings = SimpleNamespace(key="fake")
+        self.embeddings, self.controls = SimpleNamespace(key="fake"), ()
         self.backend = SimpleNamespace(
             decode_blocks=lambda vae, z: vae.stream(z),
             stream_pixels=lambda blocks: map(to_pixels, blocks),
             inference=nullcontext,
         )
         self.backend.__dict__.update(arrays())
+
+    def control_identity(self, chunk):
+        return ()
 
     def needs(self, width=0, height=0):
         return []

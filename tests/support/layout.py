@@ -8,10 +8,11 @@ ORDER = (
     ("commands",),
     ("study",),
     ("training", "nodes"),
+    ("with_control",),
     ("with_loras",),
     ("helios_core",),  # its own __init__, which loads a pipeline
     ("pipeline", "unified", "convert"),
-    ("backends",),
+    ("backends", "control"),
     ("lora", "drawn", "generate"),
     ("text", "history", "ul", "devices", "workflow", "steps"),
     ("checkpoint", "join", "decode", "measure", "pyramid"),

@@ -11,7 +11,7 @@ Module names are the published checkpoint's; patch kernels are [out t h w in], c
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -43,11 +43,15 @@ class TextContext(NamedTuple):
 
 @dataclass
 class HistoryContext:
-    """tokens [b n d] float32, their modulation (timestep 0) per block and branch, what their rotations depend on."""
+    """tokens [b n d] float32, their modulation (timestep 0) per block and branch, what their rotations depend on.
+
+    control: by their number, tokens that are added to the current ones.
+    """
 
     tokens: array
     modulations: list[tuple[Modulation, Modulation]]
     window: rope.Window
+    control: dict[int, array] = field(default_factory=dict)
 
 
 class PatchEmbed(nn.Module):
@@ -192,7 +196,8 @@ class HeliosTransformer(nn.Module):
         )
         _, vectors = self.condition_embedder(mx.zeros(1))
         window = rope.Window.of(parts, self.config.patch_size)
-        return HistoryContext(mx.concatenate([long, mid, short], axis=1), self.modulations(vectors), window)
+        control = {x.shape[1]: self.array(x) for x in parts.control}
+        return HistoryContext(mx.concatenate([long, mid, short], axis=1), self.modulations(vectors), window, control)
 
     def modulations(self, vectors: array) -> list[tuple[Modulation, Modulation]]:
         """Of every block: attention's and the feed-forward's, from a timestep's modulation vectors [b 6 d]."""
@@ -222,8 +227,10 @@ class HeliosTransformer(nn.Module):
 
     def __call__(self, x: array, t: array, text: TextContext, history: HistoryContext | None = None) -> array:
         """Velocity [b c t h w] float32 of latents x [b c t h w] at timesteps t [1] or [b]."""
-        rotations = self.rotations(history, self.grid(x))
-        past = None if history is None else (history.tokens, history.modulations)
+        grid = self.grid(x)
+        rotations, past = self.rotations(history, grid), None
+        if history is not None:
+            past = (history.tokens, history.modulations, history.control.get(math.prod(grid)))
         return (self.compiled or self.forward)(x, t, tuple(text), rotations, past)
 
     def grid(self, x: array) -> tuple[int, ...]:
@@ -231,12 +238,13 @@ class HeliosTransformer(nn.Module):
         return tuple(size // patch for size, patch in zip(x.shape[2:], self.config.patch_size, strict=True))
 
     def forward(self, x: array, t: array, text: tuple, rotations: array, past: tuple | None) -> array:
-        """Of arrays alone, in tuples and lists, so that it can be compiled. past: tokens and modulations."""
+        """Of arrays alone, in tuples and lists, so that it can be compiled. past: tokens, modulations, control."""
         grid, (pt, ph, pw), (keys, values, bias) = self.grid(x), self.config.patch_size, text
         streams = [self.patch_embedding(x).astype(mx.float32)]
         embedding, vectors = self.condition_embedder(t)
         mods = [self.modulations(vectors)]
         if past is not None:
+            streams = streams if past[2] is None else [streams[0] + past[2]]
             streams, mods = [past[0], *streams], [[[Modulation(*m) for m in mod] for mod in past[1]], *mods]
         for i, (block, mod) in enumerate(zip(self.blocks, zip(*mods))):
             of_block = (keys[i], values[i], bias)

@@ -125,7 +125,8 @@ class Leader:
     def history_context(self, parts) -> Wanted:
         """Of a `history.HistoryParts`."""
         latents = {name: torch.as_tensor(getattr(parts, name)).cpu() for name in ("long", "mid", "short")}
-        return Wanted(next(self.numbers), "history_context", parts._replace(**latents))
+        control = tuple(torch.as_tensor(x).cpu() for x in parts.control)
+        return Wanted(next(self.numbers), "history_context", parts._replace(**latents, control=control))
 
     def velocity(self, x: Tensor, t: float, text: Wanted, history: Wanted | None = None) -> Tensor:
         """As the model has it."""

@@ -13,7 +13,7 @@ Module names are the published checkpoint's (diffusers' HeliosTransformer3DModel
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -46,11 +46,15 @@ class TextContext(NamedTuple):
 
 @dataclass
 class HistoryContext:
-    """tokens [b n d] float32, their modulation (timestep 0) per block and branch, what their rotations depend on."""
+    """tokens [b n d] float32, their modulation (timestep 0) per block and branch, what their rotations depend on.
+
+    control: by their number, tokens that are added to the current ones.
+    """
 
     tokens: Tensor
     modulations: list[tuple[Modulation, Modulation]]
     window: rope.Window
+    control: dict[int, Tensor] = field(default_factory=dict)
 
 
 class Block(nn.Module):
@@ -186,7 +190,8 @@ class HeliosTransformer(nn.Module):
         )
         _, vectors = self.condition_embedder(torch.zeros(1, device=self.device))
         window = rope.Window.of(parts, self.config.patch_size)
-        return HistoryContext(torch.cat([long, mid, short], dim=1), self.modulations(vectors), window)
+        control = {x.shape[1]: self.array(x) for x in parts.control}
+        return HistoryContext(torch.cat([long, mid, short], dim=1), self.modulations(vectors), window, control)
 
     def modulations(self, vectors: Tensor) -> list[tuple[Modulation, Modulation]]:
         """Of every block: attention's and the feed-forward's, from a timestep's modulation vectors [b 6 d]."""
@@ -231,6 +236,8 @@ class HeliosTransformer(nn.Module):
         embedding, vectors = self.condition_embedder(t)
         mods = [self.modulations(vectors)]
         if history is not None:
+            if (control := history.control.get(streams[0].shape[1])) is not None:
+                streams = [streams[0] + control]
             streams, mods = [history.tokens.clone(), *streams], [history.modulations, *mods]
         if self.ranks is not None:
             streams, rotations = self.ranks.divide(streams, rotations)
