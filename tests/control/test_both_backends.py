@@ -19,8 +19,8 @@ def test_a_controlled_chunk_is_the_same_in_torch_and_mlx(tmp_path, policy):
         file = adapter(tmp_path, helios.config.transformer, lora=True)
         under = with_control(helios, file, latents(helios), policy=policy)
         found[backend], apart[backend] = sampled(under), sampled(helios)
-    assert abs(found["torch"] - found["mlx"]).max() < 2e-3
-    assert abs(found["torch"] - apart["torch"]).max() > 0.1
+    assert abs(found["torch"] - found["mlx"]).max() < 3e-2
+    assert abs(found["torch"] - apart["torch"]).max() > 0.3
 
 
 def test_in_mlx_strength_0_is_bit_equal_to_no_control(tmp_path):
