@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..helios_core.join import FRAMES
-from . import core, decoders, directing, host, kept, live, sockets, watch
+from . import core, decoders, directing, films, host, kept, live, sockets, watch
 from .clip_video import check_whole, video
 
 
@@ -72,13 +72,19 @@ class ChunkConcat:
         first = CHUNK * len(clip.segments)
         if images is not None:
             clip = clip.append(sockets.image_blocks(images), policy)
-            watch.show_chunk(clip)
+            show(clip)
         for made_of, blocks in () if images is not None else decode(latent, decoder, first):
             clip = core.join.append_kept(clip, blocks, policy, made_of=made_of, store=kept.store())
-            watch.show_chunk(clip)
+            show(clip, latent.get(films.CHUNK))
         if length == "published":
             num_frames = core.join.published_length(num_frames or clip.num_frames)
         return live.with_chunk(clip, (clip, video(clip, num_frames)))
+
+
+def show(clip, chunk: int | None = None) -> None:
+    """Tells pages of a clip's newest chunk: first that it may be played. chunk: its number in the video, if known."""
+    films.grew(clip, chunk)
+    watch.show_chunk(clip)
 
 
 def check_way(images, latent, decoder) -> None:

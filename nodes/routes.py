@@ -6,15 +6,17 @@ that content type, so that pages of other origins cannot send one unasked, and C
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from ..helios_core import __version__
-from . import core, directing, runs
+from . import core, directing, films, runs
 
 LONGEST = 1_000_000  # bytes of a body
-RUN = "/helios/runs/{run}/{node}"
+RUN, FILM = "/helios/runs/{run}/{node}", "/helios/films/{run}/{film}"
 TEXT = {"type": "string", "description": "a score"}
 BASE = {"type": "string", "description": "the score that this was made from; if another is there by now, it is refused"}
 NUMBER = {"type": ["number", "null"]}
@@ -31,16 +33,31 @@ ENTRY = {
 }
 
 
+class Sent(NamedTuple):
+    """An answer that is no JSON. lasts: it never changes, so that a browser may keep it."""
+
+    kind: str
+    data: bytes
+    lasts: bool = True
+
+
 class Verb(NamedTuple):
-    """One route: what it does, in words and as a function of (run, node, body) that gives a JSON object."""
+    """One route: what it does, in words and as a function of its body and of what its path names, which gives a JSON
+    object, or a Sent of the type that `gives` says."""
 
     method: str
     path: str
     name: str
     about: str
-    answer: Callable[[str, str, dict], dict]
+    answer: Callable[..., dict | Sent]
     body: dict | None = None
     needed: tuple[str, ...] = ()
+    gives: str = "application/json"
+
+    @property
+    def names(self) -> list[str]:
+        """What its path names."""
+        return re.findall(r"{(\w+)}", self.path)
 
 
 def verbs() -> tuple[Verb, ...]:
@@ -48,11 +65,12 @@ def verbs() -> tuple[Verb, ...]:
     return (
         Verb("GET", "/helios/runs", "runs", "Runs in work, and their schedule nodes.", _runs),
         *on_runs(),
+        *on_films(),
         Verb("POST", "/helios/score/read", "read", "What a score says of each chunk.", _read, READ, ("text",)),
         Verb(
             "POST", "/helios/score/write", "write", "Edits a score that no run has.", _write, WRITE, ("text", "chunk")
         ),
-        Verb("GET", "/helios/openapi.json", "openapi", "This table.", lambda *_: openapi()),
+        Verb("GET", "/helios/openapi.json", "openapi", "This table.", lambda body: openapi()),
     )
 
 
@@ -70,20 +88,37 @@ def on_runs() -> tuple[Verb, ...]:
     )
 
 
+def on_films() -> tuple[Verb, ...]:
+    """Of these the ones that give what is made so far: of runs in work, and of those that are over."""
+    types, lists = core.join.hls.TYPES, "/helios/films"
+
+    def sent(kind: str, get: Callable, lasts: bool = True) -> dict:
+        return {"answer": lambda body, **place: Sent(kind, get(*place.values()), lasts), "gives": kind}
+
+    playlist = sent(types[".m3u8"], lambda *place: films.playlist(*place).encode(), lasts=False)
+    return (
+        Verb("GET", lists, "films", "Videos of runs, as far as they are made.", lambda body: {"films": films.listed()}),
+        Verb("GET", f"{FILM}/video.m3u8", "playlist", "HLS: an event playlist that grows.", **playlist),
+        Verb("GET", f"{FILM}/head.mp4", "head", "What stands before its parts.", **sent(types[".mp4"], films.head)),
+        Verb("GET", f"{FILM}/{{chunk}}.m4s", "part", "One chunk.", **sent(types[".m4s"], films.part)),
+        Verb("GET", f"{FILM}/{{chunk}}.jpg", "picture", "A small picture of it.", **sent("image/jpeg", films.picture)),
+    )
+
+
 SCORE = {"text": TEXT, "base": BASE}
 EDIT = {**ENTRY, "base": BASE}
 READ = {"text": TEXT, "chunks": {"type": "integer", "minimum": 1, "maximum": 1000}}
 WRITE = {"text": TEXT, **ENTRY}
 
 
-def _runs(run: str, node: str, body: dict) -> dict:
+def _runs(body: dict) -> dict:
     return {"runs": [{"run": name, "nodes": runs.schedules(graph)} for name, graph in runs.in_work().items()]}
 
 
 def directed(change: Callable | None = None) -> Callable:
     """The answer of a verb on a run: how its score stands after change(score, body), if there is one."""
 
-    def answer(run: str, node: str, body: dict) -> dict:
+    def answer(body: dict, run: str, node: str) -> dict:
         found = runs.find(run, node)
         if change is not None:
             change(found, body)
@@ -92,25 +127,27 @@ def directed(change: Callable | None = None) -> Callable:
     return answer
 
 
-def _read(run: str, node: str, body: dict) -> dict:
+def _read(body: dict) -> dict:
     schedule = directing.check_text(body["text"])
     count = min(body.get("chunks") or schedule.cues[-1].chunk + 1, 1000)
     return {"chunks": core.text.cells(schedule, count), "end": schedule.end}
 
 
-def _write(run: str, node: str, body: dict) -> dict:
+def _write(body: dict) -> dict:
     return {"text": core.text.editing.edit(body.pop("text"), **body)}
 
 
-def answer(verb: Verb, run: str = "", node: str = "", raw: bytes = b"") -> tuple[int, dict]:
-    """(HTTP status, JSON object) of a request: 400 for a body that is none, 404 for a run that is not in work, 409 for
-    what is refused, with the reason."""
+def answer(verb: Verb, place: Mapping[str, str], raw: bytes = b"") -> tuple[int, dict | Sent]:
+    """(HTTP status, what is answered) of a request. place: what its path names.
+
+    400 for a body that is none, 404 for a run that is not in work, 409 for what is refused, with the reason.
+    """
     try:
         body = _body(verb, raw)
     except ValueError as error:
         return 400, {"error": str(error)}
     try:
-        return 200, verb.answer(run, node, body)
+        return 200, verb.answer(body, **{name: place[name] for name in verb.names})
     except runs.UnknownRun as error:
         return 404, {"error": str(error)}
     except ValueError as error:
@@ -141,10 +178,9 @@ def openapi() -> dict:
     """The OpenAPI 3.1 page of the table."""
     paths: dict = {}
     for verb in verbs():
-        about = {"operationId": verb.name, "summary": verb.about, "responses": RESPONSES}
-        names = [name for name in ("run", "node") if f"{{{name}}}" in verb.path]
+        about = {"operationId": verb.name, "summary": verb.about, "responses": _responses(verb)}
         about["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in verb.names
         ]
         if verb.body is not None:
             schema = {"type": "object", "properties": verb.body, "required": list(verb.needed)}
@@ -153,10 +189,13 @@ def openapi() -> dict:
     return {"openapi": "3.1.0", "info": {"title": "Helios: directing a run", "version": __version__}, "paths": paths}
 
 
-RESPONSES = {
-    "200": {"description": "Done."},
+def _responses(verb: Verb) -> dict:
+    return {"200": {"description": "Done.", "content": {verb.gives: {}}}, **REFUSALS}
+
+
+REFUSALS = {
     "400": {"description": "The body is not what the verb takes."},
-    "404": {"description": "No such run is in work, or it has no such schedule node."},
+    "404": {"description": "No such run is in work, or it has no such schedule node; no such film, or chunk of it."},
     "409": {"description": "Refused, with the reason; the run goes on as it was."},
 }
 
@@ -179,8 +218,11 @@ def _handler(verb: Verb) -> Callable:
         if (request.content_length or 0) > LONGEST:
             return web.json_response({"error": f"wanted a body of {LONGEST} bytes at most"}, status=413)
         raw = b"" if verb.method == "GET" else await request.read()
-        place = request.match_info
-        status, found = answer(verb, place.get("run", ""), place.get("node", ""), raw)
-        return web.json_response(found, status=status)
+        loop = asyncio.get_running_loop()
+        status, found = await loop.run_in_executor(None, answer, verb, request.match_info, raw)
+        if not isinstance(found, Sent):
+            return web.json_response(found, status=status)
+        keep = {"Cache-Control": "max-age=86400, immutable" if found.lasts else "no-store"}
+        return web.Response(body=found.data, content_type=found.kind, headers=keep)
 
     return handle

@@ -70,6 +70,12 @@ def score_of(run: str, node: str, text: str):
     return found
 
 
+def known(run: str, node: str):
+    """The LiveScore of a node in a run, if anybody has asked for it yet; else None."""
+    with _LOCK:
+        return _SCORES.get((run, node))
+
+
 def tell(run: str, node: str, score) -> None:
     """Tells every page, and whatever else listens on ComfyUI's socket, how a score stands; remembers its edits."""
     with _LOCK:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import batches, core, directing, engine, kept, live, marks, place, runs, seeds, sockets
+from . import batches, core, directing, engine, films, kept, live, marks, place, runs, seeds, sockets
 
 
 class DMDPyramidSample(seeds.SeededNode):
@@ -93,7 +93,7 @@ class DMDPyramidSample(seeds.SeededNode):
         chunk, past = make_chunk(model, vae, history.history, given, text, plan, options)
         turn.done()
         later = replace(history, history=past).append(chunk, given)
-        return {"samples": sockets.tensor(model.denormalise(chunk))}, later
+        return {"samples": sockets.tensor(model.denormalise(chunk)), films.CHUNK: index}, later
 
 
 def own_steps(text: str, stages: int) -> tuple[int, ...] | None:

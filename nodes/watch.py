@@ -17,14 +17,14 @@ def show_drift(chunk: int, policy, found) -> None:
 
 
 def show_chunk(clip) -> None:
-    """The newest chunk of a chunks.Clip: a small picture of its end beside its file, and how its joint compares."""
+    """The newest chunk of a join.Clip: a small picture of its end beside its file, and how its joint compares."""
     if _server() is None:
         return
     last, before = clip.segments[-1], clip.segments[-2:-1]
+    save_small(clip.tail.frame, last.path.with_suffix(".jpg"))
     frames = _small_frames(last.path)
     joint = [frame for segment in before for frame in (_small_frames(segment.path)[-1], frames[0])]
     inside = _changes(frames)
-    _save(clip.tail.frame, last.path.with_suffix(".jpg"))
     _send(
         "helios-video.chunk",
         {
@@ -62,8 +62,12 @@ def _step(frame) -> int:
     return max(1, max(frame.shape) // WIDTH)
 
 
-def _save(frame, path) -> None:
+def save_small(frame, path) -> None:
+    """Writes a small picture of a frame, uint8 [h w 3], as JPEG; one that is there stays."""
     from PIL import Image
+
+    if path.is_file():
+        return
 
     picture = Image.fromarray(frame)
     picture.thumbnail((WIDTH, WIDTH))

@@ -1,6 +1,6 @@
 """Decoded chunks become a video: how they meet, the files they lie in, and the file they become."""
 
-from . import boundary, video
+from . import boundary, hls, video
 from .behind import Behind
 from .boundary import FRAMES, POLICIES, Boundary, Tail, follow
 from .clip import Clip, check_encoder, join, published_length
@@ -21,6 +21,7 @@ __all__ = [
     "check_writable",
     "follow",
     "frame_rate",
+    "hls",
     "join",
     "pass_on",
     "published_length",

@@ -27,6 +27,14 @@ LOAD = """async workflow => {
   app.canvas.setDirty(true, true)
   for (const button of document.querySelectorAll(".p-dialog-close-button")) button.click()
 }"""
+# Of each picture on the timeline that is loaded, where it is most coloured.
+COLOURS = """[...document.querySelectorAll(".helios-picture")].filter(p => p.complete && p.naturalWidth).map(p => {
+  const canvas = new OffscreenCanvas(p.naturalWidth, p.naturalHeight), context = canvas.getContext("2d")
+  context.drawImage(p, 0, 0)
+  const { data } = context.getImageData(0, 0, canvas.width, canvas.height)
+  const points = Array.from({ length: data.length / 4 }, (_, i) => [...data.slice(4 * i, 4 * i + 3)])
+  return points.reduce((a, b) => Math.max(...a) - Math.min(...a) >= Math.max(...b) - Math.min(...b) ? a : b)
+})"""
 WIDGET = "() => app.graph.getNodeById(5).widgets.find(w => w.name === 'text').value"
 
 
@@ -132,7 +140,19 @@ def test_a_run_is_directed_from_the_timeline(director):
     first = director.finished()
     assert shown(first) == [("red", "circle")] * 4 + [("blue", "square")] * 2
     picture(page, "done")
+    check_pictures(director)
     check_retake(director, first)
+
+
+def check_pictures(director) -> None:
+    """One of every chunk that is made, of the colour that the chunk has, also once the page was loaded anew."""
+    director.page.reload()
+    director.page.wait_for_function(READY, timeout=240_000)
+    director.button("Retake from").wait_for(timeout=60_000)
+    director.page.wait_for_function(f"() => {COLOURS}.length === {CHUNKS}", timeout=30_000)
+    colours = director.page.evaluate(f"() => {COLOURS}")
+    assert [red > blue for red, _, blue in colours] == [True] * 4 + [False] * 2, colours
+    picture(director.page, "pictures")
 
 
 def check_retake(director, first) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from threading import Lock
 from types import SimpleNamespace
 
@@ -42,7 +43,7 @@ def workflow() -> dict:
 
 
 def ask(name: str, run: str = "run", node: str = "5", **body) -> tuple[int, dict]:
-    status, found = routes.answer(VERBS[name], run, node, json.dumps(body).encode())
+    status, found = routes.answer(VERBS[name], {"run": run, "node": node}, json.dumps(body).encode())
     return status, json.loads(json.dumps(found))
 
 
@@ -83,7 +84,7 @@ def test_what_cannot_be_is_refused_with_the_reason(queue, name, where, body, sta
 
 @pytest.mark.parametrize("raw", [b"[]", b"{", b"\xff", b'{"text": NaN'])
 def test_a_body_that_is_no_object_is_refused(queue, raw):
-    assert routes.answer(VERBS["score"], "run", "5", raw)[0] == 400
+    assert routes.answer(VERBS["score"], {"run": "run", "node": "5"}, raw)[0] == 400
 
 
 def test_scores_are_read_and_written_without_a_run(queue):
@@ -103,7 +104,7 @@ def test_the_table_is_its_own_openapi_page(queue):
     assert [place["name"] for place in edit["parameters"]] == ["run", "node"]
     for verb in VERBS.values():
         text = (host.Path(routes.__file__).parents[1] / "web" / "docs" / "live.md").read_text(encoding="utf-8")
-        path = verb.path.replace("{run}", "RUN").replace("{node}", "NODE")
+        path = re.sub(r"{(\w+)}", lambda found: found[1].upper(), verb.path)
         assert f"`{verb.method} {path}`" in text or verb.name == "openapi"
 
 

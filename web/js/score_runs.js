@@ -2,6 +2,7 @@
 
 import { api } from "../../../scripts/api.js"
 import { app } from "../../../scripts/app.js"
+import { remember } from "./films.js"
 import { afterLoading, find, kept, queuedHere, tab, tabOf } from "./run.js"
 
 const TYPE = "HeliosPromptSchedule"
@@ -63,6 +64,28 @@ async function askAgain(run) {
     }
   }
   if (!run) for (const state of kept(KIND).values()) if (!runs.some((one) => one.run === state.run)) end(state)
+  const { films } = await ask("films")
+  for (const film of (films ?? []).reverse()) adopt(film)
+  showAll()
+}
+
+// Of a run that was over before the page was loaded, its film says how it stands.
+function adopt(film) {
+  remember(film)
+  const { run, schedule: node, text, first, chunks } = film
+  const here = kept(KIND, tabOf(run))
+  if (!film.over || !node || text === null || here.has(node) || !queuedHere(run)) return
+  DONE.add(run)
+  const done = first + chunks
+  const status = { text, first: text, edits: 0, begun: done, done, total: done, paused: false, ended: true, chunks: [] }
+  here.set(node, { run, node, seen: text, page: null, sent: null, over: true, status })
+}
+
+// A film has another chunk.
+function grew(film) {
+  remember(film)
+  const state = kept(KIND, tabOf(film.run)).get(film.schedule)
+  if (state?.run === film.run && tabOf(film.run) === tab()) STAGES.get(find(state.node, TYPE))?.timeline.draw()
 }
 
 export function end(state) {
@@ -75,6 +98,7 @@ app.registerExtension({
   name: "helios-video.score",
   setup() {
     api.addEventListener("helios-video.score", ({ detail: { prompt, node, ...status } }) => came(prompt, node, status))
+    api.addEventListener("helios-video.film", ({ detail }) => grew(detail))
     api.addEventListener("execution_start", ({ detail }) => askAgain(detail.prompt_id))
     for (const name of OVER) {
       api.addEventListener(name, ({ detail }) => {

@@ -2,6 +2,7 @@
 // and another take of what is made. The server has the last word: what it refuses, the text does not keep.
 
 import { app } from "../../../scripts/app.js"
+import { filmOf, pictures } from "./films.js"
 import { el } from "./panel.js"
 import { madeBy } from "./settings.js"
 import { parse } from "./schedule.js"
@@ -14,7 +15,7 @@ const SEEDS = 100000
 
 export class Stage {
   constructor(timeline) {
-    Object.assign(this, { timeline, state: null, refused: null })
+    Object.assign(this, { timeline, state: null, shots: new Map() })
     const button = (word, title, click) => el("button", { type: "button", title, click }, word)
     this.pause = button(
       say("Pause"), say("The next chunk waits; the one in work is finished"), () => this.tell("pause"))
@@ -154,6 +155,18 @@ export class Stage {
       const [left, width] = [from, to - from].map((n) => `${(n / this.timeline.cells) * 100}%`)
       return el("div", { class: "helios-state", "data-state": state, style: `left: ${left}; width: ${width}` })
     })
+  }
+
+  // What is made so far, to be looked at.
+  get film() {
+    return this.state && filmOf(this.state.run, this.state.node)
+  }
+
+  // A small picture of each chunk that is made.
+  pictures() {
+    const { film } = this
+    if (!film) return []
+    return pictures(film, this.timeline.cells, this.going ? Infinity : this.made, this.shots)
   }
 
   get length() {

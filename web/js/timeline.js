@@ -8,7 +8,7 @@ import { addCue, limits, parse, removeCue, setBlend, setChunks, setPrompt } from
 import { Stage } from "./stage.js"
 import { say } from "./words.js"
 
-const HEIGHT = 136
+const HEIGHT = 168
 const LEAST_CELLS = 6
 const TWICE = 400 // milliseconds between the presses of a double click
 const HELP =
@@ -82,7 +82,8 @@ class Timeline {
     if (!this.drag) this.cells = Math.max(LEAST_CELLS, this.stage.length, ...ends)
     const focused = this.track.contains(document.activeElement)
     const [numbers, bars, settings] = [ruler(this.cells), this.stage.bars(), settingsMarks(entries, this.cells)]
-    this.track.replaceChildren(...numbers, ...bars, this.stage.here, ...settings, ...cues.map((_, i) => this.span(i)))
+    const under = [...numbers, ...this.stage.pictures(), ...bars, this.stage.here, ...settings]
+    this.track.replaceChildren(...under, ...cues.map((_, i) => this.span(i)))
     this.stage.draw()
     if (focused) this.focus()
     const cue = cues[this.chosen]
@@ -158,10 +159,10 @@ class Timeline {
     this.sync()
     const span = event.target.closest("[data-cue]")
     if (event.button || this.error) return
-    if (!span) return this.stage.choose(Math.floor(this.at(event)))
     // A dblclick never comes: the first press draws its target anew.
     if (event.timeStamp - this.pressed < TWICE) return this.add(Math.floor(this.at(event)))
     this.pressed = event.timeStamp
+    if (!span) return this.stage.choose(Math.floor(this.at(event)))
     const i = Number(span.dataset.cue)
     const kind = ["helios-edge", "helios-blend"].find((name) => event.target.classList.contains(name)) ?? "span"
     this.track.setPointerCapture(event.pointerId)
