@@ -61,19 +61,19 @@ def grew(clip, chunk: int | None) -> None:
 
 def _film(run: str, clip, graph, node: str, chunk: int | None) -> Film:
     """The film of the run that the clip goes on with; a new one, where there is none."""
-    own = schedule_of(graph, node)
-    score = None if own is None else runs.known(run, own)
-    text = score.text if score else graph.original_prompt.get(own, {}).get("inputs", {}).get(runs.TEXT)
     with _LOCK:
         mine = [film for (name, _), film in _FILMS.items() if name == run]
         film = next((film for film in mine if film.clip.segments == clip.segments[:-1]), None)
         if film is None:
             first = 0 if chunk is None else chunk + 1 - len(clip.segments)
-            film = Film(run, len(mine), clip, "", own, max(0, first))
+            film = Film(run, len(mine), clip, "", schedule_of(graph, node), max(0, first))
             _FILMS[run, film.number] = film
             while len(_FILMS) > KEPT:
                 _FILMS.popitem(last=False)
         film.clip, film.node = clip, graph.get_display_node_id(node)
+    if film.schedule is not None:
+        score = runs.known(run, film.schedule)
+        text = score.text if score else graph.original_prompt.get(film.schedule, {}).get("inputs", {}).get(runs.TEXT)
         film.text = text if isinstance(text, str) else None
     return film
 

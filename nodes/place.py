@@ -26,13 +26,58 @@ class Pace:
         return self.seconds / self.work * work if self.work else 0.0
 
 
+class Layout:
+    """A graph as bars need it. kinds: node -> class; wires: node -> the nodes that it is wired to."""
+
+    def __init__(self, kinds: dict[str, str], wires: dict[str, set[str]]):
+        self.kinds, self.wires = kinds, wires
+        self.users: dict[str, set[str]] = {i: set() for i in wires}
+        for user, found in wires.items():
+            for source in found & self.users.keys():
+                self.users[source].add(user)
+        self._before: dict[str, set[str]] = {}
+
+    @classmethod
+    def of(cls, graph) -> Layout:
+        """Of ComfyUI's graph as it is now."""
+        nodes = {i: graph.get_node(i) for i in graph.all_node_ids()}
+        return cls({i: node["class_type"] for i, node in nodes.items()}, {i: sources(n) for i, n in nodes.items()})
+
+    def chunk_of(self, node: str) -> tuple[int, int]:
+        """(which chunk from 0, how many) of a node: the samplers its own hangs on, and those that hang on it."""
+        sampler = self.kinds[node] == SAMPLER
+        last = node if sampler else max(self.before(node), key=lambda i: len(self.before(i)), default=node)
+        index = len(self.before(last))
+        return index, index + 1 + len(self._samplers(last, self.users))
+
+    def before(self, node: str) -> set[str]:
+        """The samplers that a node hangs on."""
+        if node not in self._before:
+            self._before[node] = self._samplers(node, self.wires)
+        return self._before[node]
+
+    def _samplers(self, start: str, wires: dict[str, set[str]]) -> set[str]:
+        return {i for i in reach(start, wires) if self.kinds.get(i) == SAMPLER}
+
+
 @dataclass
 class Prompt:
-    """What is known of one prompt in work: the paces so far, how far its bar is, and how many chunks are sampled."""
+    """What is known of one prompt in work: the paces so far, how far its bar is, and how many chunks are sampled.
+
+    layout: of its graph when that had so many nodes.
+    """
 
     paces: dict[str, Pace] = field(default_factory=dict)
     value: int = 0
     sampled: int = 0
+    layout: tuple[int, Layout] | None = None
+
+    def laid_out(self, graph) -> Layout:
+        """The layout of ComfyUI's graph, which only ever gets more nodes."""
+        count = len(graph.all_node_ids())
+        if self.layout is None or self.layout[0] != count:
+            self.layout = count, Layout.of(graph)
+        return self.layout[1]
 
 
 _PROMPTS: WeakKeyDictionary = WeakKeyDictionary()  # ComfyUI's record of a prompt's progress -> Prompt
@@ -59,13 +104,12 @@ class RunPlace:
         graph, node = found
         record = host.optional("comfy_execution.progress", "get_progress_state")
         prompt = _PROMPTS.setdefault(record(), Prompt())
-        kinds = {i: graph.get_node(i)["class_type"] for i in graph.all_node_ids()}
-        if kinds[node] not in SHARE:
+        kind = graph.get_node(node)["class_type"]
+        if kind not in SHARE:
             return None
-        index, chunks = chunk_of(node, kinds, {i: sources(graph.get_node(i)) for i in kinds})
-        decoded = DECODER in kinds.values()
-        shown = graph.get_display_node_id(node)
-        return cls(prompt, kinds[node], shown, index, chunks, decoded, parents_of(node, graph))
+        layout = prompt.laid_out(graph)
+        decoded, shown = DECODER in layout.kinds.values(), graph.get_display_node_id(node)
+        return cls(prompt, kind, shown, *layout.chunk_of(node), decoded, parents_of(node, graph))
 
     def advance(self, costs, before: int, value: int, later: float, seconds: float) -> tuple[int, int, str]:
         """The whole bar's value and total, and words: units `before` to `value` of the node's took so many seconds."""
@@ -112,25 +156,6 @@ def forget_finished() -> None:
         over = state["state"].value == "finished" or found.dynprompt.get_node(node)["class_type"] == end
         if over and found.dynprompt.get_parent_node_id(node) is not None:
             del found.nodes[node]
-
-
-def chunk_of(node: str, kinds: dict[str, str], wires: dict[str, set[str]]) -> tuple[int, int]:
-    """(which chunk from 0, how many) of a node: the samplers that its own hangs on, and those that hang on it.
-
-    kinds: node -> class; wires: node -> the nodes that it is wired to.
-    """
-    users: dict[str, set[str]] = {i: set() for i in wires}
-    for user, found in wires.items():
-        for source in found & users.keys():
-            users[source].add(user)
-
-    def samplers(start: str, graph: dict) -> set[str]:
-        return {i for i in reach(start, graph) if kinds.get(i) == SAMPLER}
-
-    before = {i: samplers(i, wires) for i in samplers(node, wires) | {node}}
-    last = node if kinds[node] == SAMPLER else max(before[node], key=lambda i: len(before[i]), default=node)
-    index = len(before[last])
-    return index, index + 1 + len(samplers(last, users))
 
 
 def parents_of(node: str, graph) -> tuple[str, ...]:

@@ -5,7 +5,12 @@ Events go to the browser that queued the prompt; without ComfyUI, or where none 
 
 from __future__ import annotations
 
-from . import core, host
+import math
+
+import numpy as np
+
+from ..helios_core.version import VERSION
+from . import core, host, kept
 
 WIDTH = 160  # pixels of a picture of the filmstrip, along the longer side
 
@@ -20,20 +25,38 @@ def show_chunk(clip) -> None:
     """The newest chunk of a join.Clip: a small picture of its end beside its file, and how its joint compares."""
     if _server() is None:
         return
-    last, before = clip.segments[-1], clip.segments[-2:-1]
-    save_small(clip.tail.frame, last.path.with_suffix(".jpg"))
-    frames = _small_frames(last.path)
-    joint = [frame for segment in before for frame in (_small_frames(segment.path)[-1], frames[0])]
-    inside = _changes(frames)
+    save_small(clip.tail.frame, clip.segments[-1].path.with_suffix(".jpg"))
     _send(
         "helios-video.chunk",
         {
             "folder": "/".join(clip.folder.parts[-2:]),  # as host.clip_folder makes it, below ComfyUI's temp folder
             "names": [segment.path.stem for segment in clip.segments],
-            "jump": _changes(joint)[0] if joint else None,
-            "inside": sum(inside) / max(1, len(inside)),
+            **_joint(clip),
         },
     )
+
+
+def _joint(clip) -> dict:
+    """{"jump", "inside"}: how much a pixel changes over a clip's last joint, and inside its last chunk, in percent. It
+    takes longer than to fetch a chunk from the store, so it is kept there too."""
+    store, made = kept.store(), clip.made
+    key = core.disk.digest("joint", VERSION, made) if made and store is not None else None
+    found = store.arrays(key) if key else None
+    if found is not None and "joint" in found:
+        jump, inside = found["joint"].tolist()
+    else:
+        jump, inside = _measured(clip)
+        if key:
+            store.keep(key, {"joint": np.array([jump, inside])})
+    return {"jump": None if math.isnan(jump) else jump, "inside": inside}
+
+
+def _measured(clip) -> tuple[float, float]:
+    """(Change over the last joint, NaN where there is none; inside the last chunk.)"""
+    frames = _small_frames(clip.segments[-1].path)
+    inside = _changes(frames)
+    ends = [_small_frames(segment.path)[-1] for segment in clip.segments[-2:-1]]
+    return (*_changes([*ends, frames[0]]), math.nan)[0], sum(inside) / max(1, len(inside))
 
 
 def _changes(frames) -> list[float]:
@@ -71,5 +94,6 @@ def save_small(frame, path) -> None:
 
     picture = Image.fromarray(frame)
     picture.thumbnail((WIDTH, WIDTH))
-    with core.disk.replacing(path) as part:
-        picture.save(part, "JPEG", quality=85)
+    part = path.with_suffix(".part.jpg")  # not core.disk.replacing: it waits for the disk, and this may be lost
+    picture.save(part, "JPEG", quality=85)
+    part.replace(path)

@@ -31,6 +31,7 @@ class LiveScore:
         self.total: int | None = None
         self.paused = self.ended = False
         self.edits = 0
+        self._cells: tuple = (None, 0, [])
         self._turn = Condition()
 
     def begin(self, chunk: int, stop: Callable | None = None, total: int | None = None) -> PromptSchedule:
@@ -126,12 +127,15 @@ class LiveScore:
         with self._turn:
             last = max(self.begun, self.source.cues[-1].chunk + 1, self.total or 0)
             last = last if self.source.end is None else min(last, self.source.end)
-            chunks = cells(self.source, min(last, self.begun + 100))
-            for cell in chunks:
-                chunk = cell["chunk"]
-                cell["state"] = "done" if chunk < self.done else "working" if chunk < self.begun else "waiting"
+            count = min(last, self.begun + 100)
+            if self._cells[:2] != (self.source, count):
+                self._cells = self.source, count, cells(self.source, count)
+            chunks = [{**cell, "state": self._state(cell["chunk"])} for cell in self._cells[2]]
             names = ("text", "first", "begun", "done", "total", "paused", "ended", "edits")
             return {**{name: getattr(self, name) for name in names}, "chunks": chunks}
+
+    def _state(self, chunk: int) -> str:
+        return "done" if chunk < self.done else "working" if chunk < self.begun else "waiting"
 
 
 def cells(source: PromptSchedule, count: int) -> list[dict]:

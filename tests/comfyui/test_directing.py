@@ -8,9 +8,9 @@ import time
 
 import numpy as np
 from helios_video.helios_core.join import video
-from support.comfyui import NEEDED, listen, saved, twin, with_value
+from support.comfyui import NEEDED, listen, saved, twin, with_value, work
 from support.directed import BLUE, RED, WAIT, ask, shown
-from support.events import Events
+from support.events import Events, text_of
 from support.probed import number, succeeds
 
 pytestmark = NEEDED
@@ -114,3 +114,27 @@ def test_what_the_page_is_told_does_not_grow_with_the_chunks(server):
     events, entry = listen(server, prompt)
     assert entry["status"]["status_str"] == "success"
     assert len(events.of("progress_state")[-1]["nodes"]) < 30, "of what the loop became only the last chunk is told"
+
+
+def begun(events: Events) -> list[str]:
+    """Chunks that were sampled, as the bar names them; one of the store has its last step alone."""
+    said = [text_of(data)[1].partition(", ") for data in events.of("text")]
+    return [chunk for chunk, _, step in said if step.startswith("step 1 of")]
+
+
+def test_a_retake_of_chunk_40_of_44_begins_at_once_and_samples_four(server):
+    """Figures are printed: pytest -s. The clock also counts what else the machine does."""
+    server.finish(server.queue(directed(f"0 [seed 79]: {RED}", chunks=44)[0]))
+    times = []
+    for seed in (80, 81, 82):
+        prompt, _ = directed(f"0 [seed 79]: {RED}\n40 [seed {seed}]:", chunks=44)
+        with Events(server.port, "test") as events:
+            began, before = time.monotonic(), work(server)
+            queued = server.post("/prompt", {"prompt": prompt, "client_id": "test"})["prompt_id"]
+            while not begun(events):
+                time.sleep(0.02)
+            times.append((round(time.monotonic() - began, 2), round(work(server) - before, 2)))
+            server.finish(queued)
+        assert begun(events) == [f"chunk {k} of 44" for k in (41, 42, 43, 44)]
+    print("seconds by the clock and of processor time to the first step of chunk 40:", times)
+    assert min(worked for _, worked in times) < 1

@@ -24,7 +24,8 @@ def graph(chunks: int, start: str = "s") -> dict[str, tuple[str, set[str]]]:
 
 
 def where(nodes, node):
-    return place.chunk_of(node, {i: kind for i, (kind, _) in nodes.items()}, {i: set(w) for i, (_, w) in nodes.items()})
+    kinds, wires = {i: kind for i, (kind, _) in nodes.items()}, {i: set(w) for i, (_, w) in nodes.items()}
+    return place.Layout(kinds, wires).chunk_of(node)
 
 
 def test_a_nodes_chunk_is_read_off_the_graph():

@@ -79,9 +79,10 @@ def test_the_bar_knows_which_chunk_it_is(prompt):
     end, sampler, join = (nodes[name][0] for name in ("HeliosLoopEnd", "Chunk", "Join"))
     graph = {**prompt, **unroll(prompt, end, 5, pack.NODE_CLASS_MAPPINGS)[0]}
     kinds, wires = {i: n["class_type"] for i, n in graph.items()}, {i: place.sources(n) for i, n in graph.items()}
+    layout = place.Layout(kinds, wires)
     for k in range(5):
-        assert place.chunk_of(f"{end}.{k + 1}.{sampler}", kinds, wires) == (k, 5)
-        assert place.chunk_of(f"{end}.{k + 1}.{join}", kinds, wires) == (k, 5)
+        assert layout.chunk_of(f"{end}.{k + 1}.{sampler}") == (k, 5)
+        assert layout.chunk_of(f"{end}.{k + 1}.{join}") == (k, 5)
 
 
 def run(path, folder, *options):
