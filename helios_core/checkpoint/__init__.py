@@ -21,6 +21,7 @@ from .numbers import E4M3, mapped
 from .open import Checkpoint, check, check_part, held_parts, open_checkpoint, read_documents
 from .precision import (
     DTYPES,
+    EMBEDDINGS,
     FLOAT32,
     GGUF,
     GROUP_SIZES,
@@ -33,6 +34,7 @@ from .precision import (
     held_bytes,
     is_float32,
     is_kept,
+    is_kept_text,
     is_quantised,
     kernel_group,
     split_kind,
@@ -42,7 +44,6 @@ from .precision import (
 from .progress import tell, telling
 from .sources import (
     DOCUMENTS,
-    EMBEDDINGS,
     PARTS,
     TOKENIZER,
     Source,
@@ -104,6 +105,7 @@ __all__ = [
     "held_parts",
     "is_float32",
     "is_kept",
+    "is_kept_text",
     "is_quantised",
     "kernel_group",
     "list_files",

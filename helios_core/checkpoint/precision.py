@@ -26,6 +26,9 @@ GGUF = "gguf"  # the form of a file's layers in GGUF's blocks, of whatever types
 METADATA = "helios_quantization"  # key in the file's metadata; its value is one of KINDS
 FLOAT32 = ("time_embedder", "scale_shift_table", "norm1", "norm2", "norm3", "history_key_scale")
 LINEAR = r"blocks\.\d+\.(attn[12]\.(to_[qkv]|to_qkv|to_out\.0)|ffn\.net\.(0\.proj|2))\.weight"
+EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight")  # the text encoder's two names of one tensor
+TEXT_FIRST = "encoder.block.0.layer.0.SelfAttention.q.weight"  # whose numbers all of a text encoder's compute in
+TEXT_LINEAR = r"encoder\.block\.\d+\.layer\.(0\.SelfAttention\.[qkvo]|1\.DenseReluDense\.(wi_0|wi_1|wo))\.weight"
 
 
 def is_float32(name: str) -> bool:
@@ -105,6 +108,27 @@ def is_kept(name: str, stored, kind: str | None, weight_dtype: str) -> bool:
     kind: of `find_kind`.
     """
     return kind is not None and is_quantised(name) and (weight_dtype in KINDS or stored.kept is not None)
+
+
+def text_format(source) -> str:
+    """The safetensors format of a text encoder's numbers, but for what is kept in fewer bits: that of its linear layers
+    as they are stored, and BF16 where they are in fewer bits."""
+    stored = source.tensors.get(TEXT_FIRST)
+    return stored.dtype if stored is not None and stored.dtype in DTYPES.values() else "BF16"
+
+
+def text_is_float32(name: str, computes_in: str) -> bool:
+    """Whether a tensor of a text encoder is float32. UMT5's feed-forward output overflows in half precision;
+    transformers keeps that layer in float32 too."""
+    return computes_in == "F32" or (computes_in == "F16" and name.endswith(".wo.weight"))
+
+
+def is_kept_text(name: str, stored, device: str) -> bool:
+    """Whether torch holds a text encoder's `sources.Stored` weight as it is stored, in fewer bits: a linear layer's or
+    the embedding's. device: its kind; Apple's GPU has no fp8."""
+    if stored.kept is None or (stored.kept == "fp8_e4m3fn" and device == "mps"):
+        return False
+    return name in EMBEDDINGS or re.fullmatch(TEXT_LINEAR, name) is not None
 
 
 def quantised_bytes(shape: tuple[int, int], kind: str) -> int:

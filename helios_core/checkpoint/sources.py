@@ -15,6 +15,7 @@ from ..disk import parse_json as parse
 from ..disk import parse_object
 from . import gguf, gguf_tokenizer, headers, inferred, marks, padded, recognise
 from .names import DROPPED, FORMATS, LAYER_FORMAT, MARKER, SCALES, SPIECE, ZERO, published, split_parts, strip_prefix
+from .precision import EMBEDDINGS
 from .stored import Stored
 
 PARTS = ("transformer", "vae", "text_encoder")
@@ -22,7 +23,6 @@ PARTS = ("transformer", "vae", "text_encoder")
 LEFTOVERS = ("gan_heads.", "gan_final_head.", "_loras.", "norm_added_q")
 DOCUMENTS = "helios"  # key in a file's metadata: the checkpoint's JSON files, as one JSON object of texts by path
 TOKENIZER = "tokenizer."  # prefix of tensors that hold the tokenizer's files
-EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight")  # the text encoder's two names of one tensor
 
 
 @dataclass(frozen=True)

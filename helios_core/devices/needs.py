@@ -10,7 +10,6 @@ published sizes each moment is right to ten per cent (tests/devices/test_traced.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -28,6 +27,7 @@ from ..checkpoint import (
 )
 from ..config import ModelConfig
 from . import decoding
+from .encoding import encoder_bytes
 from .ways import vae_numbers
 from .working import stream_bytes, transformer_work
 
@@ -216,12 +216,12 @@ def estimate(
     matrices, rest = _transformer_bytes(sources[TRANSFORMER], (kind, weight_dtype), item, backend)
     pixel = BYTES[DTYPES[vae_numbers(vae_dtype, device, fast_bf16)]]
     work, tiled, copies = _decoding(config, width, height, pixel, device, vae_tiling)
-    encoder = sum(_encoder_bytes(sources[TEXT]))
+    encoder, encoding = encoder_bytes(sources[TEXT], backend, device)
     vae = sum(prod(stored.shape) for stored in sources[VAE].tensors.values()) * pixel
     return Estimate(
         parts={TEXT: encoder, TRANSFORMER: rest + sum(matrices), VAE: vae},
         work={
-            TEXT: encoder // 40,
+            TEXT: encoding,
             TRANSFORMER: transformer_work(config, width, height, item, batch=batch, kind=kind),
             VAE: work,
         },
@@ -257,13 +257,6 @@ def _transformer_bytes(source: Source, how: tuple, item: int, backend: str) -> t
         else:
             rest += taken
     return list(blocks.values()), rest
-
-
-def _encoder_bytes(source: Source) -> Iterator[int]:
-    """Of each tensor of a text encoder: what is quantised is widened, what overflows in half precision is float32."""
-    for name, stored in source.tensors.items():
-        kept = 4 if stored.dtype == "F16" and name.endswith(".wo.weight") else max(2, BYTES.get(stored.dtype, 2))
-        yield prod(stored.shape) * kept
 
 
 def _quantising(source: Source, kind: str | None, weight_dtype: str) -> int:

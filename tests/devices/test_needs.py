@@ -12,6 +12,7 @@ from helios_video.helios_core import load
 from helios_video.helios_core.backends.torch.files import map_file
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
 from helios_video.helios_core.backends.torch.vae import WanVAE
+from helios_video.helios_core.checkpoint.precision import TEXT_FIRST
 from helios_video.helios_core.checkpoint.sources import Source, Stored
 from helios_video.helios_core.config.model import ModelConfig, TransformerConfig
 from helios_video.helios_core.devices import host_free, working
@@ -243,7 +244,7 @@ def test_auto_counts_what_is_computed_in(stored, fast, wanted):
 
 def test_a_half_precision_text_encoder_keeps_its_last_layers_in_float32(published):
     name = "encoder.block.0.layer.1.DenseReluDense.wo.weight"
-    tensors = {n: Stored("x", n, "F16", (100, 100), 0) for n in (name, "shared.weight")}
+    tensors = {n: Stored("x", n, "F16", (100, 100), 0) for n in (name, TEXT_FIRST)}
     sources = published | {"text_encoder": Source("x", "text_encoder", tensors, {})}
     assert estimate(sources).parts["text_encoder"] == 4 * 100**2 + 2 * 100**2
 

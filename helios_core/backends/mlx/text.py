@@ -18,7 +18,7 @@ import numpy as np
 from einops import rearrange
 from mlx.core import array
 
-from ...checkpoint import EMBEDDINGS, Source, check_text_encoder, tell
+from ...checkpoint import EMBEDDINGS, Source, check_text_encoder, precision, tell
 from ...text import Embedding, load_tokenizer
 from .arrays import evaluate
 from .files import FLOATS, widen
@@ -178,20 +178,16 @@ def load_text_encoder(
 
 
 def find_dtype(source: Source) -> mx.Dtype:
-    """One dtype for all layers: that of the stored linear layers; bfloat16 where they are in eight bits."""
-    stored = source.tensors["encoder.block.0.layer.0.SelfAttention.q.weight"].dtype
-    return FLOATS.get(stored, mx.bfloat16)
-
-
-def _kept(name: str, dtype: mx.Dtype) -> mx.Dtype:
-    """UMT5's feed-forward output overflows in half precision."""
-    return mx.float32 if dtype == mx.float16 and name.endswith(".wo.weight") else dtype
+    """One dtype for all layers: that of the stored linear layers; bfloat16 where they are in fewer bits."""
+    return FLOATS[precision.text_format(source)]
 
 
 def _read(source: Source, dtype: mx.Dtype) -> dict[str, array]:
-    found, weights = source.tensors, {}
+    found, weights, names = source.tensors, {}, {dtype: name for name, dtype in FLOATS.items()}
     for name in sorted(found, key=lambda n: found[n][:2]):
-        weights[name] = widen(found[name]).astype(_kept(name, dtype))
+        weights[name] = widen(found[name]).astype(
+            mx.float32 if precision.text_is_float32(name, names[dtype]) else dtype
+        )
         evaluate(weights[name])
         tell(found[name].whole)
     both = [weights.pop(name) for name in EMBEDDINGS if name in weights]

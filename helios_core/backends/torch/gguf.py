@@ -180,6 +180,11 @@ class BlockLinear(nn.Module):
             widen(form, data, rows)
         return out
 
+    def rows(self, chosen: Tensor) -> Tensor:
+        """Rows [n i] of the weight, float32, by their numbers [n]; of a layer of one type."""
+        ((form, data),) = self.parts
+        return BlockLinear.of(form, data[chosen], torch.zeros(len(chosen), device=data.device)).weight
+
     def joins(self, other: nn.Module) -> bool:
         """Whether it and another layer of the same input can be one: types may differ, as in llama.cpp's mixtures."""
         return type(other) is type(self)

@@ -13,12 +13,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...checkpoint import EMBEDDINGS, Source, check_text_encoder, tell
+from ...checkpoint import EMBEDDINGS, Source, check_text_encoder, is_kept_text, precision, tell
 from ...disk import reading
 from ...text import Embedding, load_tokenizer
 from .ahead import Ahead
 from .files import STORED, Files
+from .gguf import BlockLinear
+from .quant import QuantLinear
+from .text_layers import Layer, Words, alike, put
+from .weights import quant_layer
 
+FORMATS = {STORED[name]: name for name in precision.DTYPES.values()}
 logger = logging.getLogger(__name__)
 
 
@@ -50,8 +55,8 @@ def load_text_encoder(
 ) -> UMT5TextEncoder:
     """The text encoder with its tokenizer.
 
-    dtype: of the weights; None is the file's (`find_dtype`). ValueError names missing files, and missing, unexpected
-    or misshapen keys.
+    dtype: of the weights; None is the file's (`find_dtype`). What is stored in fewer bits stays so, and is widened to
+    it as it computes. ValueError names missing files, and missing, unexpected or misshapen keys.
     """
     from transformers import UMT5Config, UMT5EncoderModel
 
@@ -60,20 +65,18 @@ def load_text_encoder(
     with torch.device("meta"), reading(source.path, "UMT5 text encoder"):
         model = UMT5EncoderModel(UMT5Config(**source.config))
     files = Files(source)
-    model.load_state_dict(_read(files, source, dtype or find_dtype(source), device), assign=True)
+    weights = _read(files, source, dtype or find_dtype(source), device)
+    if other := sorted(weights.keys() ^ model.state_dict().keys()):
+        raise ValueError(f"text encoder {source.path}: its config is of another network, with or without {other[0]}")
+    for name, weight in weights.items():
+        put(model, name, weight)
     ask_ahead(model.encoder.block, files)
     return UMT5TextEncoder(model.train(False).requires_grad_(False), tokenize, max_length=max_length)
 
 
 def find_dtype(source: Source) -> torch.dtype:
-    """One dtype for all layers: that of the stored linear layers; bfloat16 where they are in eight bits."""
-    stored = source.tensors["encoder.block.0.layer.0.SelfAttention.q.weight"].dtype
-    return STORED[stored] if stored in ("F32", "F16", "BF16") else torch.bfloat16
-
-
-def _kept(name: str, dtype: torch.dtype) -> torch.dtype:
-    """UMT5's feed-forward output overflows in half precision; transformers keeps it in float32 too."""
-    return torch.float32 if dtype == torch.float16 and name.endswith(".wo.weight") else dtype
+    """One dtype for all layers: that of the stored linear layers; bfloat16 where they are in fewer bits."""
+    return STORED[precision.text_format(source)]
 
 
 def ask_ahead(blocks, files: Files) -> None:
@@ -83,12 +86,23 @@ def ask_ahead(blocks, files: Files) -> None:
         block.register_forward_pre_hook(lambda *_, i=i: ahead.before(i))
 
 
-def _read(files: Files, source: Source, dtype: torch.dtype, device) -> dict[str, Tensor]:
+def _read(files: Files, source: Source, dtype: torch.dtype, device) -> dict[str, Layer | Tensor]:
     found, weights = source.tensors, {}
     for name in sorted(found, key=lambda n: found[n][:2]):
-        weights[name] = files.read(found[name], _kept(name, dtype), device)
+        wide = precision.text_is_float32(name, FORMATS[dtype])
+        weights[name] = _weight(name, source, files, torch.float32 if wide else dtype, device)
         tell(found[name].whole)
     both = [weights[name] for name in EMBEDDINGS if name in weights]
-    if len(both) == 2 and not torch.equal(*both):
+    if len(both) == 2 and not alike(*both, torch.arange(source.config["vocab_size"], device=device)):
         raise ValueError(f"text encoder {source.path}: {' and '.join(EMBEDDINGS)} differ; a UMT5 file ties them")
     return weights | dict.fromkeys(EMBEDDINGS, both[0])
+
+
+def _weight(name: str, source: Source, files: Files, dtype: torch.dtype, device) -> Layer | Tensor:
+    stored, on = source.tensors[name], torch.device(device).type
+    if is_kept_text(name, stored, on):
+        make, bias = BlockLinear.of if stored.in_gguf else QuantLinear, torch.zeros(stored.shape[0], dtype=dtype)
+        return quant_layer(make, name, stored, files, None, device, bias.to(device))
+    if name in EMBEDDINGS and on == "cpu" and stored.dtype in FORMATS.values() and STORED[stored.dtype] != dtype:
+        return Words(files.read(stored, STORED[stored.dtype], device), dtype)
+    return files.read(stored, dtype, device)
