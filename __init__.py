@@ -6,6 +6,7 @@ interrupts.stop_at_once()
 
 from .nodes import routes  # noqa: E402
 from .nodes.concat import ChunkConcat  # noqa: E402
+from .nodes.control import HeliosControl  # noqa: E402
 from .nodes.drift import AntiDrift  # noqa: E402
 from .nodes.history import HeliosLoadHistory, HeliosSaveHistory, HistoryMemory  # noqa: E402
 from .nodes.loader import HeliosLoader  # noqa: E402
@@ -21,6 +22,7 @@ from .nodes.ul import HeliosULEncode, HeliosULLoader, ULDecoder  # noqa: E402
 NODE_CLASS_MAPPINGS = {
     "HeliosLoader": HeliosLoader,
     "HeliosLora": HeliosLora,
+    "HeliosControl": HeliosControl,
     "T5Encode": T5Encode,
     "HistoryMemory": HistoryMemory,
     "HeliosNoise": HeliosNoise,
@@ -45,6 +47,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "ULDecoder": "Helios UL Decoder",
     "HeliosLoader": "Helios Loader",
     "HeliosLora": "Helios LoRA",
+    "HeliosControl": "Helios Control",
     "T5Encode": "Helios Prompt (T5 Encode)",
     "HistoryMemory": "Helios History Memory",
     "HeliosNoise": "Helios Noise",

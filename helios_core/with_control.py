@@ -9,17 +9,21 @@ from .with_loras import with_loras
 
 def with_control(
     helios: Helios, adapter, latents, *, strength: float = 1.0, first: int = 0, last: int | None = None,
-    policy: str = POLICIES[0],
+    policy: str = POLICIES[0], adapt=None,
 ) -> Helios:  # fmt: skip
     """A handle that is controlled beside what controls `helios` already; `helios` stays as it is. See `Control`.
 
     adapter: a file, or a name as `find_adapter` takes it. latents: normalised [1|b c 9k h w], as `encode_clip` makes
-    them. ValueError for a file or latents that do not fit.
+    them. adapt(parts, path, strength): the parts with the adapter's LoRA, where a program around has a way of its own.
+    ValueError for a file or latents that do not fit.
     """
     file = read_adapter(find_adapter(adapter), helios.config.transformer)
 
-    def adapt(parts):
-        return with_loras(helios.with_parts(parts), [(file.path, strength)]).parts
+    def changed(parts):
+        return (adapt or applied)(parts, file.path, float(strength))
+
+    def applied(parts, path, strength):
+        return with_loras(helios.with_parts(parts), [(path, strength)]).parts
 
     control = Control(
         file,
@@ -29,6 +33,6 @@ def with_control(
         first=first,
         last=last,
         policy=policy,
-        adapt=adapt if file.lora else None,
+        adapt=changed if file.lora else None,
     )
     return helios.controlled((*helios.controls, control))

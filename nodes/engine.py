@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from functools import cache
+from weakref import WeakKeyDictionary
 
 from ..helios_core.checkpoint.headers import SAID
 from ..helios_core.devices import Parts
@@ -19,6 +20,7 @@ LOG = logging.getLogger(__name__)
 UNUSED = ("model_function_wrapper", "sampler_cfg_function", "sampler_post_cfg_function", "sampler_pre_cfg_function")
 UNUSED += ("sampler_calc_cond_batch_function", "denoise_mask_function")
 UNUSED_PATCHES = ("patches", "patches_replace", "rope_options", "context_handler")
+CONTROLS = "helios_controls"
 SAMPLER = "only Helios DMD Pyramid Sample samples Helios: other samplers know neither its history nor its pyramid"
 
 
@@ -194,7 +196,7 @@ def pipeline(model) -> Helios:
         return model
     inner = getattr(model, "model", None)
     if hasattr(inner, "helios"):
-        return inner.helios.with_parts(HostParts(model))
+        return inner.helios.with_parts(HostParts(model)).controlled(model.get_attachment(CONTROLS) or ())
     found = type(inner if inner is not None else model).__name__
     raise ValueError(f"model: this MODEL is {found}, not Helios; wire in that of HeliosLoader")
 
@@ -247,6 +249,27 @@ def with_loras(model, files, *, mode: str, companion=None) -> tuple:
 
     changed = applied(helios, files, mode=mode, companion=companion)
     return changed, changed.parts.loras.report
+
+
+def with_control(model, adapter, latents, **how) -> tuple:
+    """(The model under a control, that control); the one given stays as it is. how: as core's with_control takes it."""
+    helios = pipeline(model)
+    if helios is model:
+        made = core.with_control.with_control(helios, adapter, latents, **how)
+        return made, made.controls[-1]
+    from .engine_lora import with_loras as patched
+
+    kept = WeakKeyDictionary()  # a clone with its LoRA per MODEL, so that its chunks share one
+
+    def adapt(parts, path, strength: float):
+        if parts.patcher not in kept:
+            kept[parts.patcher] = patched(parts.patcher, [(path, strength)])[0]
+        return HostParts(kept[parts.patcher])
+
+    made = core.with_control.with_control(helios, adapter, latents, adapt=adapt, **how)
+    clone = model.clone()
+    clone.set_attachments(CONTROLS, made.controls)
+    return clone, made.controls[-1]
 
 
 def tell_unused(patcher) -> None:

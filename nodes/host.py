@@ -122,6 +122,13 @@ def lora_path(name: str) -> Path:
     return found
 
 
+def control_path(name: str) -> Path:
+    """The file of a control adapter: the one that ships, or a listed one. ValueError if it is gone."""
+    from ..helios_core.control import ADAPTERS, TINY_ADAPTER, find_adapter
+
+    return find_adapter(name) if name == TINY_ADAPTER else part_path(ADAPTERS, name)
+
+
 def file_stamp(path: Path) -> str:
     """A short text that changes when a file changes on disk."""
     return f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}"

@@ -13,7 +13,7 @@ TEXTS = {  # strings that name no file
 }
 TYPED = {"HeliosSaveHistory.filename_prefix", "HeliosLoadHistory.file"}
 CHOSEN = ["HeliosLoader.model", "HeliosLoader.text_encoder", "HeliosLoader.vae"]
-CHOSEN += ["HeliosLora.lora", "HeliosLora.companion"]
+CHOSEN += ["HeliosLora.lora", "HeliosLora.companion", "HeliosControl.adapter"]
 OUTSIDE = ["../secret.safetensors", "a/../../secret.safetensors", "..\\secret.safetensors", "C:\\secret.safetensors"]
 OUTSIDE += ["\\\\server\\secret.safetensors", "../secret", ".."]
 
@@ -45,7 +45,8 @@ def test_chosen_names_are_those_on_the_list(where, name, secret, fake_helios):
     node, field = where.split(".")
     name = str(secret) if name == "/absolute" else name
     lora = {"model": fake_helios, "lora": "none", "strength": 1.0}
-    inputs = {"HeliosLoader": {"model": "helios-tiny"}, "HeliosLora": lora}[node]
+    control = {"model": fake_helios, "strength": 1.0, "start_chunk": 0, "end_chunk": -1, "policy": "from adapter"}
+    inputs = {"HeliosLoader": {"model": "helios-tiny"}, "HeliosLora": lora, "HeliosControl": control}[node]
     assert name not in inputs_of(NODES[node])[field][1]["options"]
     with pytest.raises(ValueError, match="no (checkpoint|file|LoRA file) named"):
         getattr(NODES[node](), NODES[node].FUNCTION)(**{**inputs, field: name})

@@ -24,6 +24,7 @@ DOING = {
     "checkpoint": "reading the weights",
     "commands": "preparing",
     "config": "reading the configuration",
+    "control": "reading the control",
     "convert": "converting",
     "devices": "placing the model",
     "disk": "reading or writing a file",

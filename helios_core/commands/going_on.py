@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..checkpoint import cache_folder
+from ..control import find_adapter
 from ..disk import Journal, Store, beside, digest, fingerprint, identity, journal
 from ..disk.safe_files import numbered
 from ..join import read_metadata
@@ -21,7 +22,7 @@ from ..join import read_metadata
 NO_SETTING = ("command", "line", "output", "threads", "gpus")
 FREE = (*NO_SETTING, "overwrite", "offload", "no_prompt_cache", "save_history", "prompts_file")
 GO_ON = ("generate", "retake", "run")  # commands that do; a folder may come from anybody
-FILES = ("image", "video", "resume")  # whose content counts, not the name alone
+FILES = ("image", "video", "resume", "control")  # whose content counts, not the name alone
 
 
 def settings_of(args: argparse.Namespace) -> dict:
@@ -66,6 +67,8 @@ def depends_on(args: argparse.Namespace, model) -> dict:
         path = getattr(args, name)
         if path is not None and identity(path) != kept:  # a history that the run itself goes on writing
             settings[f"{name}'s content"] = fingerprint(Path(path))
+    if args.control is not None:
+        settings["the control adapter's content"] = fingerprint(find_adapter(args.control_adapter))
     settings["the model's files and numbers"] = digest(model.parts.identity, model.parts.vae_identity)[:12]
     return json.loads(json.dumps(settings))
 

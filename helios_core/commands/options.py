@@ -9,7 +9,7 @@ from ..config import GUIDANCE, SOLVERS
 from ..devices import ATTENTION, BACKENDS, COMPILE, OFFLOAD, PRODUCTS, TILING, VAE_DTYPES
 from ..join import boundary
 from ..lora import MODES as LORA_MODES
-from . import start
+from . import control, start
 
 GENERATE_USAGE = "helios generate --prompt TEXT [-o FILE.mp4] [options]"
 GENERATE_ABOUT = (
@@ -26,6 +26,7 @@ def add_generate(sub: argparse.ArgumentParser) -> None:
     _add_output(sub.add_argument_group("where it is written"))
     start.add_options(sub.add_argument_group("what it starts from, and going on another day"))
     _add_model(sub.add_argument_group("the model"))
+    control.add_options(sub.add_argument_group("control: a second video that says what is where"))
     _add_sampling(sub.add_argument_group("sampling"))
     _add_joints(sub.add_argument_group("long videos: drift, and where chunks meet"))
     _add_machine(sub.add_argument_group("the machine and its memory"))

@@ -26,11 +26,13 @@ READ = {
     "config": "",
     "sizes": "",
     "lora_companion": "",
+    "control": "",
     "model": "checkpoint",
     "source": "checkpoint",
     "vae": "vae",
     "text_encoder": "text_encoders",
     "lora": "loras",
+    "control_adapter": "controlnet",
     "codec": "",
 }
 KEPT = {"save_history": ""}  # what is written beside the output, and read again

@@ -22,7 +22,7 @@ from ..lora import check_strength, parse_blocks
 from ..steps import parse_steps
 from ..text import PromptSchedule, check_text
 from ..with_loras import with_loras
-from . import HOST, Terminal, set_threads, start
+from . import HOST, Terminal, control, set_threads, start
 from .going_on import depends_on, going_on, settings_of, through
 from .progress import Left, timed
 
@@ -47,6 +47,7 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError(f"--lora-mode {args.lora_mode} says how a --lora goes in; name one, or leave the mode out")
     check_encoder()
     start.check(args)
+    control.check(args)
 
 
 def boundary_of(args: argparse.Namespace) -> Boundary:
@@ -67,7 +68,7 @@ def open_model(args: argparse.Namespace):
     host = HOST.get() or Terminal()
     model = load(find_checkpoint(args.model), **parts, **choices, host=host)
     host.opened(model.config)
-    return add_loras(model, args)
+    return control.add_control(add_loras(model, args), args)
 
 
 def add_loras(model, args: argparse.Namespace):

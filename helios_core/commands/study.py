@@ -16,7 +16,7 @@ from .outputs import check_apart
 
 WHAT_HELP = (
     "policies: variance, anti-drift and boundary policies; ul, ve: the experiments of Unified Latents and of Variance "
-    "Expansion, as toys"
+    "Expansion, as toys; control: which variance policy control latents want, by training (issue #116)"
 )
 PAGE_HELP = "the Markdown page to write, its pictures into a folder beside it (default: WHAT.md in -o)"
 QUICK_HELP = "a few short videos, to see that it runs; --prompts, --seeds and --chunks still count"
@@ -24,12 +24,12 @@ QUICK_HELP = "a few short videos, to see that it runs; --prompts, --seeds and --
 
 def add_options(sub: argparse.ArgumentParser, model_help: str) -> None:
     """The command line of `helios study`."""
-    sub.add_argument("what", choices=["policies", "ul", "ve"], help=WHAT_HELP)
+    sub.add_argument("what", choices=["policies", "ul", "ve", "control"], help=WHAT_HELP)
     sub.add_argument("--model", default="helios-tiny", help=model_help)
     sub.add_argument("--vae", metavar="FILE", help="policies: another VAE for the checkpoint, as helios train ve makes")
     sub.add_argument("-o", "--output", metavar="FOLDER", help="for all that is measured (default: study-WHAT)")
     sub.add_argument("--page", metavar="FILE.md", help=PAGE_HELP)
-    sub.add_argument("--prompts", type=int, help="held-out prompts (default: 12)")
+    sub.add_argument("--prompts", type=int, help="held-out prompts, or paths of control (default: 12)")
     sub.add_argument("--seeds", type=int, help="seeds per prompt (default: 3)")
     sub.add_argument("--chunks", type=int, help="of a long video, 33 frames each (default: 44, a minute)")
     sub.add_argument("--part", action="append", metavar="NAME", help="only this part of the study; repeatable")
@@ -55,7 +55,7 @@ def study(args: argparse.Namespace) -> int:
     figures.require()
     check_folder(folder)
     check_folder(page.absolute().parent)
-    run = {"policies": study_policies, "ul": study_ul, "ve": study_ve}[args.what]
+    run = {"policies": study_policies, "ul": study_ul, "ve": study_ve, "control": study_control}[args.what]
     run(args, folder, page, rerun(args))
     print(page)
     return 0
@@ -104,6 +104,19 @@ def study_ve(args: argparse.Namespace, folder: Path, page: Path, command: str) -
     folder.mkdir(parents=True, exist_ok=True)
     for line in ve.study(train, test, folder, sizes, page=page, command=command):
         print(line, flush=True)
+
+
+def study_control(args: argparse.Namespace, folder: Path, page: Path, command: str) -> None:
+    """Trains and measures the adapters that are not there yet, one by one; the page is written after each."""
+    from ..study import control
+
+    sizes = control.QUICK if args.quick else control.ControlSizes()
+    given = {"steps": args.steps, "seeds": args.seeds, "videos": args.prompts, "chunks": args.chunks}
+    sizes = replace(sizes, **{name: value for name, value in given.items() if value is not None})
+    set_threads(args.threads)
+    helios = load(args.model, backend="torch", vae_dtype="fp32", host=Terminal())
+    tell = lambda text: print(text, flush=True)  # noqa: E731
+    control.study(helios, sizes, folder, page=page, command=command, tell=tell)
 
 
 def choose(parts, names: list[str] | None):

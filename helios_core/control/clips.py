@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+import numpy as np
 from einops import pack
 
 
-def encode_clip(helios, frames, width: int, height: int, encode: Callable | None = None, tell: Callable | None = None):
-    """Frames [f h w 3], uint8 or 0 to 1 -> normalised latents [1 c 9k height/8 width/8] of its k whole chunks.
+def encode_clip(
+    helios, frames: Iterable, width: int, height: int, *, encode: Callable | None = None, most: int | None = None,
+    tell: Callable | None = None,
+):  # fmt: skip
+    """Frames [h w 3] one by one, uint8 or 0 to 1 -> normalised latents [1 c 9k height/8 width/8] of k whole chunks.
 
-    Other sizes are cropped about the centre and resized. encode: frames -> raw mean and std, the model's own VAE if
-    left open. tell(text): of frames at the end that fill no chunk. ValueError for less than one chunk, and for a VAE of
-    another model.
+    Other sizes are cropped about the centre and resized. encode: frames [f h w 3] -> raw mean and std, the model's own
+    VAE if left open. most: chunks to take. tell(text): of frames at the end that fill no chunk. ValueError for less
+    than one chunk, and for a VAE of another model.
     """
-    size = helios.config.frames_per_chunk
-    if len(frames.shape) != 4 or frames.shape[3] < 3:
-        raise ValueError(f"control: wanted pictures [frames, height, width, 3], got {list(frames.shape)}")
-    count, rest = divmod(len(frames), size)
-    if not count:
+    size, chunks, kept = helios.config.frames_per_chunk, [], []
+    for frame in frames:
+        kept.append(np.asarray(frame))
+        if kept[-1].ndim != 3 or kept[-1].shape[2] < 3:
+            raise ValueError(f"control: wanted pictures [height, width, 3], got {list(kept[-1].shape)}")
+        if len(kept) == size:
+            chunks.append(_encode(helios, np.stack(kept), width, height, encode))
+            kept = []
+        if len(chunks) == most:
+            break
+    if not chunks:
         raise ValueError(
-            f"control: wanted at least {size} frames, one chunk, got {len(frames)}; a longer clip, or the same held "
-            "still at its end"
+            f"control: wanted at least {size} frames, one chunk, got {len(kept)}; give a longer clip, or hold its last "
+            "picture still"
         )
-    if rest and tell is not None:
-        tell(f"control: the last {rest} of {len(frames)} frames fill no chunk of {size} and are left out")
-    chunks = [_encode(helios, frames[k * size : (k + 1) * size], width, height, encode) for k in range(count)]
+    if kept and tell is not None:
+        tell(f"control: the last {len(kept)} frames fill no chunk of {size} and are left out")
     return pack(chunks, "b c * h w")[0]
 
 

@@ -55,6 +55,15 @@ class Control:
         return self.latents[:, :, start : start + self.chunk_frames]
 
     @property
+    def report(self) -> str:
+        """One line: what controls which chunks."""
+        last = self.first + self.latents.shape[2] // self.chunk_frames - 1
+        last = last if self.last is None else min(self.last, last)
+        kind = f" ({self.adapter.extractor})" if self.adapter.extractor else ""
+        chunks = f"chunks {self.first} to {last}" if self.strength else "no chunk"
+        return f"{self.adapter.path.name}{kind} at {self.strength:g}, {self.how}: {chunks}"
+
+    @property
     def how(self) -> str:
         """The policy by which it goes down the pyramid."""
         return self.adapter.policy if self.policy == POLICIES[0] else self.policy

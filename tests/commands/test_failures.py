@@ -137,6 +137,10 @@ ABSURD = {
     ("--steps", "2,2,9999999999"): "at most 1000",
     ("--start-noise", "0.1,0.2"): "name one of them, or leave it out",
     ("--lora-mode", "merge"): "says how a --lora goes in",
+    ("--control-strength", "nan"): "--control-strength must be at least 0",
+    ("--control-chunks", "5-2"): "the last is before the first",
+    ("--control-policy", "match"): "--control-policy says how a --control clip is used",
+    ("--control", "gone.mp4"): "no file at gone.mp4",
     ("--boundary-frames", "3"): "choose one, such as --boundary match",
     ("--negative", "a\ud800"): "is no text in UTF-8",
 }

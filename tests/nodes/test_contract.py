@@ -22,6 +22,10 @@ INPUTS = {
     "HeliosULEncode": ("images decoder", ""),
     "ULDecoder": ("latent decoder seed steps", "vae latent_noise start clip_latents tile first_latent"),
     "HeliosLora": ("model lora strength", "mode companion blocks"),
+    "HeliosControl": (
+        "model adapter strength start_chunk end_chunk policy",
+        "control latent vae width height",
+    ),
     "HeliosLoader": ("model", "text_encoder vae backend weight_dtype offload vae_dtype vae_tiling"),
     "HeliosLoopStart": ("chunks history", "clip value_1 value_2 value_3 value_4"),
     "HeliosLoopEnd": ("loop history", "clip video value_1 value_2 value_3 value_4"),
@@ -50,6 +54,7 @@ OUTPUTS = {
     "HeliosULEncode": "latent:LATENT",
     "ULDecoder": "image:IMAGE",
     "HeliosLora": "model:MODEL report:STRING",
+    "HeliosControl": "model:MODEL report:STRING",
     "HeliosLoader": "model:MODEL text_encoder:CLIP vae:VAE",
     "HeliosLoopStart": "loop:HELIOS_LOOP history:HELIOS_HISTORY clip:HELIOS_CLIP index:INT "
     "value_1:* value_2:* value_3:* value_4:*",
@@ -71,6 +76,8 @@ OUTPUTS = {
 COMBOS = {
     "HeliosULLoader.file": ["helios-tiny"],
     "HeliosULLoader.backend": ["auto", "torch", "mlx"],
+    "HeliosControl.adapter": ["helios-tiny-control"],
+    "HeliosControl.policy": ["from adapter", "noise", "content", "analytic", "match", "match_channel"],
     "HeliosLora.lora": ["none"],
     "HeliosLora.mode": ["auto", "apply", "merge"],
     "HeliosLora.companion": ["none"],

@@ -1,0 +1,238 @@
+"""The study's page: which policy a control adapter is to be trained with, and what another one does to it.
+
+No number or verdict of the page is written by hand: it is made of the kept results, by the rule in paired.py.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ... import pyramid
+from ...disk import write
+from ...measure import figures
+from ..experiment import StudyPart, plain
+from ..page import rerun, save_picture
+from ..paired import RULE, chance, conclude
+from ..policies import conclusion, dots, rows
+from .arms import ARMS, STRIPS, ArmBench, ControlSizes, KeptResults, made_of, run
+from .measure import FIGURES
+
+TITLE = "Control latents and variance: the question of issue #116, trained"
+NEAR, ERROR = FIGURES[:2]
+WHAT = {
+    "content": "means, no gain: what the model was trained on for clean latents",
+    "noise": "means times the factor, 2 and 4: right for white noise",
+    "match": "means, then the spread of all latents as it was",
+    "match_channel": "the same, channel by channel",
+    "analytic": "means over the L2 norm of the kernel: 2 and 4 for these means too",
+}
+QUESTION = (
+    "Somebody trains Helios on a control video (robot control): its VAE latents, pushed down the pyramid, stand beside "
+    "the noise. The official code multiplies what it downsamples by the factor, and with control latents the variance "
+    "explodes: mosaic, checkerboard, unstable conditioning ([issue "
+    "#116](https://github.com/PKU-YuanGroup/Helios/issues/116)). Here an adapter was trained with each way to set the "
+    "variance, all else the same, and used with each other way too."
+)
+FACTORS = (
+    "**Factors.** The sampler's own pyramid halves twice, and control tokens must lie on the grid of the stage's, so "
+    "control latents are halved twice with them. 3 then 2 has no stage to go to: the jump between two stages doubles "
+    "(nearest neighbours, and noise in 2x2 blocks), and 8 latents a side divide by neither 3 nor 6. Only a model with "
+    "such stages could be asked."
+)
+
+
+def study(helios, sizes: ControlSizes, folder: Path, *, page: Path, command: str, tell=print) -> KeptResults:
+    """Trains and measures what is missing, and writes the page after every part. ValueError as KeptResults has it."""
+    results = KeptResults(page.with_suffix("") / "results.json", made_of(helios, sizes))
+    bench = ArmBench(helios, sizes, folder)
+    for _ in run(bench, results, time.perf_counter, tell):
+        write_page(page, helios, sizes, results, command)
+    write_page(page, helios, sizes, results, command)
+    return results
+
+
+def complete(results: KeptResults, sizes: ControlSizes) -> list[str]:
+    """The seeds that every policy has."""
+    return [str(s) for s in range(sizes.seeds) if all(str(s) in results.arms.get(policy, {}) for policy in ARMS)]
+
+
+def table(results: KeptResults, seeds: list[str]) -> dict:
+    """policy -> figure -> [seeds, videos]; an adapter's training loss stands with each of its videos."""
+    found = {}
+    for policy in ARMS:
+        made = [results.arms[policy][seed] for seed in seeds]
+        found[policy] = {
+            f.name: [[one["loss"] if f.name == "loss" else row[f.name] for row in one["rows"]] for one in made]
+            for f in FIGURES
+        }
+    return found
+
+
+PART = StudyPart(
+    name="control",
+    title="Which policy to train with",
+    text="",
+    arms=dict.fromkeys(ARMS),
+    baseline="content",
+    default="",
+    figures=FIGURES,
+    decides="error",
+    measure=lambda *_: None,
+    pictured=("near", "error", "checker1", "checker2"),
+)
+
+
+def write_page(page: Path, helios, sizes: ControlSizes, results: KeptResults, command: str) -> None:
+    """The Markdown page of what is there."""
+    seeds = complete(results, sizes)
+    lines = [f"# {TITLE}", "", QUESTION, "", *opening(results, sizes, seeds, command), ""]
+    if seeds:
+        found = plain(conclude(table(results, seeds), FIGURES, "error", "content", "content"))
+        lines += ["## In short", *advice(results, found, len(seeds)), ""]
+        lines += [f"## {PART.title}", *reading(sizes), "", *rows(PART, found), "", *conclusion(PART, found), ""]
+        panels = [dots(f, {a: found["arms"][a][f.name] for a in ARMS[1:]}, found["earning"]) for f in pictured()]
+        drawn = figures.render([panels[:2], panels[2:]])
+        lines += [save_picture(page, "figures", drawn, PART.title), ""]
+    lines += [*curves(page, results), *crossed(results), *spreads(helios), *strips(page, results), "", FACTORS]
+    write(page, "\n".join(lines).rstrip() + "\n")
+
+
+def pictured() -> list:
+    """The figures that are drawn."""
+    return [f for f in FIGURES if f.name in PART.pictured]
+
+
+def opening(results: KeptResults, sizes: ControlSizes, seeds: list[str], command: str) -> list[str]:
+    """How it was measured, what is there, and how to go on."""
+    count = sum(len(made) for made in results.arms.values())
+    lines = [
+        "helios-tiny, Distilled, 64x64: the transformer is frozen; trained are a patch embedding of the control "
+        f"latents and a LoRA of rank {sizes.rank}, {sizes.steps} steps of {sizes.batch} chunks each, on drawn objects "
+        "on smooth random paths, their captions' motions drawn at random. The control is a white disc where "
+        f"the object is. Each adapter makes {sizes.videos} videos of {sizes.chunks} chunks of 33 frames, on paths of "
+        "other draws, two thirds of them of kinds (straight lines with corners, figures of eight) that no training "
+        "shows; all is read from the pixels and latents.",
+        "",
+        f"There are {count} of {sizes.seeds * len(ARMS)} adapters ({len(seeds)} of {sizes.seeds} seeds with every "
+        f"policy), {results.held['seconds'] / 60:.0f} minutes of training and measuring. {rerun(command)} It goes on "
+        "where it was stopped, adapter by adapter, and trains nothing that is there.",
+    ]
+    if missing := [f"{p} {s}" for s in range(sizes.seeds) for p in ARMS if str(s) not in results.arms.get(p, {})]:
+        lines += ["", f"Not there yet: {', '.join(missing)}."]
+    return lines
+
+
+def reading(sizes: ControlSizes) -> list[str]:
+    """What the table's columns are."""
+    return [
+        "`checkerboard error` is how far the power at the highest frequencies of a stage's clean estimate (4x4 latents "
+        "at stage 2, 8x8 at stage 3) is from that of the drawn video's latents at that size, in doublings; `contrast "
+        "error` the same of the frames' contrast, as a share. Means over all videos; in brackets the mean difference "
+        "from `content` with its standard error: **bold** is better, *italic* worse, neither is too close to call. "
+        + RULE
+        + f" Of comparisons in which nothing differs, {100 * chance(max(2, sizes.seeds), sizes.videos):.1f} % are "
+        "called better (simulated).",
+    ]
+
+
+def advice(results: KeptResults, found: dict, seeds: int) -> list[str]:
+    """What to do, from the verdicts."""
+    best, worse = found["result"], [a for a in ARMS if found["arms"][a]["error"]["verdict"] == "worse"]
+    value = {a: found["arms"][a]["error"]["mean"] for a in ARMS}
+    lines = [
+        f"- **Train control adapters with `{best}`**: {value[best]:.2f} pixels from the path on average"
+        + (f" (`content`: {value['content']:.2f})." if best != "content" else ", and no policy is clearly better.")
+    ]
+    if worse:
+        told = ", ".join(f"`{a}` ({value[a]:.2f})" for a in worse)
+        lines.append(f"- Clearly further from the path than `content`: {told}.")
+    else:
+        told = ", ".join(f"`{a}` {value[a]:.2f}" for a in ARMS)
+        lines.append(f"- No policy is clearly further from the path than `content` in {seeds} seeds ({told} pixels).")
+    if results.matrix:
+        same, other = diagonal(results)
+        lines.append(
+            f"- **Use the policy that it was trained with**: {same:.2f} pixels then, {other:.2f} on average with "
+            "another one. The adapter's file says which, and `from adapter` takes it."
+        )
+    gain = "`noise` and `analytic` are the same thing here, a gain of 2 and 4, for the kernel is the mean of 2x2 cells."
+    return [*lines, f"- {gain} Whatever they do to control latents, noise itself needs that gain."]
+
+
+def diagonal(results: KeptResults) -> tuple[float, float]:
+    """Mean path error with the same policy in training and inference, and with another of another gain."""
+    gains = {"noise": "gain", "analytic": "gain"}
+    same, other = [], []
+    for trained, cells in results.matrix.items():
+        for used, made in cells.items():
+            value = float(np.mean([row["error"] for row in made]))
+            alike = gains.get(trained, trained) == gains.get(used, used)
+            (same if alike else other).append(value)
+    return float(np.mean(same or [np.nan])), float(np.mean(other or [np.nan]))
+
+
+def curves(page: Path, results: KeptResults) -> list[str]:
+    """The training losses."""
+    there = {p: made for p in ARMS if (made := results.arms.get(p))}
+    if not there:
+        return []
+    steps = next(iter(next(iter(there.values())).values()))["curve"][0]
+    series = {policy: [one["curve"][1] for one in made.values()] for policy, made in there.items()}
+    panel = figures.Lines(series, "training loss", x=steps, x_label="optimiser step", size=(6.4, 3.0))
+    return ["## Training", save_picture(page, "loss", figures.render([[panel]]), "Training loss"), ""]
+
+
+def crossed(results: KeptResults) -> list[str]:
+    """The tables of training policy against inference policy."""
+    if not results.matrix:
+        return []
+    lines = [
+        "## Another policy at inference",
+        "The first seed's adapters, one chunk. Rows: trained with; columns: used.",
+    ]
+    for figure in (NEAR, ERROR):
+        lines += ["", f"| {figure.title} | {' | '.join(f'`{a}`' for a in ARMS)} |", "|---" * (1 + len(ARMS)) + "|"]
+        for trained in ARMS:
+            cells = []
+            for used in ARMS:
+                made = results.matrix.get(trained, {}).get(used)
+                value = None if made is None else np.mean([row[figure.name] for row in made]) * figure.scale
+                cells.append("-" if value is None else f"{value:.{figure.digits}f}")
+            cells = [f"**{c}**" if a == trained else c for a, c in zip(ARMS, cells)]
+            lines.append(f"| `{trained}` | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def spreads(helios) -> list[str]:
+    """What each policy does to control latents and to noise: their spread at every stage."""
+    from ...drawn import draw_track, random_tracked
+    from ...training.control import encode_whole
+
+    rng = np.random.default_rng(5)
+    tracks = [random_tracked(rng, helios.config.frames_per_chunk, fitting=0.0) for _ in range(4)]
+    z = helios.normalise(
+        helios.backend.array(np.stack([encode_whole(helios, draw_track(t.centres, t.radius)).numpy() for t in tracks]))
+    )
+    noise = helios.backend.array(rng.standard_normal(z.shape, dtype=np.float32))
+    lines = ["## What a policy does to the latents", "Standard deviation at 8x8, 4x4 and 2x2 latents.", ""]
+    lines += ["| policy | what it is | control latents | white noise |", "|---|---|---|---|"]
+    for policy in ARMS:
+        told = []
+        for x in (z, noise):
+            levels = pyramid.build(x, (2, 2), policy).arrays
+            told.append(", ".join(f"{pyramid.spread(level)[1]:.2f}" for level in levels))
+        lines.append(f"| `{policy}` | {WHAT[policy]} | {told[0]} | {told[1]} |")
+    return [*lines, ""]
+
+
+def strips(page: Path, results: KeptResults) -> list[str]:
+    """Frames of the first seed's adapters."""
+    folder = page.with_suffix("")
+    there = [p for p in ARMS if "0" in results.arms.get(p, {}) and (folder / f"strip_{p}.webp").is_file()]
+    if not there:
+        return []
+    lines = ["## Frames", f"{STRIPS} videos on the same paths, {'each adapter of seed 0'}."]
+    return [*lines, *(line for p in there for line in ("", f"`{p}`", "", f"![{p}]({folder.name}/strip_{p}.webp)"))]
