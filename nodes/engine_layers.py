@@ -19,7 +19,7 @@ from ..helios_core.backends.torch.layers import Layers
 from ..helios_core.backends.torch.load import CPU, choose_dtype
 from ..helios_core.backends.torch.quant import place
 from ..helios_core.backends.torch.quantising import WEIGHT
-from ..helios_core.backends.torch.transformer import HeliosTransformer
+from ..helios_core.backends.torch.transformer import SAMPLED, HeliosTransformer
 from ..helios_core.backends.torch.weights import quant_layer
 from ..helios_core.checkpoint import find_kind, is_float32, is_kept, is_quantised, tell
 from .engine_quant import GELU, HostBlockLinear, HostQuantLinear, brought, moved
@@ -120,7 +120,7 @@ class HostTransformer(HeliosTransformer):
 
     def each_block(self, *parts: str):
         """The blocks in order; where ComfyUI streams their weights, the next one's are on their way meanwhile."""
-        if not parts and self.context.options.get(PREFETCH):
+        if parts == SAMPLED and self.context.options.get(PREFETCH):
             return self._prefetched()
         return super().each_block(*parts)
 

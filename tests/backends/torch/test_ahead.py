@@ -8,6 +8,7 @@ import torch
 from helios_video.helios_core import load
 from helios_video.helios_core.backends.torch import ahead
 from helios_video.helios_core.backends.torch.load import load_text_encoder, load_transformer
+from helios_video.helios_core.backends.torch.transformer import SAMPLED
 from helios_video.helios_core.history.window import History
 
 
@@ -53,6 +54,7 @@ def places(model, i: int, part: str = "") -> list:
 
 
 def test_each_block_is_asked_for_before_it_computes(model, asked, monkeypatch):
+    monkeypatch.setattr(ahead, "GAP", 0)
     seen = []
     for i, block in enumerate(model.blocks):
         block.register_forward_pre_hook(lambda *_, i=i: seen.append((i, list(asked))))
@@ -69,7 +71,9 @@ def test_each_block_is_asked_for_before_it_computes(model, asked, monkeypatch):
         assert [i for i, _ in seen] == list(range(len(model.blocks)))
         for i, before in seen:
             for other in range(i, min(i + ahead.BLOCKS + 1, len(model.blocks))):
-                assert places(model, other) and covered(before, places(model, other))
+                wanted = [at for part in SAMPLED for at in places(model, other, part)]
+                assert wanted and covered(before, wanted)
+        assert not covered(asked, pairs)  # which are not used again
 
 
 def test_what_is_mapped_lies_where_it_says(model):

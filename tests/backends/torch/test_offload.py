@@ -6,7 +6,7 @@ import pytest
 import torch
 from helios_video.helios_core import load
 from helios_video.helios_core.backends.torch import offload
-from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
+from helios_video.helios_core.backends.torch.transformer import SAMPLED, HeliosTransformer
 from helios_video.helios_core.config.model import TransformerConfig
 
 TEXT = torch.linspace(-1, 1, 512 * 64).view(1, 512, 64)
@@ -43,9 +43,13 @@ def test_guidance_fetches_each_block_once_for_both_branches(monkeypatch):
     options = {"negative": -TEXT, "cfg": 3.0}
     run(helios, chunks=1, **options)
     real = offload.Slot.fetch
-    monkeypatch.setattr(offload.Slot, "fetch", lambda self, ts: (fetched.append(self), real(self, ts)))
+    monkeypatch.setattr(offload.Slot, "fetch", lambda self, ts: (fetched.append(ts), real(self, ts)))
     run(helios, chunks=1, **options)
     assert len(fetched) == 3 * len(helios.parts.transformer.blocks)
+    once = {
+        id(t) for block in helios.parts.transformer.blocks for t in (block.attn2.to_k.weight, block.attn2.to_v.weight)
+    }
+    assert not any(id(t) in once for tensors in fetched for t in tensors)  # used for keys and values alone
 
 
 @pytest.mark.parametrize("options", [{}, {"negative": -TEXT, "cfg": 3.0}])
@@ -103,7 +107,8 @@ def watch(model):
     def on_block():
         slots = [slot.memory for slot in model.streamer.slots]
         ranges = [range(m.data_ptr(), m.data_ptr() + m.nbytes) for m in slots]
-        inside = [[any(t.data_ptr() in r for r in ranges) for t in offload.matrices(block)] for block in model.blocks]
+        used = [[t for part in SAMPLED for t in offload.matrices(block.get_submodule(part))] for block in model.blocks]
+        inside = [[any(t.data_ptr() in r for r in ranges) for t in block] for block in used]
         assert all(len(set(block)) == 1 for block in inside)  # wholly in or wholly out
         seen.append([i for i, block in enumerate(inside) if block[0]])
 
