@@ -53,8 +53,8 @@ class Reading:
         }
 
 
-def read_video(frames: np.ndarray) -> Reading:
-    """Reads uint8 frames [t h w 3] of helios-tiny's size, one chunk or more."""
+def read_video(frames: np.ndarray, colours=scenes.COLOURS, shapes=scenes.SHAPES) -> Reading:
+    """Reads uint8 frames [t h w 3] of helios-tiny's size, one chunk or more. colours, shapes: that may be seen."""
     video = frames.astype(np.float64) / 255
     errors = {name: np.median(abs(video - scenes.backdrop(name)), axis=(0, 3)).mean() for name in scenes.BACKGROUNDS}
     background = min(errors, key=errors.get)
@@ -62,12 +62,12 @@ def read_video(frames: np.ndarray) -> Reading:
     if anything.sum() < LEAST_PIXELS * len(frames):
         return Reading((), background)
     nearest = np.full(anything.shape, -1)
-    distances = [np.linalg.norm(video[anything] - np.array(rgb), axis=-1) for rgb in scenes.COLOURS.values()]
+    distances = [np.linalg.norm(video[anything] - np.array(rgb), axis=-1) for rgb in colours.values()]
     nearest[anything] = np.argmin(distances, axis=0)
-    sizes = np.bincount(nearest[anything], minlength=len(scenes.COLOURS))
+    sizes = np.bincount(nearest[anything], minlength=len(colours))
     kept = [i for i in np.argsort(-sizes) if sizes[i] >= max(LEAST_SHARE * sizes.sum(), LEAST_PIXELS * len(frames))]
     near = nearest_of(distances, kept, anything)
-    return Reading(tuple(read_object(near == i, list(scenes.COLOURS)[i]) for i in kept), background)
+    return Reading(tuple(read_object(near == i, list(colours)[i], shapes) for i in kept), background)
 
 
 def object_mask(video: np.ndarray, background: str) -> np.ndarray:
@@ -83,13 +83,13 @@ def nearest_of(distances: list[np.ndarray], kept: list[int], anything: np.ndarra
     return out
 
 
-def read_object(masks: np.ndarray, colour: str) -> Found:
+def read_object(masks: np.ndarray, colour: str, shapes=scenes.SHAPES) -> Found:
     """masks [t h w]: where the object is."""
     path = np.stack([centre(mask) for mask in masks])
     seen = ~np.isnan(path).any(1)
     steps = (np.diff(path[seen], axis=0) + scenes.SIZE / 2) % scenes.SIZE - scenes.SIZE / 2
     line = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
-    shape, overlap = find_shape(masks, path)
+    shape, overlap = find_shape(masks, path, shapes)
     motion = find_motion(line, masks[seen].sum(axis=(1, 2)))
     return Found(colour, shape, motion, tuple(float(v) for v in line[-1]), overlap)
 
@@ -117,11 +117,11 @@ def find_motion(line: np.ndarray, areas: np.ndarray) -> str | None:
     return "growing" if high > GROWTH * low else "still"
 
 
-def find_shape(masks: np.ndarray, path: np.ndarray) -> tuple[str, float]:
+def find_shape(masks: np.ndarray, path: np.ndarray, shapes=scenes.SHAPES) -> tuple[str, float]:
     """The shape whose outline overlaps the masks best (mean over every fourth frame of the best IoU), with its IoU."""
     picks = [i for i in range(0, len(masks), 4) if not np.isnan(path[i]).any()]
     scores = {}
-    for name in scenes.SHAPES:
+    for name in shapes:
         rows = []
         for radius in RADII:
             # the centre of mass of a triangle drawn here lies above the centre it is drawn at

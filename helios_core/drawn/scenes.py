@@ -31,6 +31,11 @@ COLOURS = {
     "cyan": (0.10, 0.85, 0.95),
 }
 SHAPES = ("circle", "square", "triangle", "ring")
+# Drawn and read on request: no vocabulary, draw or hash of helios-tiny has them.
+NEW_COLOURS = {"pink": (0.98, 0.45, 0.72)}
+NEW_SHAPES = ("star", "heart")
+ALL_COLOURS = COLOURS | NEW_COLOURS
+ALL_SHAPES = SHAPES + NEW_SHAPES
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # (x, y), y grows downwards
 MOTIONS = {  # motion -> two ways to say it
     "left": ("moving left", "moving to the left"),
@@ -47,7 +52,7 @@ BACKGROUNDS = ("plain", "striped", "checkered")
 
 @dataclass(frozen=True)
 class Thing:
-    """One object, in the words of COLOURS and SHAPES."""
+    """One object, in the words of ALL_COLOURS and ALL_SHAPES."""
 
     colour: str
     shape: str
@@ -138,9 +143,30 @@ def coverage(shape: str, centres: np.ndarray, radius: float | np.ndarray) -> np.
         distance = np.maximum(abs(dx), abs(dy)) - 0.88 * radius
     elif shape == "ring":
         distance = abs(np.hypot(dx, dy) - 0.76 * radius) - 0.24 * radius
+    elif shape == "star":
+        distance = star(dx, dy, radius)
+    elif shape == "heart":
+        distance = heart(dx, dy, radius)
     else:  # equilateral, pointing up
         distance = np.maximum(dy, 0.866 * abs(dx) - 0.5 * dy) - 0.62 * radius
     return np.clip(0.5 - distance, 0, 1)
+
+
+def star(dx: np.ndarray, dy: np.ndarray, radius) -> np.ndarray:
+    """Signed distance, pixels, to a star of five points, one of them up."""
+    turn = 2 * np.pi / 5
+    angle = abs((np.arctan2(dx, -dy) + turn / 2) % turn - turn / 2)  # from the nearest point's axis
+    x, y = np.hypot(dx, dy) * np.cos(angle), np.hypot(dx, dy) * np.sin(angle)
+    tip, notch = 1.2, 0.55  # of the radius
+    side = np.array([tip - notch * np.cos(turn / 2), notch * np.sin(turn / 2)])
+    return ((x - tip * radius) * side[1] + y * side[0]) / np.hypot(*side)
+
+
+def heart(dx: np.ndarray, dy: np.ndarray, radius) -> np.ndarray:
+    """Signed distance, pixels, to a square on its corner with a disc on each upper side."""
+    half = 0.9 * radius
+    square = (abs(dx) + abs(dy) - half) / np.sqrt(2)
+    return np.minimum(square, np.hypot(abs(dx) - half / 2, dy + half / 2) - half / np.sqrt(2))
 
 
 def path(scene: Scene, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -165,7 +191,7 @@ def draw(scene: Scene, frames: int, *, first: int = 0) -> np.ndarray:
     picture = backdrop(scene.background)[None]
     for thing, start in zip(scene.things, scene.starts, strict=True):
         alpha = coverage(thing.shape, np.array(start) + shift, radius)[..., None]
-        picture = (1 - alpha) * picture + alpha * np.array(COLOURS[thing.colour])
+        picture = (1 - alpha) * picture + alpha * np.array(ALL_COLOURS[thing.colour])
     return np.round(picture * 255).astype(np.uint8)
 
 

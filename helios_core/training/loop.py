@@ -9,6 +9,7 @@ import math
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -108,13 +109,15 @@ def among_local() -> tuple[int, int]:
     return int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
 
 
-def fit(model: nn.Module, loss, recipe: Recipe, file: Path) -> nn.Module:
+def fit(model: nn.Module, loss, recipe: Recipe, file: Path, watch=None) -> nn.Module:
     """Trains `model` in place and leaves its averaged weights in it.
 
     loss: function of the step number to a dict of scalar tensors; "loss" is minimised, all are logged. In a process
     group each process has a share of the batch, gradients are averaged, and the first one logs and saves.
     file: checkpoint; if it is there the run goes on from it. The log stands beside it as .csv, its curves as .png.
-    ValueError, before any step, for a checkpoint of more steps than asked for, and where matplotlib is missing.
+    watch(step, average): called after every step with the number of those done and the averaged model; what it raises
+    ends the run, its state saved. ValueError, before any step, for a checkpoint of more steps than asked for, and where
+    matplotlib is missing; later where the loss is no number any more.
     """
     figures.require()
     made = optimisers(model, recipe)
@@ -139,14 +142,30 @@ def fit(model: nn.Module, loss, recipe: Recipe, file: Path) -> nn.Module:
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value.detach()
         if main and (step + 1) % recipe.log_every == 0:
-            _log(file.with_suffix(".csv"), step + 1, {k: float(v) / recipe.log_every for k, v in sums.items()}, start)
+            count = min(recipe.log_every, step + 1 - first)
+            _log(file.with_suffix(".csv"), step + 1, {k: float(v) / count for k, v in sums.items()}, start)
             sums = {}
+        save = partial(_save, model, average, made, step + 1, file) if main else None
         if main and ((step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps):
-            _save(model, average, made, step + 1, file)
+            save()
             draw_curves(file.with_suffix(".csv"))
+        if watch is not None:
+            _watched(watch, step + 1, average.module, save)
     bar.close()
     model.load_state_dict(average.module.state_dict())
     return model
+
+
+def _watched(watch, step: int, average: nn.Module, save) -> None:
+    """Calls `watch`; where it raises, such as for Stop, what was trained so far is saved first. save: of one process
+    the first's, else None."""
+    done = False
+    try:
+        watch(step, average)
+        done = True
+    finally:
+        if save is not None and not done:
+            save()
 
 
 def _set_rates(made, rates, share: float) -> None:
@@ -194,6 +213,8 @@ def _trim(log: Path, step: int) -> None:
 
 
 def _log(file: Path, step: int, values: dict, start: float) -> None:
+    if not all(map(math.isfinite, values.values())):
+        raise ValueError(f"{file.stem}: the loss is no number any more before step {step}; take a lower learning rate")
     file.parent.mkdir(parents=True, exist_ok=True)
     new = not file.is_file()
     with file.open("a", newline="", encoding="utf-8") as out:

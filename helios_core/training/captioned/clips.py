@@ -20,11 +20,13 @@ IMAGE_START = 0.12  # share of the samples that begin from their first picture
 @dataclass(frozen=True, eq=False)
 class EncodedClip:
     """latents [c t h w], normalised: whole chunks, or one frame of a picture. stills: per chunk the last latent of its
-    first picture held still [c chunks h w]. captions: the ways to say what it shows."""
+    first picture held still [c chunks h w]. captions: the ways to say what it shows. from_picture: whether a chunk may
+    begin from its first picture, for which stills are needed."""
 
     latents: Tensor
     stills: Tensor
     captions: tuple[str, ...]
+    from_picture: bool = True
 
     @property
     def moves(self) -> bool:
@@ -83,7 +85,7 @@ class ClipSet:
         later, where, image = (draws.rand(len(clips)) for _ in range(3))
         counts = torch.tensor([max(1, clip.latents.shape[1] // self.frames) for clip in clips])
         place = torch.where((later >= FIRST_CHUNK) & (counts > 1), 1 + (where * (counts - 1)).long(), 0)
-        return place, (image < IMAGE_START) & torch.tensor([clip.moves for clip in clips])
+        return place, (image < IMAGE_START) & torch.tensor([clip.moves and clip.from_picture for clip in clips])
 
     def embed(self, captions: list[str]) -> Embedding:
         """Of captions of the set, or "" ."""

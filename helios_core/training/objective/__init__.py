@@ -1,7 +1,7 @@
 """What a Helios transformer is trained on: the pyramid flow objective, few-step regression, and pasts with errors."""
 
 from .draws import MAX_HISTORY_NOISE, WINDOW, SeededDraws, chunks_and_pasts
-from .few_steps import few_step_loss
+from .few_steps import few_step_loss, stage_points
 from .flow import FlowPoint, flow_loss, flow_pair, flow_point
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "flow_loss",
     "flow_pair",
     "flow_point",
+    "stage_points",
 ]

@@ -11,7 +11,26 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...steps import Plan
+from ...steps import Plan, denoise
+
+
+def stage_points(
+    predict: Callable[[Tensor, float], Tensor], start: Tensor, draw: Callable, plan: Plan
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Samples a chunk: where each stage began, and where it ended; the last end is the chunk.
+
+    predict: x [b c t h w] and timestep -> velocity. start: the coarsest start point; draw: as `denoise` has it.
+    """
+    starts: dict[tuple, Tensor] = {}
+    ends: dict[int, Tensor] = {}
+
+    def seen(x: Tensor, t: float) -> Tensor:
+        starts.setdefault(tuple(x.shape), x)
+        return predict(x, t)
+
+    for step in denoise(seen, start, draw, plan):
+        ends[step.stage] = step.latent
+    return list(starts.values()), list(ends.values())
 
 
 def few_step_loss(

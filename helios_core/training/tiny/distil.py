@@ -25,10 +25,11 @@ from torch import Tensor
 from ... import pyramid
 from ...history import History
 from ...noise import Noise
-from ...steps import CFG, Plan, denoise
+from ...steps import CFG, Plan
 from ..files import load_shards
 from ..loop import Recipe, fit
-from ..objective import few_step_loss
+from ..objective import few_step_loss, stage_points
+from ..precision import mixed_precision
 from . import teacher
 
 TEACHER = Plan(teacher.SCHEDULE, (8, 8, 8), "euler")
@@ -60,10 +61,8 @@ def teach(model: teacher.Tiny, ids: Tensor, empty: Tensor, seed: int, history: H
     net = model.transformer
     text, none = (net.text_context(model.encode(i.to(net.device))) for i in (ids, empty.expand(len(ids), -1)))
     context, guide, noise = net.history_context(history.parts(teacher.CHUNK)), CFG(GUIDANCE), Noise(seed)
-    starts, ends = {}, {}
 
     def predict(x, t):
-        starts.setdefault(x.shape, x)
         return guide(net.velocity(x, t, text, context), net.velocity(x, t, none, context))
 
     def draw(stage, shape):
@@ -71,9 +70,8 @@ def teach(model: teacher.Tiny, ids: Tensor, empty: Tensor, seed: int, history: H
 
     b, c, h, w = history.shape
     white = net.array(noise.normal((b, c, teacher.CHUNK, h, w), chunk=history.chunk))
-    for step in denoise(predict, pyramid.downsample(white, (2, 2)), draw, TEACHER):
-        ends[step.stage] = step.latent
-    return dict(enumerate(zip(starts.values(), ends.values(), strict=True))), step.latent
+    starts, ends = stage_points(predict, pyramid.downsample(white, (2, 2)), draw, TEACHER)
+    return dict(enumerate(zip(starts, ends, strict=True))), ends[-1]
 
 
 def make_lessons(model: teacher.Tiny, clips: teacher.CaptionedClips, folder: Path, rounds: int) -> Lessons:
@@ -149,7 +147,7 @@ def distil(
 
     def loss(step: int) -> dict:
         batches = teacher.Batches(None, seed=step)
-        with teacher.mixed_precision(device):
+        with mixed_precision(device):
             picks = [batches.pick(len(lessons.ids), n) for n in teacher.BATCHES]
             losses = [stage_loss(model, lessons, i, p, pasts(lessons, p, batches)) for i, p in enumerate(picks)]
         return {"loss": sum(losses), **{f"stage{i}": value for i, value in enumerate(losses)}}

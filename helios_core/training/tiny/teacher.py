@@ -7,7 +7,6 @@ from scratch.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...backends.torch.transformer import HeliosTransformer
 from ...config import ScheduleConfig, TransformerConfig
@@ -25,6 +23,7 @@ from ...steps import schedule
 from ..files import load_shards
 from ..loop import Recipe, fit
 from ..objective import WINDOW, SeededDraws, chunks_and_pasts, flow_loss
+from ..precision import mixed_precision
 from .files import save_folder
 from .vae import VAE_CONFIG, encode
 
@@ -49,7 +48,6 @@ BATCHES = (24, 24, 20)  # samples per stage and step
 CHUNK_ODDS = (0.46, 0.18, 0.18, 0.18)
 IMAGE_ODDS = 0.12  # of starting from an image
 RECIPE = Recipe(6000, lr=1.5e-3, muon=8e-3, warmup=100, decay=0.15, ema=0.998)
-FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 DROP_CAPTION = 0.1
 
 
@@ -186,14 +184,6 @@ def finished(model: Tiny) -> Tiny:
     copy = Tiny()
     copy.load_state_dict(model.state_dict())
     return copy.train(False)
-
-
-@contextmanager
-def mixed_precision(device):
-    """bfloat16 where it is safe; on a CPU torch's fused attention is slow backwards at these sizes, so not there."""
-    where = torch.device(device).type
-    with torch.autocast(where, torch.bfloat16), sdpa_kernel([SDPBackend.MATH] if where == "cpu" else FUSED):
-        yield
 
 
 def write_checkpoint(folder: Path, model: Tiny, vae, tokenizer, stats, sampling: Sampling) -> Path:
