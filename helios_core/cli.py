@@ -16,7 +16,7 @@ from . import __version__, interrupts
 from .commands import Parser, failures, messages
 from .commands.options import DRIFT_HELP, MODEL_HELP, THREADS_HELP, add_generate
 
-TRAINERS = {"tiny": "train", "ul": "train_ul", "ul-decoder": "train_ul_decoder", "ve": "train_ve"}
+TRAINERS = {"tiny": "train", "lora": "train_lora", "ul": "train_ul", "ul-decoder": "train_ul_decoder", "ve": "train_ve"}
 WORK = {  # command -> the module in commands/, and its function of the arguments
     "generate": ("generate", "generate"),
     "retake": ("retake", "retake"),
@@ -31,7 +31,10 @@ WORK = {  # command -> the module in commands/, and its function of the argument
     "study": ("study", "study"),
 }
 DESCRIPTION = "Helios text to video, chunk by chunk. Start with: helios generate --prompt 'a red circle moving left'"
-TRAIN_HELP = "tiny: what ships with the pack; ul: Unified Latents; ul-decoder: its decoder; ve: Variance Expansion"
+TRAIN_HELP = (
+    "lora: teach a checkpoint your own; tiny: what ships with the pack; ul: Unified Latents; ul-decoder: its decoder; "
+    "ve: Variance Expansion"
+)
 SPEED = "Random weights of the published sizes, measured for ten minutes: a table to paste. On a CPU a small model."
 TRAIN_ABOUT = "Trains a model. Each has options of its own: helios train tiny --help, and so on."
 
@@ -58,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     _add_study(commands.add_parser("study", help="which variance, drift and boundary policies earn their place"))
     _add_probe(commands.add_parser("probe-vae", help="how much noise the latents of a VAE bear, on your pictures"))
     train = commands.add_parser(
-        "train", help="train a model: helios train tiny, ul, ve", description=TRAIN_ABOUT, add_help=False
+        "train", help="train a model: helios train lora, tiny, ul, ve", description=TRAIN_ABOUT, add_help=False
     )
     train.add_argument("what", nargs="?", choices=list(TRAINERS), help=TRAIN_HELP)
     return root

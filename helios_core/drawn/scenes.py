@@ -157,7 +157,7 @@ def star(dx: np.ndarray, dy: np.ndarray, radius) -> np.ndarray:
     turn = 2 * np.pi / 5
     angle = abs((np.arctan2(dx, -dy) + turn / 2) % turn - turn / 2)  # from the nearest point's axis
     x, y = np.hypot(dx, dy) * np.cos(angle), np.hypot(dx, dy) * np.sin(angle)
-    tip, notch = 1.2, 0.55  # of the radius
+    tip, notch = 1.35, 0.6  # of the radius
     side = np.array([tip - notch * np.cos(turn / 2), notch * np.sin(turn / 2)])
     return ((x - tip * radius) * side[1] + y * side[0]) / np.hypot(*side)
 

@@ -26,7 +26,7 @@ from ..precision import mixed_precision
 from .flow import step_draws
 
 MANY, GUIDANCE = 8, 3.0  # steps per stage of the first part's model, and its guidance
-VIDEOS, CHUNKS = 24, 2  # of a round
+CHUNKS = 2  # of a lesson's video
 KEPT = 0.5  # share of the lessons that keep what there was
 KEEP_SEED = 10**6  # of the videos of what is kept: other noise than the lessons'
 
@@ -35,7 +35,7 @@ KEEP_SEED = 10**6  # of the videos of what is kept: other noise than the lessons
 class Lessons:
     """Per stage start and end points [n c t h w]; the histories, and the number of each one's prompt in `prompts`.
 
-    Rows: by round, chunk, video.
+    Rows: by round, chunk, video, of which a round has so many.
     """
 
     starts: tuple[Tensor, ...]
@@ -44,11 +44,12 @@ class Lessons:
     anchors: Tensor
     said: Tensor
     prompts: list[str]
+    videos: int
 
     def clips(self) -> list[EncodedClip]:
         """The videos as clips to train on."""
-        by_chunk = self.ends[-1].float().unflatten(0, (-1, CHUNKS, VIDEOS))
-        said = self.said.view(-1, CHUNKS, VIDEOS)[:, 0].flatten().tolist()
+        by_chunk = self.ends[-1].float().unflatten(0, (-1, CHUNKS, self.videos))
+        said = self.said.view(-1, CHUNKS, self.videos)[:, 0].flatten().tolist()
         videos = torch.cat(by_chunk.unbind(1), dim=3).flatten(0, 1)
         nothing = videos.new_zeros(videos.shape[1], CHUNKS, *videos.shape[3:])
         return [EncodedClip(z, nothing, (self.prompts[i],), from_picture=False) for z, i in zip(videos, said)]
@@ -56,8 +57,8 @@ class Lessons:
 
 @dataclass
 class LessonMaker:
-    """Rounds of videos by a model as it is now. guide: how prompts and none are mixed, or None. rows: prompts' rows as
-    in a `ClipSet`. size: of the frames' latents (height, width)."""
+    """Rounds of so many videos by a model as it is now. guide: how prompts and none are mixed, or None. texts: has the
+    prompts' rows. size: of the latents (height, width)."""
 
     helios: Helios
     model: nn.Module
@@ -66,6 +67,7 @@ class LessonMaker:
     texts: ClipSet
     prompts: list[str]
     size: tuple[int, int]
+    videos: int
     seed: int
 
     def __call__(self, folder: Path, name: str, rounds: int) -> Lessons:
@@ -74,19 +76,19 @@ class LessonMaker:
         joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
         stages = range(self.plan.schedule.stages)
         starts, ends = (tuple(joined[f"{point}{i}"] for i in stages) for point in ("start", "end"))
-        return Lessons(starts, ends, joined["window"], joined["anchor"], joined["said"], self.prompts)
+        return Lessons(starts, ends, joined["window"], joined["anchor"], joined["said"], self.prompts, self.videos)
 
     @torch.no_grad()
     def round(self, index: int) -> dict[str, Tensor]:
         """One batch of videos, float16: each prompt as often as any other."""
-        said = (torch.arange(VIDEOS) + index * VIDEOS) % len(self.prompts)
+        said = (torch.arange(self.videos) + index * self.videos) % len(self.prompts)
         captions = [self.prompts[i] for i in said.tolist()]
-        texts = [captions] + ([[""] * VIDEOS] if self.guide is not None else [])
+        texts = [captions] + ([[""] * self.videos] if self.guide is not None else [])
         text = [self.model.text_context(self.texts.embed(one)) for one in texts]
         scale = self.helios.config.vae.scale_factor_spatial
-        history, rows = self.helios.history(self.size[1] * scale, self.size[0] * scale, batch=VIDEOS), []
+        history, rows = self.helios.history(self.size[1] * scale, self.size[0] * scale, batch=self.videos), []
         for _ in range(CHUNKS):
-            starts, ends = self.chunk(text, history, self.seed + index * VIDEOS)
+            starts, ends = self.chunk(text, history, self.seed + index * self.videos)
             empty = history.window.new_zeros(history.window[:, :, :1].shape)
             row = {"window": history.window, "anchor": empty if history.anchor is None else history.anchor}
             row |= {f"start{i}": x for i, x in enumerate(starts)} | {f"end{i}": x for i, x in enumerate(ends)}

@@ -7,7 +7,7 @@ Not seen: what CUDA itself and the libraries' kernels take, and what the allocat
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -138,7 +138,21 @@ def count(
     weight_dtype: str = "bf16", streamed: bool = False, checkpointing: bool = True, frames: int | None = None,
 ) -> TrainingNeeds:  # fmt: skip
     """Of a step at the finest stage, the largest; sizes in pixels. streamed: the blocks' matrices stay in the host's
-    memory, and two at a time come over. frames: latent frames, those of a chunk if left open."""
+    memory, and two at a time come over. frames: latent frames, those of a chunk if left open.
+
+    Counted with two blocks and with three; the others take what the third took.
+    """
+    scale, c = config.vae.scale_factor_spatial, config.vae.z_dim
+    size = (batch, c, frames or config.defaults.chunk_latent_frames, height // scale, width // scale)
+    how = (size, rank, targets, weight_dtype, streamed, checkpointing)
+    two, three = (_count(replace(config, transformer=replace(config.transformer, num_layers=n)), *how) for n in (2, 3))
+    more = config.transformer.num_layers - 2
+    return TrainingNeeds(*(a + more * (b - a) for a, b in zip(astuple(two), astuple(three))))
+
+
+def _count(
+    config: ModelConfig, size: tuple, rank: int, targets: str, weight_dtype: str, streamed: bool, checkpointing: bool
+) -> TrainingNeeds:
     model = meta_transformer(config.transformer, weight_dtype)
     model.attend_by(flash_like)
     inside = {id(t) for block in model.blocks for t in tensors_of(block) if t.ndim == 2} if streamed else set()
@@ -149,8 +163,6 @@ def count(
     if checkpointing:
         checkpoint_blocks(model)
     numbers = sum(p.numel() for p in adapters.parameters())
-    scale, c = config.vae.scale_factor_spatial, config.vae.z_dim
-    size = (batch, c, frames or config.defaults.chunk_latent_frames, height // scale, width // scale)
     step = LiveBytes([*tensors_of(model), *adapters.parameters()])
     with step:
         _step(model, size, config)
