@@ -43,9 +43,9 @@ class Film:
         """What pages are told of it, as JSON."""
         facts = ("run", "node", "schedule", "first", "text", "over")
         clip = self.clip
-        size = {"width": clip.size[0], "height": clip.size[1]}
-        length = {"chunks": len(clip.segments), "seconds": float(clip.num_frames / clip.fps)}
-        return {"film": self.number, **{name: getattr(self, name) for name in facts}, **length, **size}
+        size = {"width": clip.size[0], "height": clip.size[1], "fps": float(clip.fps)}
+        frames = [segment.frames for segment in clip.segments]
+        return {"film": self.number, **{n: getattr(self, n) for n in facts}, "chunks": len(frames), "frames": frames, **size}
 
 
 def grew(clip, chunk: int | None) -> None:

@@ -57,7 +57,9 @@ def test_a_run_s_chunks_become_one_film_of_its_score(comfyui, tmp_path):
     told = [data for kind, data in comfyui.sent if kind == films.EVENT]
     assert [(film["film"], film["chunks"], film["first"]) for film in told] == [(0, 1, 8), (0, 2, 8), (0, 3, 8)]
     assert told[-1]["schedule"] == "5" and told[-1]["text"] == TEXT and told[-1]["node"] == "9"
-    assert told[-1]["seconds"] == 99 / 24 and (told[-1]["width"], told[-1]["height"]) == (96, 32)
+    assert (
+        told[-1]["frames"] == [33] * 3 and told[-1]["fps"] == 24 and (told[-1]["width"], told[-1]["height"]) == (96, 32)
+    )
     assert ask("films")[1] == {"films": [told[-1]]} and not told[-1]["over"]
     comfyui.queue.currently_running.clear()
     assert ask("films")[1]["films"][0]["over"]

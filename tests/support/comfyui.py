@@ -68,11 +68,12 @@ class Server:
             (base / "custom_nodes" / "probes.py").write_text(probes)
         self.begin()
 
-    def begin(self) -> None:
-        """Starts the process; `up` waits for it."""
+    def begin(self, port: int = 0) -> None:
+        """Starts the process, at that port or at any that is free; `up` waits for it."""
         base = self.base
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", port))
             self.port = free.getsockname()[1]
         command = [PYTHON, "main.py", "--cpu", "--port", str(self.port), "--base-directory", str(base), *self.flags]
         command += ["--database-url", f"sqlite:///{base}/comfyui.db", "--preview-method", "auto"]

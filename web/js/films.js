@@ -19,9 +19,14 @@ export function remember(film) {
   if (FILMS.size > MOST) FILMS.delete(FILMS.keys().next().value)
 }
 
+// A run is over: nothing more comes of its films.
+export function finish(run) {
+  for (const [key, film] of FILMS) if (film.run === run) FILMS.set(key, { ...film, over: true })
+}
+
 // The film that a run makes by the score of a schedule node: the longest, where there are several; null for none.
-export function filmOf(run, node) {
-  const found = [...FILMS.values()].filter((film) => film.run === run && film.schedule === node)
+export function filmOf(run, node = null) {
+  const found = [...FILMS.values()].filter((film) => film.run === run && film.schedule && [null, film.schedule].includes(node))
   return found.reduce((best, film) => (best && best.chunks >= film.chunks ? best : film), null)
 }
 

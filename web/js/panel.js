@@ -18,18 +18,20 @@ export function el(tag, attributes = {}, ...children) {
 }
 
 // Puts an element under a node's widgets, in canvas and in Vue nodes; neither workflow file nor prompt holds it.
+// height: its pixels, or a function that gives them.
 export function addPanel(node, name, element, height) {
+  const pixels = () => (typeof height === "function" ? height() : height)
   for (const event of ["pointerdown", "mousedown", "dblclick"]) {
     element.addEventListener(event, (e) => e.button || e.stopPropagation()) // in Vue nodes it would drag the node
   }
   element.addEventListener("wheel", (e) => {
     if (!window.LiteGraph?.vueNodesMode) app.canvas.processMouseWheel(e) // what lies over the canvas swallows zooming
   })
-  element.style.minHeight = `${height}px`
+  element.style.minHeight = `${pixels()}px`
   const widget = node.addDOMWidget(name, "helios", element, {
     serialize: false,
-    getMinHeight: () => height + 20, // the margin around it, above and below
-    getMaxHeight: () => height + 20,
+    getMinHeight: () => pixels() + 20, // the margin around it, above and below
+    getMaxHeight: () => pixels() + 20,
     surfaces: { canvas: "shown", vueNode: "shown", panel: "never" },
   })
   widget.serialize = false

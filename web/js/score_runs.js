@@ -2,7 +2,7 @@
 
 import { api } from "../../../scripts/api.js"
 import { app } from "../../../scripts/app.js"
-import { remember } from "./films.js"
+import { filmOf, finish, remember } from "./films.js"
 import { afterLoading, find, kept, queuedHere, tab, tabOf } from "./run.js"
 
 const TYPE = "HeliosPromptSchedule"
@@ -65,20 +65,34 @@ async function askAgain(run) {
   }
   if (!run) for (const state of kept(KIND).values()) if (!runs.some((one) => one.run === state.run)) end(state)
   const { films } = await ask("films")
-  for (const film of (films ?? []).reverse()) adopt(film)
+  for (const film of films ?? []) remember(film)
+  const fits = ({ schedule, text }) => STAGES.get(find(schedule, TYPE))?.timeline.text === text
+  for (const film of (films ?? []).reverse().sort((a, b) => fits(b) - fits(a))) adopt(film)
   showAll()
 }
 
 // Of a run that was over before the page was loaded, its film says how it stands.
 function adopt(film) {
-  remember(film)
-  const { run, schedule: node, text, first, chunks } = film
+  const { run, schedule: node, text } = film
   const here = kept(KIND, tabOf(run))
-  if (!film.over || !node || text === null || here.has(node) || !queuedHere(run)) return
+  if (film.over && node && text !== null && !here.has(node) && queuedHere(run)) here.set(node, past(film, node, text))
+}
+
+// The state of a run that is over.
+function past({ run, first, chunks }, node, text) {
   DONE.add(run)
   const done = first + chunks
   const status = { text, first: text, edits: 0, begun: done, done, total: done, paused: false, ended: true, chunks: [] }
-  here.set(node, { run, node, seen: text, page: null, sent: null, over: true, status })
+  return { run, node, seen: text, page: null, sent: null, over: true, status }
+}
+
+// The timeline turns to another take, whose score its text becomes.
+export function turnTo(stage, { run, text }) {
+  const film = filmOf(run)
+  if (!film) return stage.timeline.given(text)
+  const state = past(film, film.schedule, text)
+  kept(KIND).set(film.schedule, { ...state, seen: null })
+  show(kept(KIND).get(film.schedule))
 }
 
 // A film has another chunk.
@@ -91,6 +105,7 @@ function grew(film) {
 export function end(state) {
   state.over = true
   DONE.add(state.run)
+  finish(state.run)
   show(state)
 }
 

@@ -6,7 +6,8 @@ import { filmOf, pictures } from "./films.js"
 import { el } from "./panel.js"
 import { madeBy } from "./settings.js"
 import { parse } from "./schedule.js"
-import { ask, came, end, present, show } from "./score_runs.js"
+import { ask, came, end, present, show, turnTo } from "./score_runs.js"
+import { Takes } from "./takes.js"
 import { say } from "./words.js"
 
 const SOON = 400 // milliseconds after an edit is finished
@@ -15,7 +16,7 @@ const SEEDS = 100000
 
 export class Stage {
   constructor(timeline) {
-    Object.assign(this, { timeline, state: null, shots: new Map() })
+    Object.assign(this, { timeline, state: null, shots: new Map(), instead: null })
     const button = (word, title, click) => el("button", { type: "button", title, click }, word)
     this.pause = button(
       say("Pause"), say("The next chunk waits; the one in work is finished"), () => this.tell("pause"))
@@ -23,12 +24,16 @@ export class Stage {
     this.stop = button(
       say("Stop and keep"), say("Ends the video after the chunk in work, and keeps it"), () => this.tell("stop"))
     this.again = button(
-      say("Retake from"), say("A new seed from this chunk on; earlier ones are not made again"), () => this.retake())
+      say("Retake from"), say("A new seed from this chunk on; earlier ones are not made again"), () => this.retake(false))
+    this.branch = button(
+      say("Branch"), say("As a retake, and the take before stays beside it"), () => this.retake(true))
     this.chunk = el("input", { type: "number", min: "0", value: "0", "aria-label": say("Chunk to retake from") })
     this.chunk.addEventListener("input", () => this.mark())
     const keys = (e) => ["Enter", " ", "Delete", "Backspace"].includes(e.key) && e.stopPropagation() // not the canvas's
     this.bar = el("div", { class: "helios-bar", role: "group", "aria-label": say("The run"), keydown: keys },
-      this.pause, this.goOn, this.stop, this.again, this.chunk)
+      this.pause, this.goOn, this.stop, this.again, this.chunk, this.branch)
+    this.takes = new Takes(this)
+    this.bar.append(this.takes.toggle)
     this.here = el("div", { class: "helios-here" })
     present(timeline.node, this)
     this.draw()
@@ -105,16 +110,24 @@ export class Stage {
     else show(state)
   }
 
-  // Another seed from a chunk on, and the workflow queued: chunks before it come from the store.
-  async retake() {
+  // Another seed from a chunk on, and the workflow queued: chunks before it come from the store. keeps: the take before
+  // stays beside it.
+  async retake(keeps) {
     const chunk = Number(this.chunk.value)
     if (this.going || !(chunk < this.made)) return
     const seed = Math.floor(Math.random() * SEEDS)
     const answer = await ask("score/write", { text: this.timeline.text, chunk, seed })
     this.state.refused = answer.code === 200 ? null : answer.error
     if (answer.code !== 200) return this.timeline.draw()
+    this.instead = keeps ? null : this.state.run
     this.timeline.given(answer.text)
     await app.queuePrompt(0)
+  }
+
+  // Of the takes that lie side by side this one is gone on with: its score is the text.
+  chooseTake(run) {
+    const one = this.takes.list.find((take) => take.run === run)
+    if (one && !this.going) turnTo(this, one)
   }
 
   // The chunk to retake from, by a press on its number.
@@ -135,7 +148,7 @@ export class Stage {
     const paused = this.state?.status.paused
     const shown = [
       [this.pause, going && !paused], [this.goOn, going && paused], [this.stop, going],
-      [this.again, !going && made > 0], [this.chunk, !going && made > 0],
+      [this.again, !going && made > 0], [this.chunk, !going && made > 0], [this.branch, !going && made > 0],
     ]
     const focused = document.activeElement
     for (const [part, is] of shown) part.hidden = !is
@@ -143,6 +156,11 @@ export class Stage {
     if (focused === this.goOn && !paused) this.pause.focus()
     this.chunk.max = String(Math.max(0, made - 1))
     this.mark()
+    if (this.film) {
+      this.takes.add(this.state.run, this.state.status.text, this.instead === this.state.run ? null : this.instead)
+      if (this.instead !== this.state.run) this.instead = null
+    }
+    this.takes.draw()
   }
 
   // What is made, in work and waiting, as bars over the cells.

@@ -6,6 +6,7 @@ import { ruler, settingsMarks, settingsSaid } from "./cells.js"
 import { addPanel, after, el } from "./panel.js"
 import { addCue, limits, parse, removeCue, setBlend, setChunks, setPrompt } from "./schedule.js"
 import { Stage } from "./stage.js"
+import { HEIGHT as TAKES } from "./takes.js"
 import { say } from "./words.js"
 
 const HEIGHT = 168
@@ -37,8 +38,8 @@ class Timeline {
     this.row = el("div", { class: "helios-row" }, this.prompt, this.plus, this.minus)
     this.stage = new Stage(this)
     const foot = el("div", { class: "helios-foot" }, this.note, this.stage.bar)
-    const panel = el("div", { class: "helios-panel" }, this.track, this.row, foot)
-    addPanel(node, "timeline", panel, HEIGHT)
+    const panel = el("div", { class: "helios-panel" }, this.track, this.row, foot, this.stage.takes.panel)
+    addPanel(node, "timeline", panel, () => HEIGHT + (this.stage.takes.open ? TAKES : 0))
     after(widget, "callback", () => (this.draw(), this.own || this.stage.edited()))
     after(node, "onConfigure", () => this.draw())
     after(node, "onConnectionsChange", () => this.draw())
