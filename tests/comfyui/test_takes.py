@@ -58,7 +58,7 @@ def test_a_video_is_watched_while_it_grows_and_its_takes_are_compared(director):
     page.wait_for_function("() => document.querySelector('.helios-take video')?.readyState > 1", timeout=60_000)
     page.evaluate(FRAMES)
     director.until(lambda stands: stands["done"] == 4, "chunk 3")
-    assert "s behind" in page.locator(".helios-viewer .helios-note").inner_text()
+    assert "s behind" in page.locator(".helios-time").inner_text()
     picture(page, "watched")
     director.finished()
     page.wait_for_function(f"() => window.seen.at(-1)?.[0] > {(CHUNKS - 1) * 33 / 24 + 0.5}", timeout=60_000)

@@ -41,6 +41,12 @@ class Runs:
         self.browser.send("helios-video.score", prompt=self.run, node="5", **self.score)
         self.browser.page.wait_for_timeout(150)
 
+    def film(self, chunks: int) -> None:
+        told = {"run": self.run, "film": 0, "node": "9", "schedule": "5", "first": 0, "over": False, "chunks": chunks}
+        told |= {"frames": [33] * chunks, "fps": 24.0, "text": self.score["text"], "width": 64, "height": 64}
+        self.browser.send("helios-video.film", **told)
+        self.browser.page.wait_for_timeout(150)
+
     def over(self) -> None:
         self.browser.send("execution_success", prompt_id=self.run, timestamp=0)
         self.browser.page.wait_for_timeout(150)
@@ -150,6 +156,41 @@ def test_pause_and_another_take_by_the_keys(browser, runs):
     verb, body = runs.posted[-1]
     assert verb == "write" and body["text"] == f"{TEXT}\n8 [end]:" and body["chunk"] == 7 and runs.names == 2
     assert f"\n7 [seed {body['seed']}]:" in browser.text and page.locator(".helios-marks").count() == 2
+
+
+def test_a_retake_takes_the_place_of_a_take_and_a_branch_stands_beside_it(browser, runs):
+    page, names = browser.page, []
+
+    def made(text: str) -> None:
+        runs.begin(text, begun=8)
+        runs.tell(done=8)
+        runs.film(8)
+        runs.over()
+        names.append(runs.run)
+
+    def again(name: str) -> None:
+        page.get_by_label("Chunk to retake from").fill("7")
+        page.locator(".helios-bar button", has_text=name).click()
+        page.wait_for_timeout(500)
+        runs.score["text"] = browser.text
+        page.evaluate("() => { window.queue = app.queuePrompt; app.queuePrompt = () => {} }")
+        made(browser.text)
+        page.evaluate("() => { app.queuePrompt = window.queue }")
+
+    takes = lambda: [take["run"] for take in page.evaluate("() => node.properties.helios_takes")]  # noqa: E731
+    made(f"{TEXT}\n8 [end]:")
+    assert page.locator(".helios-picture").count() == 8 and takes() == names
+    again("Branch")
+    assert takes() == names and len(names) == 2
+    again("Retake from")
+    assert takes() == [names[0], names[2]]
+    page.locator(".helios-bar button", has_text="Watch").click()
+    page.locator(".helios-take").first.locator("button", has_text="Choose").click()
+    page.wait_for_timeout(300)
+    assert browser.text == f"{TEXT}\n8 [end]:"
+    assert page.locator(".helios-take[aria-current='true']").get_attribute("title") == browser.text
+    page.locator(".helios-take").last.get_by_label("Take it away").click()
+    assert takes() == names[:1]
 
 
 def test_a_run_of_another_page_is_not_this_ones(browser, runs):

@@ -2,6 +2,7 @@
 
 import { address } from "./films.js"
 import { el } from "./panel.js"
+import { say } from "./words.js"
 
 const AHEAD = 60 // seconds that are fetched before they are played
 const BEHIND = 10 // seconds that stay, where the browser runs out of room
@@ -35,7 +36,9 @@ export class Player {
   async open() {
     const head = await this.get("head.mp4")
     if (!head || this.source.readyState !== "open") return
-    this.buffer = this.source.addSourceBuffer(`video/mp4; codecs="${codec(new Uint8Array(head))}"`)
+    const type = `video/mp4; codecs="${codec(new Uint8Array(head))}"`
+    if (!MediaSource.isTypeSupported(type)) return this.video.replaceWith(say("This browser plays no H.264."))
+    this.buffer = this.source.addSourceBuffer(type)
     await this.append(head)
     this.pump()
   }

@@ -22,7 +22,7 @@ export class Takes {
     this.play = button(icon(PLAY), say("Play and pause"), () => this.run(!this.wanted))
     this.newest = button(icon(NEWEST), say("To the newest chunk"), () => this.seek(this.edge()))
     this.slider = el("input", { type: "range", min: "0", step: "0.01", "aria-label": say("Where it plays"), input: () => this.seek() })
-    this.note = el("div", { class: "helios-note", role: "status" })
+    this.note = el("div", { class: "helios-time", role: "status" })
     this.row = el("div", { class: "helios-takes" })
     const foot = el("div", { class: "helios-bar" }, this.play, this.slider, this.newest, this.note)
     this.panel = el("div", { class: "helios-viewer", role: "group", "aria-label": say("The takes") }, this.row, foot)
