@@ -91,11 +91,15 @@ class Helios:
         """Of a prompt or several; an empty one is allowed (the unconditional prompt)."""
         return self.embeddings(prompt)
 
-    def encode_ahead(self, prompts, negatives=(), *, cfg: float = 0.0) -> None:
-        """Encodes what several videos need, negatives where there is guidance, and lets the text encoder go."""
-        for prompt in (*prompts, *(negatives if plan_chunk(self.config, 0, cfg=cfg).guide is not None else ())):
+    def encode_ahead(self, prompts, negatives=(), *, cfg: float = 0.0) -> list[str]:
+        """Encodes what several videos need, negatives where there is guidance, and lets the text encoder go. The
+        prompts that were encoded."""
+        guided = plan_chunk(self.config, 0, cfg=cfg).guide is not None
+        needed = [*prompts, *(negatives if guided else ())]
+        for prompt in needed:
             self.text(prompt)
         self.parts.release("text_encoder")
+        return needed
 
     def normalise(self, z):
         """Raw VAE latents [b c t h w] -> the model's space."""

@@ -46,13 +46,23 @@ def batch(args: argparse.Namespace) -> int:
     """Prints the name of every file made on stdout; 1 if any failed. ValueError for a bad file, before any work, and
     where no row of it can be made."""
     jobs, failed = read_jobs(Path(args.prompts_file), args)
+    total = len(jobs) + len(failed)
+    tell_faults(args, jobs, failed)
+    todo = [job for job in jobs if args.overwrite or not finished(job)]
+    failed += _render(todo, args) if todo else []
+    return tell_failed(failed, total)
+
+
+def tell_faults(args: argparse.Namespace, jobs: list[Job], failed: list[Fault]) -> None:
+    """Of rows that cannot be made, before the others are. ValueError where there are no others."""
     if not jobs:
         raise ValueError("; ".join(f"{args.prompts_file}, line {fault.line}: {fault.why}" for fault in failed[:5]))
     for fault in failed:
         print(f"line {fault.line} ({fault.prompt}) is left out: {fault.why}", file=sys.stderr)
-    total = len(jobs) + len(failed)
-    todo = [job for job in jobs if args.overwrite or not _finished(job)]
-    failed += _render(todo, args) if todo else []
+
+
+def tell_failed(failed: list[Fault], total: int) -> int:
+    """Of all that failed, in the end; the exit code."""
     if failed:
         print(f"{len(failed)} of {total} failed:", file=sys.stderr)
     for fault in sorted(failed):
@@ -77,7 +87,7 @@ def _render(todo: list[Job], args: argparse.Namespace) -> list[Fault]:
     return faults
 
 
-def _finished(job: Job) -> bool:
+def finished(job: Job) -> bool:
     """Whether the job's file is there; says so. A file appears only once it is whole."""
     if not job.out.exists():
         return False

@@ -19,6 +19,10 @@ from .render import check, open_model, render
 
 def generate(args: argparse.Namespace) -> int:
     """Prints the file's name on stdout, everything else on stderr. ValueError for bad arguments, before any work."""
+    if args.ray is not None or args.actors is not None:
+        from .cluster import spread
+
+        return spread(args)
     if args.gpus is not None or "WORLD_SIZE" in os.environ:
         from .gpus import several
 

@@ -9,7 +9,7 @@ from ..config import GUIDANCE, SOLVERS
 from ..devices import ATTENTION, BACKENDS, COMPILE, OFFLOAD, PRODUCTS, TILING, VAE_DTYPES
 from ..join import boundary
 from ..lora import MODES as LORA_MODES
-from . import control, start
+from . import actors, control, start
 
 GENERATE_USAGE = "helios generate --prompt TEXT [-o FILE.mp4] [options]"
 GENERATE_ABOUT = (
@@ -92,6 +92,7 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--backend", choices=BACKENDS, default="auto", help=BACKEND_HELP)
     group.add_argument("--threads", type=int, metavar="N", help=THREADS_HELP)
     group.add_argument("--gpus", type=int, metavar="N", help=GPUS_HELP)
+    actors.add_options(group, "the videos of --prompts-file")
     group.add_argument("--weight-dtype", choices=WEIGHT_DTYPES, default="auto", help=WEIGHT_DTYPE_HELP)
     group.add_argument("--offload", choices=OFFLOAD, default="auto", help=OFFLOAD_HELP)
     group.add_argument("--vae-dtype", choices=VAE_DTYPES, default="auto", help=VAE_DTYPE_HELP)

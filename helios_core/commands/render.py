@@ -115,9 +115,12 @@ def announce(model, args: argparse.Namespace) -> None:
 
 @timed
 def render(
-    model, prompt: str | PromptSchedule, args: argparse.Namespace, announced: bool = False, picture=None
+    model, prompt: str | PromptSchedule, args: argparse.Namespace, announced: bool = False, picture=None, show=None
 ) -> Path:
-    """One video, from prompt to file: --output, or the next free name. Goes on where the same run was stopped."""
+    """One video, from prompt to file: --output, or the next free name. Goes on where the same run was stopped.
+
+    show(events, chunks): the same events, which it shows; `with_bars` if left open.
+    """
     settings = _settings(args, model.config)
     if not announced:
         announce(model, args)
@@ -131,7 +134,7 @@ def render(
         first = 0 if history is None else history.chunk
         chunks = settings["chunks"] + first
         chunks = min(chunks, getattr(prompt, "end", None) or chunks)
-        with closing(with_bars(report_drift(made), chunks)) as shown:
+        with closing((show or with_bars)(report_drift(made), chunks)) as shown:
             save = partial(start.keep, model, args)
             return _write(shown, journal, args, model.config.frames_per_chunk, save, first)
 

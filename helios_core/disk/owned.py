@@ -4,6 +4,7 @@ however it ends."""
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -28,6 +29,17 @@ def take(folder: Path) -> BinaryIO | None:
             if os.path.samestat(there, held):
                 return lock
         lock.close()
+
+
+def wait(folder: Path, seconds: float) -> None:
+    """Returns once no live run has the folder, or after so many seconds."""
+    end = time.monotonic() + seconds
+    while folder.is_dir():
+        if (lock := take(folder)) is not None:
+            lock.close()
+        if lock is not None or time.monotonic() > end:
+            return
+        time.sleep(0.2)
 
 
 def give_up(lock: BinaryIO, folder: Path) -> None:

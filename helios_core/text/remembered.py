@@ -48,8 +48,19 @@ class Embeddings:
             row[: len(rows)] = rows
         return Embedding(self.array(out), self.length)
 
+    def rows(self, prompts: list[str]) -> dict[str, np.ndarray]:
+        """Their embeddings, fp32 [tokens, d], for another process to `learn`."""
+        return {text: self._rows(prompt_clean(text)) for text in prompts}
+
+    def learn(self, rows: dict[str, np.ndarray]) -> None:
+        """Takes over what another process encoded with the same encoder."""
+        self.known |= {self._name(prompt_clean(text)): found for text, found in rows.items()}
+
+    def _name(self, text: str) -> str:
+        return hashlib.sha256(json.dumps([self.key, self.length, text]).encode()).hexdigest()
+
     def _rows(self, text: str) -> np.ndarray:
-        name = hashlib.sha256(json.dumps([self.key, self.length, text]).encode()).hexdigest()
+        name = self._name(text)
         rows = self.known.pop(name, None)
         if rows is None and self.disk is not None:
             rows = self._fit(self.disk.arrays(name))
