@@ -13,7 +13,7 @@ import sys
 from importlib import import_module
 
 from . import __version__, interrupts
-from .commands import Parser, failures, messages
+from .commands import Parser, actors, failures, messages
 from .commands.options import DRIFT_HELP, MODEL_HELP, THREADS_HELP, add_generate
 
 TRAINERS = {"tiny": "train", "lora": "train_lora", "ul": "train_ul", "ul-decoder": "train_ul_decoder", "ve": "train_ve"}
@@ -181,6 +181,7 @@ def _add_bench(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--chunks", type=int, default=4, help="33 frames each; 44 are a minute (default: %(default)s)")
     sub.add_argument("--batch", type=int, default=16, help="videos that grow together (default: %(default)s)")
     sub.add_argument("--setting", action="append", metavar="TEXT", help=SETTING_HELP)
+    actors.add_options(sub, "batches of videos")
     sub.add_argument("--anti-drift", metavar="POLICY", help=DRIFT_HELP)
     sub.add_argument("--threads", type=int, metavar="N", help=THREADS_HELP)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 
 from .. import load
@@ -13,6 +13,8 @@ from ..history import parse_policy
 from ..pipeline import Helios
 from ..steps import parse_steps
 from . import Terminal, set_threads
+from .actors import check_options as check_actors
+from .bench_actors import recorded, spread_out
 from .bench_speed import bench_speed
 from .outputs import check_report
 
@@ -64,6 +66,7 @@ def bench(args: argparse.Namespace) -> int:
 
     for name, most in (("prompts", 10_000), ("seeds", 10_000), ("chunks", limits.CHUNKS), ("batch", 10_000)):
         check_whole(f"--{name}", getattr(args, name), most)
+    check_actors(args)
     drift = None if args.anti_drift is None else parse_policy(args.anti_drift)
     set_threads(args.threads)
     check_name(Path(args.output).name or "bench-tiny")
@@ -78,15 +81,23 @@ def bench(args: argparse.Namespace) -> int:
         except ValueError as error:
             raise ValueError(f"--setting {name!r}: {error}") from error
     scenes, results = held_out_scenes(args.prompts), {}
-    for name, options in settings.items():
-        model = recorded(helios, **options)
-        videos, fps = grown(name, model, scenes, args, drift=drift, **options)
-        summary = summarise(videos, fps)
-        results[name] = (videos, summary)
-        show(name, summary)
-        write(folder, results)
+    with growing(args) as grow:
+        for name, options in settings.items():
+            model = recorded(helios, **options)
+            videos, fps = grow(name, model, scenes, args, drift=drift, **options)
+            summary = summarise(videos, fps)
+            results[name] = (videos, summary)
+            show(name, summary)
+            write(folder, results)
     print(args.output)
     return 0
+
+
+def growing(args: argparse.Namespace):
+    """`grown`, or the same by the actors of --ray, inside a with block."""
+    if args.ray is None:
+        return nullcontext(grown)
+    return spread_out(args)
 
 
 def grown(name: str, model: Helios, scenes: list, args: argparse.Namespace, **how) -> tuple[list, float]:
@@ -100,15 +111,6 @@ def grown(name: str, model: Helios, scenes: list, args: argparse.Namespace, **ho
         for found in grow(model, scenes, range(args.seeds), args.chunks, batch=args.batch, **how):  # noqa: B007
             bar.update(min(1, total - bar.n))
     return found.videos, found.fps
-
-
-def recorded(helios: Helios, boost_first_chunk: bool | None = None, **_) -> Helios:
-    """The same networks under a checkpoint that records that option; one that does not would keep it from working."""
-    if boost_first_chunk is None:
-        return helios
-    config = helios.config
-    config = replace(config, defaults=replace(config.defaults, boost_first_chunk=boost_first_chunk))
-    return Helios(helios.checkpoint._replace(config=config), helios.parts, helios.embeddings)
 
 
 def show(name: str, summary: dict) -> None:

@@ -20,7 +20,7 @@ from . import actors, start
 from .batch import Fault, Job, finished, read_jobs, tell_failed, tell_faults
 from .events import Encoded, Failed, Made, Opened, Said, Share
 from .going_on import command_again
-from .renderer import Film, Renderer, Texts
+from .renderer import FilmTask, Renderer, Texts
 
 
 def spread(args: argparse.Namespace) -> int:
@@ -77,7 +77,7 @@ def work(todo: list[Job], args: argparse.Namespace, url: str | None) -> list[Fau
     films = []
     for job in todo:
         own = argparse.Namespace(**{**vars(job.args), "output": str(job.out.absolute())})
-        films.append(Film(own, None if url is None else f"{url}/{job.out.name}"))
+        films.append(FilmTask(own, None if url is None else f"{url}/{job.out.name}"))
     slots = args.actors or min(len(todo), os.cpu_count() or 1)
     with closing(Board(todo, films)) as board, actors.cluster(args.ray, slots * (args.threads or 1)) as ray:
         takes, room = actors.needs(ray, args.threads)
@@ -109,7 +109,7 @@ def encode(todo: list[Job], pool: actors.Pool, board: Board) -> dict:
 class Board:
     """The progress of all videos, in one line on stderr; what is said of them above it."""
 
-    def __init__(self, todo: Sequence[Job], films: Sequence[Film]):
+    def __init__(self, todo: Sequence[Job], films: Sequence[FilmTask]):
         from tqdm import tqdm
 
         self.todo, self.films, self.faults, self.out = todo, films, [], sys.stdout

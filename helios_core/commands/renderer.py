@@ -32,7 +32,7 @@ class Texts(NamedTuple):
     negatives: list[str]
 
 
-class Film(NamedTuple):
+class FilmTask(NamedTuple):
     """A video to make. url: where it goes, if no folder of this machine's."""
 
     args: argparse.Namespace
@@ -67,7 +67,7 @@ class Renderer:
     def ready(self) -> None:
         """Answers once there is room for this actor."""
 
-    def work(self, unit: Texts | Film, rows: dict | None = None) -> Iterator:
+    def work(self, unit: Texts | FilmTask, rows: dict | None = None) -> Iterator:
         """What is said of a unit (events.py), until it is done. rows: embeddings by prompt."""
         queue = SimpleQueue()
         with ThreadPoolExecutor(1) as thread:
@@ -77,9 +77,9 @@ class Renderer:
                 yield event
             done.result()
 
-    def _work(self, unit: Texts | Film, rows: dict | None, tell: Callable) -> None:
+    def _work(self, unit: Texts | FilmTask, rows: dict | None, tell: Callable) -> None:
         do = self._encode if isinstance(unit, Texts) else self._make
-        failure = Failed if isinstance(unit, Film) else Unfit
+        failure = Failed if isinstance(unit, FilmTask) else Unfit
         for act, fault in ((self._open, Unfit), (partial(do, unit, rows), failure)):
             with redirect_stderr(SaidLines(lambda text: tell(Said(text)))), messages(), caught("generate") as found:
                 act(tell)
@@ -102,7 +102,7 @@ class Renderer:
         needed = self.model.encode_ahead(texts.prompts, texts.negatives, cfg=self.args.cfg)
         tell(Encoded(self.model.embeddings.rows(needed)))
 
-    def _make(self, film: Film, rows: dict | None, tell: Callable) -> None:
+    def _make(self, film: FilmTask, rows: dict | None, tell: Callable) -> None:
         self.model.embeddings.learn(rows or {})
         with ExitStack() as stack:
             args, mirror = film.args, None

@@ -106,18 +106,41 @@ def grow(helios, scenes, seeds, chunks: int, *, batch: int = 16, drift=None, **o
     """
     figures.require()
     videos, start, made = [], time.perf_counter(), 0
-    for seed in seeds:
-        for i in range(0, len(scenes), batch):
-            part = [Video(scene, seed) for scene in scenes[i : i + batch]]
-            memory = drift and PerVideoDrift(helios, drift, seed + i)
-            rendered = render(helios, [v.scene for v in part], seed + i, chunks, remember=memory, **options)
-            for chunk, frames, latents in rendered:
-                for n, (video, shown, latent) in enumerate(zip(part, frames, latents)):
-                    video.add(chunk, shown, latent, keep=len(videos) + n < STRIPS)
-                    made += len(shown)
-                yield Grown(videos, made / (time.perf_counter() - start))
-            videos += part
+    for part in batches(scenes, seeds, batch):
+        for grown, frames in grow_batch(helios, part, chunks, drift=drift, **options):  # noqa: B007
+            made += frames
+            yield Grown(videos, made / (time.perf_counter() - start))
+        videos += grown
     yield Grown(videos, made / (time.perf_counter() - start))
+
+
+class Batch(NamedTuple):
+    """Videos that grow together. first: the number of the first scene, which with the seed makes the noise; strips: of
+    how many of them film strips are kept."""
+
+    scenes: list[Scene]
+    seed: int
+    first: int
+    strips: int
+
+
+def batches(scenes, seeds, size: int) -> list[Batch]:
+    """Every scene with every seed, in batches of at most that size; in whatever order they are made, they are the same
+    videos."""
+    starts = [(seed, i) for seed in seeds for i in range(0, len(scenes), size)]
+    before = [sum(len(scenes[j : j + size]) for _, j in starts[:k]) for k in range(len(starts))]
+    return [Batch(scenes[i : i + size], seed, i, STRIPS - n) for (seed, i), n in zip(starts, before, strict=True)]
+
+
+def grow_batch(helios, batch: Batch, chunks: int, *, drift=None, **options) -> Iterator[tuple[list[Video], int]]:
+    """The videos of a batch as they grow, and how many frames a chunk of it has brought. drift, options: of `grow`."""
+    videos = [Video(scene, batch.seed) for scene in batch.scenes]
+    seed = batch.seed + batch.first
+    memory = drift and PerVideoDrift(helios, drift, seed)
+    for chunk, frames, latents in render(helios, batch.scenes, seed, chunks, remember=memory, **options):
+        for n, (video, shown, latent) in enumerate(zip(videos, frames, latents)):
+            video.add(chunk, shown, latent, keep=n < batch.strips)
+        yield videos, sum(map(len, frames))
 
 
 def summarise(videos: list[Video], fps: float) -> dict:

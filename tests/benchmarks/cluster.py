@@ -26,7 +26,7 @@ def main() -> None:
         args = parser().parse_args(["generate", "--prompts-file", "none", *LINE])
         args.prompt, args.seed, args.line, args.fps = "a red circle", 0, [], 24
         own = [argparse.Namespace(**{**vars(args), "output": str(Path(folder, f"{i}.mp4"))}) for i in range(VIDEOS)]
-        films = [renderer.Film(each, None) for each in own]
+        films = [renderer.FilmTask(each, None) for each in own]
         takes, _ = actors.needs(ray, 1)
         pools = {n: actors.Pool(ray, renderer.Renderer, (args, folder), n, takes) for n in (1, 2)}
         for n, pool in pools.items():

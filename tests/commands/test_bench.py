@@ -1,5 +1,11 @@
 """`helios bench`: settings stand for what a checkpoint records, and the pipeline stays as it was."""
 
+import json
+import os
+import sys
+from pathlib import Path
+
+import helios_video as pack
 import pytest
 from helios_video.helios_core import load
 from helios_video.helios_core.cli import main
@@ -30,3 +36,16 @@ def test_the_pipeline_keeps_its_config(monkeypatch, tmp_path, failure):
     assert main(["bench", "tiny", "-o", str(tmp_path / "out"), *options]) == (2 if failure else 0)
     assert seen == [(False, False), (True, True), (False, False)][: 2 if failure else 3]
     assert model.config is before and model.checkpoint.config is before
+
+
+@pytest.mark.slow
+def test_actors_measure_the_videos_that_one_process_does(tmp_path, monkeypatch):
+    """Three batches of a seed and prompt numbers of their own, in whatever order they are done."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(pack.__file__).parents[1]), *sys.path]))
+    line = ["bench", "tiny", "--prompts", "3", "--batch", "1", "--chunks", "2", "--setting", "steps=1,1,1"]
+    assert main([*line, "-o", str(tmp_path / "one")]) == 0
+    assert main([*line, "-o", str(tmp_path / "two"), "--ray", "--actors", "2"]) == 0
+    one, two = (json.loads((tmp_path / name / "results.json").read_text())["steps=1,1,1"] for name in ("one", "two"))
+    assert {k: v for k, v in one.items() if "second" not in k} == {k: v for k, v in two.items() if "second" not in k}
+    assert (tmp_path / "one" / "results.csv").read_text() == (tmp_path / "two" / "results.csv").read_text()

@@ -61,7 +61,7 @@ def an_actor(folder, output, *options):
     args.line, args.seed = [], 0
     with cluster.place(args) as url:
         jobs, _ = batch.read_jobs(Path("p.csv"), args)
-    films = [renderer.Film(job.args, url and f"{url}/{job.out.name}") for job in jobs]
+    films = [renderer.FilmTask(job.args, url and f"{url}/{job.out.name}") for job in jobs]
     return renderer.Renderer(args, str(folder)), films
 
 
