@@ -16,7 +16,10 @@ from . import __version__, interrupts
 from .commands import Parser, actors, failures, messages
 from .commands.options import DRIFT_HELP, MODEL_HELP, THREADS_HELP, add_generate
 
-TRAINERS = {"tiny": "train", "lora": "train_lora", "ul": "train_ul", "ul-decoder": "train_ul_decoder", "ve": "train_ve"}
+TRAINERS = {
+    **{"tiny": "train", "lora": "train_lora", "ul": "train_ul", "ul-decoder": "train_ul_decoder", "ve": "train_ve"},
+    "control": "train_control",
+}
 WORK = {  # command -> the module in commands/, and its function of the arguments
     "generate": ("generate", "generate"),
     "retake": ("retake", "retake"),
@@ -32,8 +35,8 @@ WORK = {  # command -> the module in commands/, and its function of the argument
 }
 DESCRIPTION = "Helios text to video, chunk by chunk. Start with: helios generate --prompt 'a red circle moving left'"
 TRAIN_HELP = (
-    "lora: teach a checkpoint your own; tiny: what ships with the pack; ul: Unified Latents; ul-decoder: its decoder; "
-    "ve: Variance Expansion"
+    "lora: teach a checkpoint your own; control: have it follow a second video; tiny: what ships with the pack; "
+    "ul: Unified Latents; ul-decoder: its decoder; ve: Variance Expansion"
 )
 SPEED = "Random weights of the published sizes, measured for ten minutes: a table to paste. On a CPU a small model."
 TRAIN_ABOUT = "Trains a model. Each has options of its own: helios train tiny --help, and so on."

@@ -58,7 +58,10 @@ class HeliosControl:
         self, model, adapter, strength, start_chunk, end_chunk, policy, control=None, latent=None, vae=None, width=0,
         height=0,
     ):  # fmt: skip
-        """(The model under control, what it is as text); the one given stays as it is."""
+        """(The model under control, what it is as text); the one given stays as it is.
+
+        ValueError unless one of control and latent is wired.
+        """
         file = host.control_path(adapter)
         if (control is None) == (latent is None):
             raise ValueError("wire one of control, a video's pictures, and latent, what a VAE made of whole chunks")

@@ -2,7 +2,7 @@
 
     python tests/thumbnails.py [NAME ...]
 
-With --example in place of names: the clip that ships with the pack, drawn anew. With --films: the moving picture of
+With --example in place of names: the clips that ship with the pack, drawn anew. With --films: the moving picture of
 the README, four videos side by side.
 
 Pictures and videos to start from are drawn. A long video is cut to eight chunks.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from helios_video.helios_core.cli import main
-from helios_video.helios_core.drawn import scenes
+from helios_video.helios_core.drawn import draw_track, scenes
 from helios_video.helios_core.join import video
 from PIL import Image
 
@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parents[1] / "workflows"
 START = scenes.scene("yellow", "circle", "down", "striped", starts=((30, 16),), radius=11)
 STARTED = ("one_node_image_to_video", "image_to_video", "video_to_video")
 VIDEOS = ("one_node_text_to_video", "text_to_video", "composed_chunk", "prompt_schedule", "continue_video")
-VIDEOS += ("long_video", *STARTED, "unified_latents")
+VIDEOS += ("long_video", *STARTED, "control_video", "unified_latents")
 CHANGES = {
     "long_video": ["HeliosLoopStart.chunks=8"],
     **{name: [f"T5Encode.text={START.caption()}"] for name in STARTED},
@@ -31,7 +31,7 @@ SIDE = 256
 FILMS = FOLDER.parent / "web" / "docs" / "films.webp"
 PROMPTS = ("a red circle moving left", "a blue square bouncing up and down", "a yellow triangle growing and shrinking")
 PROMPTS += ("a white ring and a green circle bouncing up and down",)
-EXAMPLE = FOLDER.parent / "web" / "examples" / "helios_example.mp4"
+EXAMPLES = FOLDER.parent / "web" / "examples"
 
 
 def draw_inputs(folder: Path) -> None:
@@ -39,13 +39,21 @@ def draw_inputs(folder: Path) -> None:
     frames = scenes.draw(START, 40)
     Image.fromarray(frames[0]).save(folder / "example.png")
     video.write_video(folder / "helios_example.mp4", frames, fps=24)
+    video.write_video(folder / "helios_control.mp4", eight(66), fps=24)
 
 
 def draw_example() -> None:
-    """The clip that video_to_video begins with, until the user chooses another one."""
-    EXAMPLE.parent.mkdir(exist_ok=True)
+    """The clips that video_to_video and control_video begin with, until the user chooses others."""
+    EXAMPLES.mkdir(exist_ok=True)
     frames = scenes.draw(scenes.scene("red", "circle", "left", "plain"), 40)
-    video.write_video(EXAMPLE, frames, fps=24)
+    video.write_video(EXAMPLES / "helios_example.mp4", frames, fps=24)
+    video.write_video(EXAMPLES / "helios_control.mp4", eight(66), fps=24)
+
+
+def eight(frames: int) -> np.ndarray:
+    """The track of an object that goes once round a figure of eight, uint8 [t h w 3]."""
+    turn = 2 * np.pi * np.arange(frames) / frames
+    return draw_track(32 + np.stack([18 * np.sin(turn), 14 * np.sin(2 * turn)], axis=-1))
 
 
 def render(name: str, folder: Path) -> np.ndarray:

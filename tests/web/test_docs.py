@@ -34,13 +34,13 @@ def test_a_page_says_what_there_is_to_know(name):
     assert not re.search(r"<(?!br>)[a-z]+[ >]", page), "ComfyUI drops most HTML"
 
 
-STUDIES = ("policies", "unified_latents", "variance_expansion")  # pages that a study writes
+STUDIES = ("control_study", "policies", "unified_latents", "variance_expansion")  # pages that a study writes
 GUIDES = ("backends", "command_line", "developing", "files", "helios_tiny", "live", "long_videos", "many_gpus", "nodes")
-GUIDES += ("training_latents", "troubleshooting")
+GUIDES += ("control", "training_latents", "troubleshooting")
 
 
 def test_pages_are_of_nodes_and_show_pictures_that_exist():
-    pictures = {path for path in DOCS.rglob("*.*") if path.suffix != ".md"}
+    pictures = {path for path in DOCS.rglob("*.*") if path.suffix not in (".md", ".json")}
     assert {path.stem for path in DOCS.glob("*.md")} == {*NODES, *STUDIES, *GUIDES}
     for page in DOCS.glob("*.md"):
         for alt, target in re.findall(r"!\[(.*?)\]\((.*?)\)", page.read_text(encoding="utf-8")):

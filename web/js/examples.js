@@ -1,11 +1,10 @@
-// The clip that the template video_to_video begins with: put into the input folder when a workflow is opened that names
-// it and it is not there, as the frontend does for the templates of its own.
+// The clips that the templates video_to_video and control_video begin with: put into the input folder when a workflow
+// is opened that names one and it is not there, as the frontend does for the templates of its own.
 
 import { api } from "../../../scripts/api.js"
 import { app } from "../../../scripts/app.js"
 
-const CLIP = "helios_example.mp4"
-const SOURCE = new URL(`../examples/${CLIP}`, import.meta.url)
+const CLIPS = ["helios_example.mp4", "helios_control.mp4"]
 
 // The list of files that new Load Video nodes offer; changed in place.
 function offered() {
@@ -13,21 +12,21 @@ function offered() {
   return Array.isArray(spec?.[0]) ? spec[0] : spec?.[1]?.options
 }
 
-async function bring() {
-  const clip = await fetch(SOURCE)
+async function bring(name) {
+  const clip = await fetch(new URL(`../examples/${name}`, import.meta.url))
   if (!clip.ok) return
   const body = new FormData()
-  body.append("image", new File([await clip.blob()], CLIP, { type: "video/mp4" }))
+  body.append("image", new File([await clip.blob()], name, { type: "video/mp4" }))
   body.append("type", "input")
   const answer = await api.fetchApi("/upload/image", { method: "POST", body })
   const files = offered()
-  if (answer.ok && files && !files.includes(CLIP)) files.push(CLIP)
+  if (answer.ok && files && !files.includes(name)) files.push(name)
 }
 
 app.registerExtension({
   name: "helios-video.examples",
   async beforeConfigureGraph(workflow) {
-    const named = workflow?.nodes?.some((node) => node.type === "LoadVideo" && node.widgets_values?.[0] === CLIP)
-    if (named && offered()?.includes(CLIP) === false) await bring()
+    const named = (clip) => workflow?.nodes?.some((n) => n.type === "LoadVideo" && n.widgets_values?.[0] === clip)
+    for (const clip of CLIPS.filter(named)) if (offered()?.includes(clip) === false) await bring(clip)
   },
 })

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ... import pyramid
 from ...disk import write
 from ...measure import figures
+from ...pyramid import build
 from ..experiment import StudyPart, plain
 from ..page import rerun, save_picture
 from ..paired import RULE, chance, conclude
 from ..policies import conclusion, dots, rows
-from .arms import ARMS, STRIPS, ArmBench, ControlSizes, KeptResults, made_of, run
+from .arms import ALIKE, ARMS, STRIPS, ArmBench, ControlSizes, KeptResults, made_of, run
 from .measure import FIGURES
 
 TITLE = "Control latents and variance: the question of issue #116, trained"
@@ -107,7 +107,7 @@ def pictured() -> list:
 
 def opening(results: KeptResults, sizes: ControlSizes, seeds: list[str], command: str) -> list[str]:
     """How it was measured, what is there, and how to go on."""
-    count = sum(len(made) for made in results.arms.values())
+    count = sum(len(made) for policy, made in results.arms.items() if policy not in ALIKE)
     lines = [
         "helios-tiny, Distilled, 64x64: the transformer is frozen; trained are a patch embedding of the control "
         f"latents and a LoRA of rank {sizes.rank}, {sizes.steps} steps of {sizes.batch} chunks each, on drawn objects "
@@ -116,9 +116,9 @@ def opening(results: KeptResults, sizes: ControlSizes, seeds: list[str], command
         "other draws, two thirds of them of kinds (straight lines with corners, figures of eight) that no training "
         "shows; all is read from the pixels and latents.",
         "",
-        f"There are {count} of {sizes.seeds * len(ARMS)} adapters ({len(seeds)} of {sizes.seeds} seeds with every "
-        f"policy), {results.held['seconds'] / 60:.0f} minutes of training and measuring. {rerun(command)} It goes on "
-        "where it was stopped, adapter by adapter, and trains nothing that is there.",
+        f"There are {count} of {sizes.seeds * (len(ARMS) - len(ALIKE))} adapters ({len(seeds)} of {sizes.seeds} seeds "
+        f"with every policy), {results.held['seconds'] / 60:.0f} minutes of training and measuring. {rerun(command)} "
+        "It goes on where it was stopped, adapter by adapter, and trains nothing that is there.",
     ]
     if missing := [f"{p} {s}" for s in range(sizes.seeds) for p in ARMS if str(s) not in results.arms.get(p, {})]:
         lines += ["", f"Not there yet: {', '.join(missing)}."]
@@ -158,8 +158,8 @@ def advice(results: KeptResults, found: dict, seeds: int) -> list[str]:
             f"- **Use the policy that it was trained with**: {same:.2f} pixels then, {other:.2f} on average with "
             "another one. The adapter's file says which, and `from adapter` takes it."
         )
-    gain = "`noise` and `analytic` are the same thing here, a gain of 2 and 4, for the kernel is the mean of 2x2 cells."
-    return [*lines, f"- {gain} Whatever they do to control latents, noise itself needs that gain."]
+    gain = "`analytic` is `noise` to rounding here, a gain of 2 and 4, for the kernel is the mean of 2x2 cells: the"
+    return [*lines, f"- {gain} same adapters stand for both. Whatever it does to control latents, noise needs it."]
 
 
 def diagonal(results: KeptResults) -> tuple[float, float]:
@@ -222,8 +222,8 @@ def spreads(helios) -> list[str]:
     for policy in ARMS:
         told = []
         for x in (z, noise):
-            levels = pyramid.build(x, (2, 2), policy).arrays
-            told.append(", ".join(f"{pyramid.spread(level)[1]:.2f}" for level in levels))
+            levels = build(x, (2, 2), policy).arrays
+            told.append(", ".join(f"{float(level.std()):.2f}" for level in levels))
         lines.append(f"| `{policy}` | {WHAT[policy]} | {told[0]} | {told[1]} |")
     return [*lines, ""]
 

@@ -2,17 +2,24 @@
 
 from .adapter import TrainedAdapter, open_frozen
 from .drawn import drawn_pairs, encode_whole
+from .extract import EXTRACTORS
 from .objective import ControlledClips, ControlObjective
+from .pairs import OWN, ControlPair, PairEncoder, find_pairs
 from .run import ControlPlan, clips_of, run, train_adapter
 
 __all__ = [
     "ControlObjective",
+    "ControlPair",
     "ControlPlan",
     "ControlledClips",
+    "EXTRACTORS",
+    "OWN",
+    "PairEncoder",
     "TrainedAdapter",
     "clips_of",
     "drawn_pairs",
     "encode_whole",
+    "find_pairs",
     "open_frozen",
     "run",
     "train_adapter",

@@ -23,19 +23,20 @@ class ControlPlan:
     what: str = "track"
     rank: int = 24
     batch: int = 8
-    steps: int = 1500
+    steps: int = 720
     lr: float = 2e-3
     drop: float = 0.0
+    drop_caption: float = 0.0
     shards: int = 12
     seed: int = 0
-    save_every: int = 100
-    log_every: int = 20
+    save_every: int = 50
+    log_every: int = 10
 
     def recipe(self) -> Recipe:
         """For the loop."""
         kept = {"save_every": self.save_every, "log_every": self.log_every}
-        warmup = min(50, self.steps // 5 + 1)
-        return Recipe(self.steps, lr=self.lr, warmup=warmup, decay=0.6, ema=0.99, weight_decay=0.0, **kept)
+        warmup, ema = min(50, self.steps // 5 + 1), min(0.99, 1 - 5 / max(10, self.steps))
+        return Recipe(self.steps, lr=self.lr, warmup=warmup, decay=0.6, ema=ema, weight_decay=0.0, **kept)
 
 
 def clips_of(helios: Helios, pairs, device="cpu", drop_caption: float = 0.0) -> ControlledClips:
@@ -58,9 +59,11 @@ def train_adapter(
     return fit(adapter, loss, plan.recipe(), file)
 
 
-def run(helios: Helios, plan: ControlPlan, folder: Path, output: Path, *, device: str = "auto") -> Path:
-    """Trains on drawn pairs, which are kept in `folder`, and writes the adapter to `output`."""
+def run(helios: Helios, plan: ControlPlan, folder: Path, output: Path, *, pairs=None, device: str = "auto") -> Path:
+    """Trains and writes the adapter to `output`. pairs: clips with their control latents; None: drawn ones, which are
+    kept in `folder`."""
     place = find_device(device)
-    clips = clips_of(helios, drawn_pairs(helios, folder / "pairs", plan.shards, plan.what), place)
+    pairs = drawn_pairs(helios, folder / "pairs", plan.shards, plan.what) if pairs is None else pairs
+    clips = clips_of(helios, pairs, place, plan.drop_caption)
     adapter = train_adapter(helios, clips, plan, folder / "control.pt", device=place)
     return adapter.save(output, plan.policy, plan.what)

@@ -49,7 +49,7 @@ def test_a_study_that_was_stopped_goes_on_and_trains_nothing_twice(tmp_path):
     study(helios, SIZES, tmp_path / "run", tell=tell, **how)
     assert [line.split()[1] for line in told if "seed" in line] == [f"{arm}," for arm in ARMS[2:]]
     text = page.read_text()
-    assert "5 of 5 adapters" in text and "Train control adapters with" in text and "Another policy at inference" in text
+    assert "4 of 4 adapters" in text and "Train control adapters with" in text and "Another policy at inference" in text
     assert json.loads((tmp_path / "page" / "results.json").read_text())["arms"][ARMS[0]]["0"] == first
     with pytest.raises(ValueError, match="of other sizes or weights"):
         study(helios, replace(SIZES, steps=2), tmp_path / "run", **how)
