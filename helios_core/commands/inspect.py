@@ -23,7 +23,10 @@ from ..checkpoint import (
     recognise,
 )
 from ..config import INDEX, SCHEDULER, ScheduleConfig, find_variant
+from ..control import ADAPTERS
+from ..control import KIND as CONTROL
 from ..devices import libraries, needs
+from ..disk import parse_object
 from ..disk import read_json_text as read
 from ..history import saved
 from ..lora import COMPANION
@@ -43,6 +46,7 @@ USES = {
     "vae": "helios generate --model MODEL --vae {file} " + PROMPT,
     "text_encoder": "helios generate --model MODEL --text-encoder {file} " + PROMPT,
     "lora": "helios generate --model MODEL --lora {file} " + PROMPT,
+    "control": "helios generate --model MODEL --control CLIP --control-adapter {file} " + PROMPT,
     "saved": "helios generate --model MODEL --resume {file} " + PROMPT,
     "video": "helios generate --video {file} " + PROMPT,
     "picture": "helios generate --image {file} " + PROMPT,
@@ -71,7 +75,7 @@ def find(name: str) -> Path:
         return Path(__file__).resolve().parent.parent / "assets" / folders.TINY
     if Path(name).exists():
         return Path(name)
-    for kind in ("vae", "text_encoders", "loras"):
+    for kind in ("vae", "text_encoders", "loras", ADAPTERS):
         if name in folders.list_files(kind):
             return find_file(kind, name)
     return Path(find_checkpoint(name))
@@ -122,6 +126,10 @@ def _weights(path: Path) -> bool:
     if UL_KEY in metadata:
         found = open_file(path)
         return tell(f"a Unified Latents model of {', '.join(found.parts)}", USES["ul"], path)
+    if CONTROL in metadata:
+        facts = parse_object(metadata[CONTROL], path)
+        what = f"a control adapter ({facts.get('extractor')}) for models {facts.get('width')} wide"
+        return tell(what, USES["control"], path, ADAPTERS)
     ranks = [min(info.shape) for name, info in header.items() if any(m in name for m in LORA) and len(info.shape) > 1]
     if ranks:
         low, high = min(ranks), max(ranks)

@@ -51,7 +51,7 @@ class ControlSettings(FromFile):
     extract: str = "tracks"
     rank: int = 24
     batch: int = 8
-    steps: int = 720
+    steps: int = 640
     lr: float = 2e-3
     drop: float = 0.0
     drop_caption: float = 0.0
@@ -119,7 +119,7 @@ def find(args: argparse.Namespace, helios) -> list:
 
 
 def encode(args: argparse.Namespace, helios, found: list, settings: ControlSettings, what: str) -> list:
-    """Their latents, kept in the run's folder; files that break off are named and passed over. ValueError where none is left."""
+    """Their latents, kept in the run's folder; what breaks off is named and left out. ValueError where all do."""
     from ..training import control
 
     own = helios.config.defaults

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helios_video.helios_core import load
+from helios_video.helios_core.cli import main
 from helios_video.helios_core.control import POLICIES, encode_clip, parse_chunks
 from helios_video.helios_core.disk import Store
 from helios_video.helios_core.generate import chunk_key
@@ -118,6 +119,13 @@ def test_a_clip_is_cut_into_chunks_of_33(helios):
     assert tuple(z.shape) == (1, 16, 18, 8, 8) and "last 4 frames" in said[0]
     alone = encode_clip(helios, frames[33:66], 64, 64)
     assert torch.equal(z[:, :, 9:], alone)
+
+
+def test_inspect_says_what_a_file_is(tmp_path, capsys):
+    assert main(["inspect", str(adapter(tmp_path, CONFIG, lora=True))]) == 0
+    said = capsys.readouterr().out
+    assert "a control adapter (mask) for models 160 wide" in said and "--control-adapter" in said
+    assert "models/controlnet" in said
 
 
 @pytest.mark.parametrize("text, wanted", [("", (0, None)), ("2-5", (2, 5)), ("3-", (3, None)), (" 4 ", (4, 4))])

@@ -23,7 +23,7 @@ class ControlPlan:
     what: str = "track"
     rank: int = 24
     batch: int = 8
-    steps: int = 720
+    steps: int = 640
     lr: float = 2e-3
     drop: float = 0.0
     drop_caption: float = 0.0
