@@ -29,7 +29,8 @@ MARGIN, TITLE, LARGEST = 40, 30, 2400  # pixels of the canvas, of a node's title
 # What a real ComfyUI says of its own nodes, so far as it shows: their names, and files that are there to choose.
 TITLES = {"SaveVideo": "Save Video", "SaveImage": "Save Image", "LoadImage": "Load Image", "LoadVideo": "Load Video"}
 TITLES |= {"VAEDecode": "VAE Decode", "GetVideoComponents": "Get Video Components", "PreviewAny": "Preview Any"}
-CHOICES = {"LoadImage": ("image", "example.png"), "LoadVideo": ("file", "helios_example.mp4")}
+CHOICES = {"LoadImage": ("image", ["example.png"])}
+CHOICES |= {"LoadVideo": ("file", ["helios_example.mp4", "helios_control.mp4"])}
 FRAME = """([x, y, scale]) => {
   const canvas = window.app.canvas
   canvas.ds.scale = scale
@@ -89,9 +90,9 @@ def look_real() -> None:
     known = ANSWERS["/api/object_info"]
     for name, title in TITLES.items():
         known[name]["display_name"] = title
-    for name, (field, file) in CHOICES.items():
+    for name, (field, files) in CHOICES.items():
         kind, options = known[name]["input"]["required"][field]
-        known[name]["input"]["required"][field] = (kind, {**options, "options": [file]})
+        known[name]["input"]["required"][field] = (kind, {**options, "options": files})
 
 
 def small(path: Path, width: int) -> None:
