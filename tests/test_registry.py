@@ -106,7 +106,7 @@ def test_the_zip_is_no_download_to_wait_for(unpacked):
     """The small models are most of it; no single file of the rest is large."""
     sizes = {path: path.stat().st_size for path in unpacked.rglob("*") if path.is_file()}
     assert sum(sizes.values()) < 60e6
-    assert sum(size for path, size in sizes.items() if "docs" in path.parts) < 1e6
+    assert sum(size for path, size in sizes.items() if "docs" in path.parts) < 1.5e6
     assert all(size < 500e3 for path, size in sizes.items() if "assets" not in path.parts)
 
 
