@@ -17,12 +17,14 @@ from .nodes.pyramid import HeliosNoise, PyramidDownsample  # noqa: E402
 from .nodes.robustness import HeliosLatentRobustness  # noqa: E402
 from .nodes.sample import DMDPyramidSample  # noqa: E402
 from .nodes.text import HeliosPromptSchedule, T5Encode  # noqa: E402
+from .nodes.training import HeliosTrainLora  # noqa: E402
 from .nodes.ul import HeliosULEncode, HeliosULLoader, ULDecoder  # noqa: E402
 
 NODE_CLASS_MAPPINGS = {
     "HeliosLoader": HeliosLoader,
     "HeliosLora": HeliosLora,
     "HeliosControl": HeliosControl,
+    "HeliosTrainLora": HeliosTrainLora,
     "T5Encode": T5Encode,
     "HistoryMemory": HistoryMemory,
     "HeliosNoise": HeliosNoise,
@@ -48,6 +50,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "HeliosLoader": "Helios Loader",
     "HeliosLora": "Helios LoRA",
     "HeliosControl": "Helios Control",
+    "HeliosTrainLora": "Helios Train LoRA",
     "T5Encode": "Helios Prompt (T5 Encode)",
     "HistoryMemory": "Helios History Memory",
     "HeliosNoise": "Helios Noise",

@@ -162,6 +162,28 @@ def clip_folder() -> Path:
     return root / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
 
 
+def input_folders() -> list[str]:
+    """Names of the folders in the input folder. Read anew each call."""
+    root = input_folder()
+    return sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
+def input_place(name: str) -> Path:
+    """One of them by its name. ValueError for another."""
+    if name not in input_folders():
+        raise ValueError(f"no folder named {name!r} in {input_folder()}; put it there and press R")
+    return input_folder() / name
+
+
+def new_lora(name: str) -> Path:
+    """A file to write in the loras folder: of that name, or the next free one. ValueError for a name that is none."""
+    from ..helios_core.disk import free_name, inside
+
+    paths = comfy("folder_paths")
+    root = Path(paths.get_folder_paths("loras")[0]) if paths else folders.kind_folder("loras")
+    return free_name(inside(root, f"{name.removesuffix('.safetensors')}.safetensors"))
+
+
 def output_folder() -> Path:
     """Where files are saved: ComfyUI's output folder, the workflow runner's, or this one."""
     from ..helios_core.workflow import current

@@ -11,9 +11,10 @@ TEXTS = {  # strings that name no file
     *("T5Encode.text", "HeliosPromptSchedule.text", "HistoryMemory.history_sizes", "DMDPyramidSample.steps"),
     *("PyramidDownsample.factors", "HeliosLatentPlot.names", "HeliosLora.blocks"),
 }
-TYPED = {"HeliosSaveHistory.filename_prefix", "HeliosLoadHistory.file"}
+TYPED = {"HeliosSaveHistory.filename_prefix", "HeliosLoadHistory.file", "HeliosTrainLora.output_name"}
 CHOSEN = ["HeliosLoader.model", "HeliosLoader.text_encoder", "HeliosLoader.vae"]
 CHOSEN += ["HeliosLora.lora", "HeliosLora.companion", "HeliosControl.adapter"]
+CHOSEN += [f"HeliosTrainLora.{name}" for name in ("model", "folder", "text_encoder", "vae")]
 OUTSIDE = ["../secret.safetensors", "a/../../secret.safetensors", "..\\secret.safetensors", "C:\\secret.safetensors"]
 OUTSIDE += ["\\\\server\\secret.safetensors", "../secret", ".."]
 
@@ -46,7 +47,10 @@ def test_chosen_names_are_those_on_the_list(where, name, secret, fake_helios):
     name = str(secret) if name == "/absolute" else name
     lora = {"model": fake_helios, "lora": "none", "strength": 1.0}
     control = {"model": fake_helios, "strength": 1.0, "start_chunk": 0, "end_chunk": -1, "policy": "from adapter"}
-    inputs = {"HeliosLoader": {"model": "helios-tiny"}, "HeliosLora": lora, "HeliosControl": control}[node]
+    (secret.parent / "here" / "clips").mkdir()
+    training = {"model": "helios-tiny", "folder": "clips", "steps": 1, "rank": 1, "output_name": "a"}
+    inputs = {"HeliosLoader": {"model": "helios-tiny"}, "HeliosLora": lora, "HeliosControl": control}
+    inputs = (inputs | {"HeliosTrainLora": training})[node]
     assert name not in inputs_of(NODES[node])[field][1]["options"]
-    with pytest.raises(ValueError, match="no (checkpoint|file|LoRA file) named"):
+    with pytest.raises(ValueError, match="no (checkpoint|file|LoRA file|folder) named"):
         getattr(NODES[node](), NODES[node].FUNCTION)(**{**inputs, field: name})

@@ -13,43 +13,16 @@ from ..checkpoint import WEIGHT_DTYPES, find_checkpoint, find_file
 from ..config import check_number, check_whole
 from ..devices import OFFLOAD
 from ..disk import fingerprint as states
+from ..training.lora import LoraOptions
 from . import Terminal, set_threads
 from .settings import FromFile, absolute, fingerprint, not_in_vain, note_output
 
 
 @dataclass(frozen=True)
-class LoraSettings(FromFile):
-    """How the LoRA is trained; see HELPS. A number of 0 and a text of auto are settled by the checkpoint."""
+class LoraSettings(LoraOptions, FromFile):
+    """How the LoRA is trained; see HELPS."""
 
     free: ClassVar[tuple[str, ...]] = ("save_every", "log_every", "sample_every", "sample_prompts")
-
-    rank: int = 16
-    alpha: float = 0.0
-    targets: str = "self,cross,feed"
-    blocks: str = ""
-    steps: int = 0
-    lr: float = 0.0
-    muon: float = 0.0
-    decay: float = 0.5
-    batch: int = 0
-    stages: str = "auto"
-    shift: int = 0
-    drop_caption: float = 0.1
-    ema: float = 0.99
-    clip: float = 1.0
-    precision: str = "bf16"
-    checkpointing: str = "auto"
-    pixels: int = 0
-    chunks: int = 8
-    few_steps: str = "auto"
-    few_step_steps: int = 300
-    lessons: int = 4
-    keep: str = ""
-    seed: int = 0
-    save_every: int = 100
-    log_every: int = 20
-    sample_every: int = 0
-    sample_prompts: str = ""
 
 
 HELPS = {

@@ -22,6 +22,10 @@ INPUTS = {
     "HeliosULEncode": ("images decoder", ""),
     "ULDecoder": ("latent decoder seed steps", "vae latent_noise start clip_latents tile first_latent"),
     "HeliosLora": ("model lora strength", "mode companion blocks"),
+    "HeliosTrainLora": (
+        "model folder steps rank output_name",
+        "text_encoder vae weight_dtype learning_rate sample_every seed",
+    ),
     "HeliosControl": (
         "model adapter strength start_chunk end_chunk policy",
         "control latent vae width height",
@@ -54,6 +58,7 @@ OUTPUTS = {
     "HeliosULEncode": "latent:LATENT",
     "ULDecoder": "image:IMAGE",
     "HeliosLora": "model:MODEL report:STRING",
+    "HeliosTrainLora": "lora:STRING samples:IMAGE report:STRING",
     "HeliosControl": "model:MODEL report:STRING",
     "HeliosLoader": "model:MODEL text_encoder:CLIP vae:VAE",
     "HeliosLoopStart": "loop:HELIOS_LOOP history:HELIOS_HISTORY clip:HELIOS_CLIP index:INT "
@@ -81,6 +86,9 @@ COMBOS = {
     "HeliosLora.lora": ["none"],
     "HeliosLora.mode": ["auto", "apply", "merge"],
     "HeliosLora.companion": ["none"],
+    "HeliosTrainLora.model": ["helios-tiny"],
+    "HeliosTrainLora.folder": ["none"],
+    "HeliosTrainLora.weight_dtype": ["auto", "bf16", "fp16", "fp32", "fp8_e4m3fn", "int8", "int4"],
     "HeliosLoader.model": ["helios-tiny"],
     "HeliosLoader.text_encoder": ["from model"],
     "HeliosLoader.vae": ["from model"],

@@ -3,6 +3,18 @@
 from . import run
 from .adapters import Adapters, attach, detach, find_layers, without
 from .memory import TrainingNeeds, count
+from .options import LoraOptions
 from .run import Watch
 
-__all__ = ["Adapters", "TrainingNeeds", "Watch", "attach", "count", "detach", "find_layers", "run", "without"]
+__all__ = [
+    "Adapters",
+    "LoraOptions",
+    "TrainingNeeds",
+    "Watch",
+    "attach",
+    "count",
+    "detach",
+    "find_layers",
+    "run",
+    "without",
+]
