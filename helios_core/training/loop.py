@@ -55,7 +55,9 @@ def optimisers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     inner = [p for n, p in model.named_parameters() if recipe.muon and p.ndim == 2 and ".blocks." in n]
     chosen = set(map(id, inner))
     rest = [p for p in model.parameters() if id(p) not in chosen]
-    made = [torch.optim.AdamW(rest, recipe.lr, (0.9, 0.98), weight_decay=recipe.weight_decay)]
+    made: list[torch.optim.Optimizer] = []
+    if rest:
+        made.append(torch.optim.AdamW(rest, recipe.lr, (0.9, 0.98), weight_decay=recipe.weight_decay))
     if inner:
         made.append(
             torch.optim.Muon(inner, recipe.muon, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")

@@ -36,7 +36,7 @@ class EncodedClip:
 
 class Sample(NamedTuple):
     """A batch: chunk [b c t h w], the history before it with errors, the prompts' embedding; pick, place: of which clip
-    of the set and which chunk of it each is; image: whether it begins from its picture."""
+    of the set and which chunk of it each is; image: whether it begins from its picture; said: its caption."""
 
     chunk: Tensor
     history: History
@@ -44,6 +44,7 @@ class Sample(NamedTuple):
     pick: list[int]
     place: Tensor
     image: Tensor
+    said: list[str]
 
 
 @dataclass
@@ -76,9 +77,9 @@ class ClipSet:
         chunk, window, anchor = made
         say, drop = draws.rand(n).tolist(), draws.rand(n).tolist()
         said = [c.captions[int(s * len(c.captions))] for c, s in zip(clips, say)]
-        text = self.embed(["" if d < self.drop_caption else words for words, d in zip(said, drop)])
+        said = ["" if d < self.drop_caption else words for words, d in zip(said, drop)]
         history = History(draws.corrupt(window).to(self.device), draws.corrupt(anchor).to(self.device))
-        return Sample(chunk.to(self.device), history, text, pick, place, image)
+        return Sample(chunk.to(self.device), history, self.embed(said), pick, place, image, said)
 
     def _places(self, draws: SeededDraws, clips: list[EncodedClip]) -> tuple[Tensor, Tensor]:
         """Which chunk of each, and whether it begins from its picture. A picture has neither past nor picture start."""

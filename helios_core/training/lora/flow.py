@@ -32,23 +32,24 @@ def contexts(model: nn.Module, sample: Sample) -> Callable[[Tensor, Tensor], Ten
 class FlowObjective:
     """The loss of a step, as `fit` takes it.
 
-    sets: the clips, with the share of the samples that each gives. batch: samples per stage. all_stages: in every step,
-    else one of them, drawn. shift: as `flow_point` has it.
+    sets: the clips, with the share of the samples that each gives. batch: samples per stage. stages: those that are
+    trained; together: all in every step, else one of them, drawn. shift: as `flow_point` has it.
     """
 
     model: nn.Module
     sets: list[tuple[ClipSet, float]]
     schedule: ScheduleConfig
     batch: int
-    all_stages: bool
+    stages: tuple[int, ...]
+    together: bool
     seed: int = 0
     shift: bool = False
     bf16: bool = True
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         """loss, and that of each stage where all are trained."""
-        draws, count = step_draws(self.seed, step), self.schedule.stages
-        stages = range(count) if self.all_stages else [int(draws.pick(count, 1))]
+        draws, count = step_draws(self.seed, step), len(self.stages)
+        stages = self.stages if self.together else [self.stages[int(draws.pick(count, 1))]]
         losses = {}
         with mixed_precision(self.model.device, on=self.bf16):
             for stage in stages:
@@ -56,5 +57,5 @@ class FlowObjective:
                 sample = self.sets[which][0].draw(draws, self.batch)
                 predict = contexts(self.model, sample)
                 losses[stage] = flow_loss(predict, self.schedule, stage, sample.chunk, draws, shift=self.shift)
-        named = {f"stage{i}": loss for i, loss in losses.items()} if self.all_stages and count > 1 else {}
+        named = {f"stage{i}": loss for i, loss in losses.items()} if self.together and count > 1 else {}
         return {"loss": sum(losses.values()), **named}

@@ -1,8 +1,11 @@
-"""The second part, for checkpoints of few steps: the flow objective alone would spoil the steps that distillation made.
+"""How checkpoints of few steps are taught: the flow objective alone would spoil what distillation made of them.
 
-The first part's model, sampled in many steps with guidance, shows where each stage ends from its start point: videos of
-the folder's captions. The untouched base shows the same in its own few steps for prompts to keep. New pairs beside the
-untouched base are regressed on both (few_steps.py of objective/), so they learn what is new and keep the few steps.
+A step of theirs estimates from a stage's start point where the stage ends. From the second stage on, the start point of
+a clip shows where all is that moves, so its end point has one answer nearly, and the steps are regressed on the clips
+themselves. At the first stage, which begins with noise alone, many clips are as near, and their mean would be learnt:
+there a flow model, the same base with pairs of its own, is trained first, and where it arrives from the noise in many
+guided steps is the answer. Of prompts to keep, the untouched base says where its own steps lead. What learns are new
+pairs beside the untouched base, so that the few steps are there from the beginning.
 """
 
 from __future__ import annotations
@@ -15,19 +18,21 @@ import torch
 from torch import Tensor, nn
 
 from ... import pyramid
+from ...config import ScheduleConfig
 from ...history import History
 from ...noise import batch_noise
 from ...pipeline import Helios
-from ...steps import CFG, Plan, plan_chunk
-from ..captioned import ClipSet, EncodedClip
+from ...steps import CFG, Plan, plan_chunk, schedule
+from ..captioned import ClipSet, EncodedClip, Sample
 from ..files import load_shards
-from ..objective import SeededDraws, few_step_loss, stage_points
+from ..objective import SeededDraws, few_step_loss, flow_pair, stage_points
 from ..precision import mixed_precision
 from .flow import step_draws
 
-MANY, GUIDANCE = 8, 3.0  # steps per stage of the first part's model, and its guidance
+MANY, GUIDANCE = 8, 3.0  # steps of the first part's model at its stage, and its guidance
 CHUNKS = 2  # of a lesson's video
-KEPT = 0.5  # share of the lessons that keep what there was
+KEPT = 0.4  # share of the lessons that keep what there was
+FIRST_LESSON = 10**8  # of the draws of lessons: no step gets there
 KEEP_SEED = 10**6  # of the videos of what is kept: other noise than the lessons'
 
 
@@ -56,23 +61,21 @@ class Lessons:
 
 
 @dataclass
-class LessonMaker:
-    """Rounds of so many videos by a model as it is now. guide: how prompts and none are mixed, or None. texts: has the
-    prompts' rows. size: of the latents (height, width)."""
+class KeptMaker:
+    """Rounds of so many videos by the untouched base in its own few steps. texts: has the prompts' rows. size: of the
+    latents (height, width)."""
 
     helios: Helios
     model: nn.Module
     plan: Plan
-    guide: CFG | None
     texts: ClipSet
     prompts: list[str]
     size: tuple[int, int]
     videos: int
-    seed: int
 
-    def __call__(self, folder: Path, name: str, rounds: int) -> Lessons:
+    def __call__(self, folder: Path, rounds: int) -> Lessons:
         """A round per file in the folder; the missing ones are made."""
-        parts = list(load_shards(folder, name, rounds, self.round))
+        parts = list(load_shards(folder, "kept", rounds, self.round))
         joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
         stages = range(self.plan.schedule.stages)
         starts, ends = (tuple(joined[f"{point}{i}"] for i in stages) for point in ("start", "end"))
@@ -82,13 +85,11 @@ class LessonMaker:
     def round(self, index: int) -> dict[str, Tensor]:
         """One batch of videos, float16: each prompt as often as any other."""
         said = (torch.arange(self.videos) + index * self.videos) % len(self.prompts)
-        captions = [self.prompts[i] for i in said.tolist()]
-        texts = [captions] + ([[""] * self.videos] if self.guide is not None else [])
-        text = [self.model.text_context(self.texts.embed(one)) for one in texts]
+        text = self.model.text_context(self.texts.embed([self.prompts[i] for i in said.tolist()]))
         scale = self.helios.config.vae.scale_factor_spatial
         history, rows = self.helios.history(self.size[1] * scale, self.size[0] * scale, batch=self.videos), []
         for _ in range(CHUNKS):
-            starts, ends = self.chunk(text, history, self.seed + index * self.videos)
+            starts, ends = self.chunk(text, history, KEEP_SEED + index * self.videos)
             empty = history.window.new_zeros(history.window[:, :, :1].shape)
             row = {"window": history.window, "anchor": empty if history.anchor is None else history.anchor}
             row |= {f"start{i}": x for i, x in enumerate(starts)} | {f"end{i}": x for i, x in enumerate(ends)}
@@ -96,16 +97,14 @@ class LessonMaker:
             history = history.append(ends[-1].float().cpu())
         return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
-    def chunk(self, text: list, history: History, seed: int) -> tuple[list[Tensor], list[Tensor]]:
+    def chunk(self, text, history: History, seed: int) -> tuple[list[Tensor], list[Tensor]]:
         """Where the stages of the history's next chunk begin and end."""
         model, plan = self.model, self.plan
         frames, (b, c, h, w) = self.helios.config.defaults.chunk_latent_frames, history.shape
         context, noise = model.history_context(history.parts(frames)), batch_noise(seed, b)
 
         def predict(x: Tensor, t: float) -> Tensor:
-            t = torch.full((1,), t, device=model.device)
-            found = [model(x, t, one, context) for one in text]
-            return self.guide(*found) if self.guide is not None else found[0]
+            return model(x, torch.full((1,), t, device=model.device), text, context)
 
         def draw(stage: int, shape) -> Tensor:
             return model.array(noise.normal(shape, chunk=history.chunk, stage=stage, use="block"))
@@ -114,24 +113,77 @@ class LessonMaker:
         return stage_points(predict, pyramid.downsample(white, (2,) * (plan.schedule.stages - 1)), draw, plan)
 
 
+@dataclass(frozen=True)
+class FirstLessons:
+    """Of the first stage: start and end points [n c t h w], histories, what was said of each."""
+
+    starts: Tensor
+    ends: Tensor
+    windows: Tensor
+    anchors: Tensor
+    said: list[str]
+
+
+@dataclass
+class FirstMaker:
+    """Rounds of so many lessons by the first part's flow model, on the clips' own pasts."""
+
+    model: nn.Module
+    clips: ClipSet
+    schedule: ScheduleConfig
+    videos: int
+    seed: int
+
+    def __call__(self, folder: Path, rounds: int) -> FirstLessons:
+        """A round per file in the folder; the missing ones are made."""
+        captions = self.captions()
+        parts = list(load_shards(folder, "first", rounds, self.round))
+        joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        said = [captions[i] for i in joined.pop("said").tolist()]
+        return FirstLessons(joined["start"], joined["end"], joined["window"], joined["anchor"], said)
+
+    def captions(self) -> list[str]:
+        """All there are, each once."""
+        return list(dict.fromkeys(text for clip in self.clips.clips for text in clip.captions))
+
+    @torch.no_grad()
+    def round(self, index: int) -> dict[str, Tensor]:
+        """One batch."""
+        draws, model = step_draws(self.seed, FIRST_LESSON + index), self.model
+        sample = self.clips.draw(draws, self.videos)
+        levels = (2,) * (self.schedule.stages - 1)
+        start = pyramid.downsample(draws.randn(*sample.chunk.shape), levels).to(model.device)
+        end = self.follow(start, sample)
+        numbers = {text: i for i, text in enumerate(self.captions())}
+        row = {"start": start, "end": end, "window": sample.history.window, "anchor": sample.history.anchor}
+        said = torch.tensor([numbers[text] for text in sample.said])
+        return {name: value.cpu() for name, value in row.items()} | {"said": said}
+
+    def follow(self, start: Tensor, sample: Sample) -> Tensor:
+        """The stage's end, in many guided steps of Euler's."""
+        model, guide, x = self.model, CFG(GUIDANCE), start
+        texts = [model.text_context(text) for text in (sample.text, self.clips.embed([""] * len(start)))]
+        context = model.history_context(sample.history.parts(start.shape[2]))
+        schedule = replace(self.schedule, scheduler_type="euler", use_dynamic_shifting=False)
+        for step in Plan(schedule, (MANY,) * schedule.stages, "euler").stage_steps(0, start.shape):
+            t = torch.full((1,), float(int(step.t)), device=model.device)
+            x = x + (step.sigma_next - step.sigma) * guide(*(model(x, t, text, context) for text in texts))
+        return x
+
+
 def few_steps(helios: Helios) -> Plan:
     """How the checkpoint is sampled by itself, without the doubled first chunk: as its lessons are taught."""
     return replace(plan_chunk(helios.config, 0), boost=False, guide=None)
 
 
-def many_steps(plan: Plan) -> Plan:
-    """How the first part's model is sampled: as flow models are."""
-    schedule = replace(plan.schedule, scheduler_type="euler", use_dynamic_shifting=False)
-    return Plan(schedule, (MANY,) * schedule.stages, "euler", patch=plan.patch)
-
-
 @dataclass
 class FewStepObjective:
-    """The loss of a step, as `fit` takes it. sets: lessons with the share of the samples that each gives."""
+    """The loss of a step, as `fit` takes it: stages on clips, the first on its lessons, all on what is to be kept."""
 
     model: nn.Module
-    sets: list[tuple[Lessons, float]]
-    texts: ClipSet
+    clips: ClipSet
+    first: FirstLessons
+    kept: Lessons | None
     plan: Plan
     batch: int
     seed: int = 0
@@ -142,20 +194,41 @@ class FewStepObjective:
         draws, losses = step_draws(self.seed, step), []
         with mixed_precision(self.model.device, on=self.bf16):
             for stage in range(self.plan.schedule.stages):
-                which = int(draws.choose([share for _, share in self.sets], 1))
-                losses.append(self.stage(self.sets[which][0], stage, draws))
+                keep = bool(draws.rand(1) < KEPT) and self.kept is not None
+                make = self.of_kept if keep else self.of_clips if stage else self.of_first
+                text, history, start, end = make(stage, draws)
+                losses.append(self.stage(stage, text, history, start, end))
         return {"loss": sum(losses), **{f"stage{i}": loss for i, loss in enumerate(losses)}}
 
-    def stage(self, lessons: Lessons, stage: int, draws: SeededDraws) -> Tensor:
-        """Of one stage, on a batch of lessons, their pasts with errors."""
+    def of_clips(self, stage: int, draws: SeededDraws) -> tuple:
+        """Of clips: (text, history, start, end)."""
+        sample, schedule_of = self.clips.draw(draws, self.batch), self.plan.schedule
+        noise = draws.randn(*sample.chunk.shape).to(sample.chunk.device)
+        row = schedule.stages(schedule_of)[stage]
+        return sample.text, sample.history, *flow_pair(row, sample.chunk, noise, schedule_of.stages - 1)
+
+    def of_first(self, stage: int, draws: SeededDraws) -> tuple:
+        """Of the first stage's lessons."""
+        pick, known = draws.pick(len(self.first.said), self.batch), self.first
+        history = History(known.windows[pick], known.anchors[pick])
+        text = self.clips.embed([known.said[i] for i in pick.tolist()])
+        return text, history, known.starts[pick], known.ends[pick]
+
+    def of_kept(self, stage: int, draws: SeededDraws) -> tuple:
+        """Of what is to be kept, its pasts with errors."""
+        known = self.kept
+        pick = draws.pick(len(known.said), self.batch)
+        history = History(*(draws.corrupt(x[pick].float()) for x in (known.windows, known.anchors)))
+        text = self.clips.embed([known.prompts[i] for i in known.said[pick].tolist()])
+        return text, history, known.starts[stage][pick].float(), known.ends[stage][pick].float()
+
+    def stage(self, stage: int, text, history: History, start: Tensor, end: Tensor) -> Tensor:
+        """Of one stage."""
         model, device = self.model, self.model.device
-        pick = draws.pick(len(lessons.said), self.batch)
-        window, anchor = (draws.corrupt(x[pick].float()).to(device) for x in (lessons.windows, lessons.anchors))
-        frames = lessons.ends[-1].shape[2]
-        text = model.text_context(self.texts.embed([lessons.prompts[i] for i in lessons.said[pick].tolist()]))
-        context = model.history_context(History(window, anchor).parts(frames))
-        start, end = (points[stage][pick].float().to(device) for points in (lessons.starts, lessons.ends))
-        return few_step_loss(lambda x, t: model(x, t, text, context), self.plan, stage, start, end)
+        history = replace(history, window=history.window.to(device), anchor=history.anchor.to(device))
+        words, context = model.text_context(text), model.history_context(history.parts(start.shape[2]))
+        predict = lambda x, t: model(x, t, words, context)  # noqa: E731
+        return few_step_loss(predict, self.plan, stage, start.to(device), end.to(device))
 
 
 def captions_to_keep(helios: Helios, file: Path | None, count: int) -> list[str]:

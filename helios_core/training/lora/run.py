@@ -17,7 +17,7 @@ from torch import nn
 from ...checkpoint import folders
 from ...disk import Store
 from ...pipeline import Helios
-from ...steps import CFG
+from ...steps import Plan
 from ..captioned import (
     CheckedFile,
     ClipEncoder,
@@ -33,22 +33,14 @@ from ..loop import Recipe, fit, rank
 from .adapters import find_layers
 from .flow import FlowObjective
 from .learners import PairLearner, WholeLearner, facts, holding
-from .lessons import (
-    GUIDANCE,
-    KEEP_SEED,
-    KEPT,
-    MANY,
-    FewStepObjective,
-    LessonMaker,
-    Lessons,
-    captions_to_keep,
-    few_steps,
-    many_steps,
-)
+from .lessons import FewStepObjective, FirstMaker, KeptMaker, Lessons, captions_to_keep, few_steps
 from .samples import SampleSheet
 
 SMALL = 100_000_000  # numbers of a transformer: below, whole batches and all stages fit a step
 VIDEOS = 24  # of a round of lessons
+KEPT_ROUNDS = 8  # of videos to keep, at most
+KEPT_PROMPTS = 96  # of helios-tiny
+FIRST_RATE = 2e-3  # learning rate of the first part
 NEW = 0.6  # share of the first part's samples that are the folder's, where prompts are kept
 PROMPTS = 4  # of a sample sheet
 CHOICES = {"stages": ("auto", "all", "one"), "precision": ("bf16", "fp32")}
@@ -134,21 +126,48 @@ class LoraTraining:
 
     def run(self, output: Path) -> None:
         """Trains what is not trained yet, and writes the file, or with `full` the folder."""
-        clips, base = self.clips, self.settings
-        learner, recipe = self.learner, self.recipe(base.steps)
-        kept = self.kept_lessons() if base.few_steps == "on" else None
-        sets = [(clips, NEW if kept else 1.0)] + ([(self.clip_set(kept.clips()), 1 - NEW)] if kept else [])
-        learnt = learner.begin()
-        flow = FlowObjective(
-            learner.model, sets, replace(self.helios.config.schedule), base.batch, base.stages == "all", base.seed,
-            bool(base.shift), base.precision == "bf16",
-        )  # fmt: skip
-        self.fit("flow", learnt, flow, recipe, self.sheet(base.few_steps == "on"))
-        if base.few_steps == "on":
-            learnt = self.teach_few_steps(kept)
+        clips = self.clips
+        learnt = self.teach_few_steps() if self.settings.few_steps == "on" else self.teach_flow()
         if rank() == 0:
-            learner.save(learnt, output, facts(base, self.helios, len(clips.clips)))
-        learner.drop()
+            self.learner.save(learnt, output, facts(self.settings, self.helios, len(clips.clips)))
+        self.learner.drop()
+
+    def teach_flow(self) -> nn.Module:
+        """By the flow objective, all stages. What was learnt, averaged."""
+        base, learnt = self.settings, self.learner.begin()
+        stages = tuple(range(self.helios.config.schedule.stages))
+        loss = self.flow([(self.clips, 1.0)], stages, base.stages == "all")
+        self.fit("flow", learnt, loss, self.recipe(base.steps, base.lr, base.muon))
+        return learnt
+
+    def teach_few_steps(self) -> nn.Module:
+        """In two parts; see lessons.py. What was learnt, averaged."""
+        base, plan, folder = self.settings, few_steps(self.helios), self.folder / "lessons"
+        videos = min(VIDEOS, base.batch)
+        kept = self.kept_lessons(plan, videos)
+        sets = [(self.clips, NEW), (self.clip_set(kept.clips()), 1 - NEW)] if kept else [(self.clips, 1.0)]
+        first = self.learner.begin()
+        self.fit("first", first, self.flow(sets, (0,), True), self.recipe(base.first_steps, FIRST_RATE, 0.0))
+        told = replace(self.clips, drop_caption=0.0)
+        make = FirstMaker(self.learner.model, self.most_alike(told), plan.schedule, videos, base.seed)
+        lessons = make(folder, base.lessons)
+        learnt = self.learner.begin()
+        model, bf16 = self.learner.model, base.precision == "bf16"
+        loss = FewStepObjective(model, told, lessons, kept, plan, base.batch, base.seed, bf16)
+        self.fit("few_steps", learnt, loss, self.recipe(base.steps, base.lr, base.muon))
+        return learnt
+
+    def flow(self, sets: list, stages: tuple[int, ...], together: bool) -> FlowObjective:
+        """The flow objective of this training."""
+        base, schedule = self.settings, self.helios.config.schedule
+        bf16 = base.precision == "bf16"
+        return FlowObjective(
+            self.learner.model, sets, schedule, base.batch, stages, together, base.seed, bool(base.shift), bf16
+        )
+
+    def most_alike(self, clips: ClipSet) -> ClipSet:
+        """Those of the size that most have: lessons are of one size."""
+        return replace(clips, clips=[clips.clips[i] for i in max(clips.sizes.values(), key=len)])
 
     @cached_property
     def learner(self) -> PairLearner | WholeLearner:
@@ -191,35 +210,29 @@ class LoraTraining:
     def kept_prompts(self) -> list[str]:
         """Whose videos shall stay."""
         file = Path(self.settings.keep) if self.settings.keep else None
-        return captions_to_keep(self.helios, file, self.settings.lessons * VIDEOS)
+        return captions_to_keep(self.helios, file, KEPT_PROMPTS)
 
-    def recipe(self, steps: int) -> Recipe:
+    def recipe(self, steps: int, lr: float, muon: float) -> Recipe:
         """Of a part of so many steps."""
         base = self.settings
         return Recipe(
-            steps, lr=base.lr, muon=base.muon, decay=base.decay, warmup=min(20, max(1, steps // 10)), weight_decay=0.0,
+            steps, lr=lr, muon=muon, decay=base.decay, warmup=min(20, max(1, steps // 10)), weight_decay=0.0,
             ema=base.ema, clip=base.clip, save_every=base.save_every, log_every=base.log_every,
         )  # fmt: skip
 
-    def fit(self, name: str, learnt: nn.Module, loss, recipe: Recipe, sheet: SampleSheet) -> None:
-        """One part: trained, watched, sampled."""
+    def fit(self, name: str, learnt: nn.Module, loss, recipe: Recipe) -> None:
+        """One part: trained, watched; what it makes of prompts is drawn, but for the first stage's model."""
         self.watch.part(name, recipe.steps)
+        every = self.settings.sample_every if name != "first" else 0
+        sheet = SampleSheet(self.helios, self.sample_prompts, self.pixels, self.folder / "samples")
 
         def watch(step: int, average: nn.Module) -> None:
-            every = self.settings.sample_every
             if every and rank() == 0 and (step % every == 0 or step == recipe.steps):
                 with holding(learnt, average):
                     self.watch.sample(sheet(f"{name}_{step:06d}"))
             self.watch.step(step, recipe.steps)
 
         fit(learnt, loss, recipe, self.folder / f"{name}.pt", watch)
-
-    def sheet(self, many: bool) -> SampleSheet:
-        """many: by the many steps of a flow model, else as the checkpoint is sampled."""
-        how = (
-            {"steps": (MANY,) * self.helios.config.schedule.stages, "solver": "euler", "cfg": GUIDANCE} if many else {}
-        )
-        return SampleSheet(self.helios, self.sample_prompts, self.pixels, self.folder / "samples", how)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -233,31 +246,14 @@ class LoraTraining:
         scale = self.helios.config.vae.scale_factor_spatial
         return self.size[1] * scale, self.size[0] * scale
 
-    def maker(self, plan, guide, prompts: list[str], seed: int) -> LessonMaker:
-        """Of lessons by the model as it is now."""
-        videos = min(VIDEOS, self.settings.batch)
-        return LessonMaker(self.helios, self.learner.model, plan, guide, self.clips, prompts, self.size, videos, seed)
-
-    def kept_lessons(self) -> Lessons | None:
+    def kept_lessons(self, plan: Plan, videos: int) -> Lessons | None:
         """What the base makes in its few steps of the prompts to keep; None without any."""
         if not self.kept_prompts:
             return None
-        make = self.maker(few_steps(self.helios), None, self.kept_prompts, KEEP_SEED)
-        return make(self.folder / "lessons", "kept", self.settings.lessons)
-
-    def teach_few_steps(self, kept: Lessons | None) -> nn.Module:
-        """The second part; see lessons.py. What was learnt, averaged."""
-        base, plan = self.settings, few_steps(self.helios)
-        prompts = list(dict.fromkeys(text for clip in self.clips.clips for text in clip.captions))
-        make = self.maker(many_steps(plan), CFG(GUIDANCE), prompts, base.seed)
-        new = make(self.folder / "lessons", "new", base.lessons)
-        learnt = self.learner.begin()
-        sets = [(new, 1.0)] if kept is None else [(new, 1 - KEPT), (kept, KEPT)]
-        loss = FewStepObjective(
-            self.learner.model, sets, self.clips, plan, base.batch, base.seed, base.precision == "bf16"
-        )
-        self.fit("few_steps", learnt, loss, self.recipe(base.few_step_steps), self.sheet(False))
-        return learnt
+        self.learner.drop()
+        prompts, rounds = self.kept_prompts, max(1, min(KEPT_ROUNDS, -(-len(self.kept_prompts) // videos)))
+        make = KeptMaker(self.helios, self.learner.model, plan, self.clips, prompts, self.size, videos)
+        return make(self.folder / "lessons", rounds)
 
 
 @torch.inference_mode(False)

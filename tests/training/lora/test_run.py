@@ -16,7 +16,8 @@ from helios_video.helios_core.with_loras import with_loras
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-HOW = ["--steps", "3", "--few-step-steps", "2", "--batch", "2", "--rank", "2", "--lessons", "1"]
+HOW = ["--steps", "3", "--first-steps", "2", "--batch", "2", "--rank", "2", "--lessons", "1"]
+SMALL = ((lessons, "MANY", 1), (run, "VIDEOS", 2), (run, "KEPT_PROMPTS", 2))
 HOW += ["--save-every", "2", "--log-every", "1", "--device", "cpu", "--threads", "1"]
 
 
@@ -33,9 +34,8 @@ def data(tmp_path_factory):
 def small(monkeypatch, tmp_path_factory):
     """Few steps per lesson, and encoded clips found again."""
     monkeypatch.setenv("HELIOS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.setattr(run, "MANY", 1)
-    monkeypatch.setattr(lessons, "MANY", 1)
-    monkeypatch.setattr(run, "VIDEOS", 2)
+    for module, name, value in SMALL:
+        monkeypatch.setattr(module, name, value)
 
 
 def train(data, place, *more):
@@ -48,7 +48,7 @@ def whole(data, tmp_path_factory):
     place = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HELIOS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        for module, name, value in ((run, "MANY", 1), (lessons, "MANY", 1), (run, "VIDEOS", 2)):
+        for module, name, value in SMALL:
             patch.setattr(module, name, value)
         assert train(data, place, "-o", str(place / "a.safetensors"), "--sample-every", "2") == 0
     return place / "a.safetensors"
@@ -71,13 +71,13 @@ def test_the_file_changes_the_model_and_says_how_it_was_made(whole):
     made = with_loras(helios, [(whole, 1.0)])
     assert "40 layers changed" in made.parts.loras.report
     place = whole.parent / "run"
-    assert {"flow.csv", "flow.png", "few_steps.csv"} <= {path.name for path in place.iterdir()}
+    assert {"first.csv", "few_steps.csv", "few_steps.png"} <= {path.name for path in place.iterdir()}
     assert sorted(p.name for p in (place / "samples").iterdir()) == [
-        "few_steps_000002.png", "flow_000002.png", "flow_000003.png",
+        "few_steps_000002.png", "few_steps_000003.png",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("where", ["flow", "few_steps"])
+@pytest.mark.parametrize("where", ["first", "few_steps"])
 def test_a_stopped_run_goes_on_to_the_same_file(whole, data, tmp_path, monkeypatch, where):
     """As Stop and kill do: in one the state of the very step is kept, in the other that of the last checkpoint."""
 
