@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import load
+from ..checkpoint import WEIGHT_DTYPES, find_checkpoint, find_file
 from ..control import POLICIES
+from ..devices import OFFLOAD
 from ..disk import Store
 from ..pipeline import TINY
 from . import Terminal
@@ -21,6 +23,8 @@ DATA_HELP = (
     "caption; or drawn: objects of helios-tiny's vocabulary on random paths, with --extract tracks or masks"
 )
 CONTROLS_HELP = "their control videos, of the same names and lengths; without it they are made by --extract"
+DTYPE_HELP = "of the frozen base: int4 and int8 take the least memory (as stored; small ones fp32)"
+OFFLOAD_HELP = "blocks: the base's blocks stay in the host's memory (auto: where it does not fit)"
 HELPS = {
     "policy": f"how control latents go down the pyramid: {', '.join(POLICIES[1:])}",
     "extract": f"how control videos are made out of the clips: {', '.join(EXTRACTORS)}",
@@ -70,13 +74,17 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--data", type=Path, required=True, metavar="FOLDER", help=DATA_HELP)
     made.add_argument("--controls", type=Path, metavar="FOLDER", help=CONTROLS_HELP)
     made.add_argument("--model", default="helios-tiny", metavar="NAME", help="the checkpoint (helios-tiny)")
+    made.add_argument("--text-encoder", metavar="FILE", help="take that part from this file or checkpoint folder")
+    made.add_argument("--vae", metavar="FILE", help="the same for the VAE")
+    made.add_argument("--weight-dtype", choices=WEIGHT_DTYPES, default="auto", help=DTYPE_HELP)
+    made.add_argument("--offload", choices=OFFLOAD, default="auto", help=OFFLOAD_HELP)
     return made
 
 
 def train(argv: list[str]) -> int:
     """Trains and writes the adapter. ValueError for what cannot be, before any encoding."""
     args = parser().parse_args(argv)
-    helios = load(args.model, backend="torch", vae_dtype="fp32", host=Terminal())
+    helios = open_base(args)
     drawn = str(args.data) == DRAWN and not args.data.is_dir()
     check(args, drawn)
     files = helios.checkpoint.sources["transformer"].files
@@ -94,10 +102,22 @@ def train(argv: list[str]) -> int:
         how = {name: getattr(settings, name) for name in (*names, "log_every")}
         plan = control.ControlPlan(what={"tracks": "track", "masks": "mask"}.get(what, what) if drawn else what, **how)
         pairs = None if drawn else encode(args, helios, found, settings, what)
-        control.run(helios, plan, args.folder, args.output, pairs=pairs, device=args.device)
+        control.run(helios, plan, args.folder, args.output, pairs)
     note_output(args.folder, args.output)
     print(args.output)
     return 0
+
+
+def open_base(args: argparse.Namespace):
+    """The checkpoint to train on; small ones in float32 unless told otherwise."""
+    from ..training.control import is_small
+
+    named = {"text_encoder": find_file("text_encoders", args.text_encoder), "vae": find_file("vae", args.vae)}
+    named |= {"offload": args.offload, "backend": "torch", "vae_dtype": "fp32", "host": Terminal()}
+    helios = load(find_checkpoint(args.model), weight_dtype=args.weight_dtype, **named)
+    if args.weight_dtype == "auto" and is_small(helios):
+        return load(find_checkpoint(args.model), weight_dtype="fp32", **named)
+    return helios
 
 
 def check(args: argparse.Namespace, drawn: bool) -> None:

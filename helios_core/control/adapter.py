@@ -32,7 +32,7 @@ VERSION = 1
 @dataclass(frozen=True)
 class AdapterFile:
     """weight [d c pt ph pw] and bias [d], float32. policy: that it was trained with. extractor: what makes its control
-    videos, in a word. lora: whether the file holds changes of the model's layers beside."""
+    videos, in a word. lora: whether the file changes the model's layers beside."""
 
     path: Path
     weight: np.ndarray
@@ -84,8 +84,17 @@ def read_adapter(path, config: TransformerConfig) -> AdapterFile:
             f"model's would be {list(wanted[f'{EMBEDDING}.weight'])}"
         )
     weight, bias = (_tensor(path, header[name], name) for name in wanted)
-    lora = any(not name.startswith(EMBEDDING) for name in header)
-    return AdapterFile(path, weight, bias, facts["policy"], str(facts.get("extractor", "")), lora)
+    return AdapterFile(path, weight, bias, facts["policy"], str(facts.get("extractor", "")), _changes(path, header))
+
+
+def _changes(path: Path, header: dict[str, headers.TensorInfo]) -> bool:
+    """Whether what stands beside the embedding changes anything: pairs that were never trained are left out, so that
+    not even roundings differ."""
+    other = [name for name in header if not name.startswith(EMBEDDING)]
+    ups = [name for name in other if ".lora_B." in name]
+    if any(".lora_A." not in name and ".lora_B." not in name for name in other):
+        return True
+    return any(_tensor(path, header[name], name).any() for name in ups)
 
 
 def _tensor(path: Path, info: headers.TensorInfo, name: str) -> np.ndarray:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ... import load
 from ...pyramid import downsample
 from ...training.control import ControlledClips, ControlPlan, clips_of, drawn_pairs, train_adapter
 from ..experiment import fingerprint, plain, write_json
@@ -95,6 +96,7 @@ class ArmBench:
 
     def __init__(self, helios, sizes: ControlSizes, folder: Path):
         self.helios, self.sizes, self.folder = helios, sizes, folder
+        self.base = load(helios.checkpoint.path, backend="torch", weight_dtype="fp32")  # to train on
         self._clips: ControlledClips | None = None
         self._videos: list[tuple[DrawnVideo, Truth]] | None = None
 
@@ -126,7 +128,7 @@ class ArmBench:
         place, plan = self.folder / f"{policy}-{seed}", self.sizes.plan(policy, seed)
         file = place / "adapter.safetensors"
         if not file.is_file():
-            made = train_adapter(self.helios, self.clips, plan, place / "control.pt")
+            made = train_adapter(self.base, self.clips, plan, place / "control.pt")
             made.save(file, policy, "track")
         return file
 

@@ -19,6 +19,7 @@ from ...control import levels
 from ...steps import Plan, plan_chunk, schedule
 from ..captioned import ClipSet, Sample
 from ..objective import SeededDraws, flow_loss, flow_pair
+from ..precision import mixed_precision
 from .adapter import TrainedAdapter
 
 
@@ -60,7 +61,8 @@ class ControlObjective:
         keep = (draws.rand(self.batch) >= self.drop).float().to(sample.chunk.device)
         parts = levels(self.clips.controls_of(sample), self.config.schedule.stages, self.policy)
         beside = tuple(self.adapter.tokens(z, keep) for z in parts)
-        losses = self.stage_losses(sample, beside, draws)
+        with mixed_precision(sample.chunk.device, on=sample.chunk.device.type != "cpu"):
+            losses = self.stage_losses(sample, beside, draws)
         return {"loss": sum(losses), **{f"stage{i}": value for i, value in enumerate(losses)}}
 
     def stage_losses(self, sample: Sample, beside: tuple, draws: SeededDraws) -> list[Tensor]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
 
 from ...pipeline import Helios
 from ..captioned import encode_captions
-from ..loop import Recipe, find_device, fit
-from .adapter import TrainedAdapter, open_frozen
+from ..loop import Recipe, fit
+from ..lora import PairLearner, find_layers
+from .adapter import TARGETS, TrainedAdapter
 from .drawn import drawn_pairs
 from .objective import ControlledClips, ControlObjective
+
+SMALL = 100_000_000  # numbers of a transformer
 
 
 @dataclass(frozen=True)
@@ -48,22 +52,36 @@ def clips_of(helios: Helios, pairs, device="cpu", drop_caption: float = 0.0) -> 
     return ControlledClips(list(clips), rows, **about, drop_caption=drop_caption, controls=list(controls))
 
 
-def train_adapter(
-    helios: Helios, clips: ControlledClips, plan: ControlPlan, file: Path, *, device="cpu"
-) -> TrainedAdapter:
-    """The trained adapter. file: its checkpoint, from which the run goes on; the log lies beside it."""
-    torch.manual_seed(plan.seed)
-    net = open_frozen(helios.checkpoint.sources["transformer"], helios.config.transformer, device)
-    adapter = TrainedAdapter(net, plan.rank).to(device)
-    loss = ControlObjective(net, adapter, clips, helios.config, plan.policy, plan.batch, plan.drop, plan.seed)
-    return fit(adapter, loss, plan.recipe(), file)
+def is_small(helios: Helios) -> bool:
+    """Whether a checkpoint's activations fit as they are."""
+    return sum(map(prod, helios.backend.shapes(helios.config.transformer).values())) < SMALL
 
 
-def run(helios: Helios, plan: ControlPlan, folder: Path, output: Path, *, pairs=None, device: str = "auto") -> Path:
-    """Trains and writes the adapter to `output`. pairs: clips with their control latents; None: drawn ones, which are
-    kept in `folder`."""
-    place = find_device(device)
-    pairs = drawn_pairs(helios, folder / "pairs", plan.shards, plan.what) if pairs is None else pairs
-    clips = clips_of(helios, pairs, place, plan.drop_caption)
-    adapter = train_adapter(helios, clips, plan, folder / "control.pt", device=place)
+def train_adapter(helios: Helios, clips: ControlledClips, plan: ControlPlan, file: Path) -> TrainedAdapter:
+    """The trained adapter; helios is as it was afterwards. file: its checkpoint, from which the run goes on; the log
+    lies beside it."""
+    learner, pairs = None, None
+    if plan.rank:
+        layers = find_layers(helios.backend.shapes(helios.config.transformer), TARGETS)
+        learner = PairLearner(helios, layers, plan.rank, float(plan.rank), not is_small(helios), plan.seed)
+        pairs = learner.begin()
+    net = helios.parts.transformer
+    adapter = TrainedAdapter(helios.config.transformer, pairs).to(net.device)
+    try:
+        loss = ControlObjective(net, adapter, clips, helios.config, plan.policy, plan.batch, plan.drop, plan.seed)
+        return fit(adapter, loss, plan.recipe(), file)
+    finally:
+        if learner is not None:
+            learner.drop()
+
+
+@torch.inference_mode(False)
+def run(helios: Helios, plan: ControlPlan, folder: Path, output: Path, pairs=None) -> Path:
+    """Trains and writes the adapter to `output`. helios: the base, on torch, in any number format. pairs: clips with
+    their control latents; None: drawn ones, which are kept in `folder`."""
+    with torch.enable_grad():
+        pairs = drawn_pairs(helios, folder / "pairs", plan.shards, plan.what) if pairs is None else pairs
+        clips = clips_of(helios, pairs, helios.parts.device, plan.drop_caption)
+        helios.parts.release("vae")
+        adapter = train_adapter(helios, clips, plan, folder / "control.pt")
     return adapter.save(output, plan.policy, plan.what)

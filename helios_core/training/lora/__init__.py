@@ -2,19 +2,10 @@
 
 from . import run
 from .adapters import Adapters, attach, detach, find_layers, without
+from .learners import PairLearner
 from .memory import TrainingNeeds, count
 from .options import LoraOptions
 from .run import Watch
 
-__all__ = [
-    "Adapters",
-    "LoraOptions",
-    "TrainingNeeds",
-    "Watch",
-    "attach",
-    "count",
-    "detach",
-    "find_layers",
-    "run",
-    "without",
-]
+__all__ = ["Adapters", "LoraOptions", "PairLearner", "TrainingNeeds", "Watch"]
+__all__ += ["attach", "count", "detach", "find_layers", "run", "without"]

@@ -17,8 +17,9 @@ from helios_video.helios_core.training.control import (
     TrainedAdapter,
     clips_of,
     find_pairs,
-    open_frozen,
 )
+from helios_video.helios_core.training.control.adapter import TARGETS
+from helios_video.helios_core.training.lora import PairLearner, find_layers
 from helios_video.helios_core.training.objective import SeededDraws
 from helios_video.helios_core.with_control import with_control
 from support.clips import write
@@ -30,9 +31,17 @@ def helios():
     return load(backend="torch", weight_dtype="fp32")
 
 
-def trained(helios, rank=2):
-    net = open_frozen(helios.checkpoint.sources["transformer"], helios.config.transformer)
-    return net, TrainedAdapter(net, rank)
+@pytest.fixture
+def learner():
+    """Pairs on a base of its own, as train_adapter puts them there."""
+    base = load(backend="torch", weight_dtype="fp32")
+    layers = find_layers(base.backend.shapes(base.config.transformer), TARGETS)
+    return PairLearner(base, layers, 2, 2.0, checkpointing=False)
+
+
+def trained(learner):
+    adapter = TrainedAdapter(learner.helios.config.transformer, learner.begin())
+    return learner.model, adapter
 
 
 def random_clips(helios):
@@ -43,8 +52,8 @@ def random_clips(helios):
     return clips_of(helios, pairs)
 
 
-def test_it_begins_as_nothing_and_what_is_saved_is_what_was_trained(helios, tmp_path):
-    net, adapter = trained(helios)
+def test_it_begins_as_nothing_and_what_is_saved_is_what_was_trained(helios, learner, tmp_path):
+    net, adapter = trained(learner)
     z = latents(helios)
     new = adapter.save(tmp_path / "new.safetensors", "content", "track")
     assert np.array_equal(sampled(with_control(helios, new, z)), sampled(helios))
@@ -65,19 +74,20 @@ def test_it_begins_as_nothing_and_what_is_saved_is_what_was_trained(helios, tmp_
     assert torch.allclose(ours, got, atol=1e-4)
 
 
-def test_a_loss_reaches_embedding_and_lora_alone_and_a_step_is_drawn_by_its_number(helios):
-    net, adapter = trained(helios)
+def test_a_loss_reaches_embedding_and_lora_alone_and_a_step_is_drawn_by_its_number(helios, learner):
+    net, adapter = trained(learner)
     loss = ControlObjective(net, adapter, random_clips(helios), helios.config, "content", batch=1)
-    torch.nn.init.normal_(adapter.up[0], std=0.01)
+    pair = adapter.pairs.pair("blocks.0.attn1.to_q")
+    torch.nn.init.normal_(pair.lora_B.weight, std=0.01)
     first = loss(3)
     first["loss"].backward()
-    assert adapter.weight.grad.abs().max() > 0 and adapter.down[0].grad is not None
-    assert not any(p.grad is not None for n, p in net.named_parameters() if ".down" not in n and ".up" not in n)
+    assert adapter.weight.grad.abs().max() > 0 and pair.lora_A.weight.grad is not None
+    assert not any(p.grad is not None for n, p in net.named_parameters() if ".lora_" not in n)
     assert float(loss(3)["loss"].detach()) == float(first["loss"].detach()) != float(loss(4)["loss"].detach())
 
 
 def test_without_control_a_sample_has_no_tokens(helios):
-    _, adapter = trained(helios)
+    adapter = TrainedAdapter(helios.config.transformer)
     torch.nn.init.ones_(adapter.bias)
     made = adapter.tokens(torch.randn(2, 16, 9, 8, 8), torch.tensor([1.0, 0.0]))
     assert made[0].abs().max() > 0 and not made[1].any()
