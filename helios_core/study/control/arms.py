@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from .measure import DrawnVideo, Truth, drawn_videos, measure, truth_of
 
 VERSION = 1  # of the measures
 ARMS = ("content", "noise", "match", "match_channel", "analytic")
+LONGER = ("content", "noise")  # trained on, to tell what is learned sooner from what is learned better
 ALIKE = {"analytic": "noise"}  # the same numbers to rounding for means of whole cells: not trained twice
 SAME = 1e-5  # of the latents' size
 STRIPS, STRIP_FRAMES = 3, 9
@@ -31,7 +32,8 @@ STRIPS, STRIP_FRAMES = 3, 9
 @dataclass(frozen=True)
 class ControlSizes:
     """seeds: adapters of each policy; steps, batch, rank, shards: of a training; videos, chunks: that each adapter is
-    measured on; crossed: videos of one chunk for every pair of training and inference policy."""
+    measured on; crossed: videos of one chunk for every pair of training and inference policy; longer: times the steps
+    of a longer training of the policies LONGER, first seed; 0: none."""
 
     seeds: int = 3
     steps: int = 180
@@ -41,6 +43,7 @@ class ControlSizes:
     videos: int = 12
     chunks: int = 2
     crossed: int = 6
+    longer: int = 3
 
     def plan(self, policy: str, seed: int) -> ControlPlan:
         """How an arm is trained."""
@@ -56,7 +59,7 @@ class KeptResults:
     rows. ValueError for a file that was measured otherwise."""
 
     def __init__(self, file: Path, made_of: dict):
-        self.file, self.held = file, {"made_of": made_of, "arms": {}, "matrix": {}, "seconds": 0.0}
+        self.file, self.held = file, {"made_of": made_of, "arms": {}, "matrix": {}, "longer": {}, "seconds": 0.0}
         if not file.is_file():
             return
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -68,6 +71,11 @@ class KeptResults:
     def arms(self) -> dict:
         """By policy and seed."""
         return self.held["arms"]
+
+    @property
+    def longer(self) -> dict:
+        """By policy and seed."""
+        return self.held["longer"]
 
     @property
     def matrix(self) -> dict:
@@ -117,24 +125,29 @@ class ArmBench:
         return self._videos
 
     def trained_as(self, policy: str) -> str:
-        """The policy by whose adapter one is measured: its own, or one that makes the same latents of the controls."""
+        """The policy by whose adapter one is measured: its own, or one that makes the same latents of the controls.
+
+        ValueError where they are not the same.
+        """
         other = ALIKE.get(policy, policy)
         if other != policy and not alike(self.clips.controls[0], policy, other):
             raise ValueError(f"{policy} and {other} are not the same here; give each a training of its own")
         return other
 
-    def adapter(self, policy: str, seed: int) -> Path:
-        """The file of an arm, trained if it is not there."""
-        place, plan = self.folder / f"{policy}-{seed}", self.sizes.plan(policy, seed)
+    def adapter(self, policy: str, seed: int, times: int = 1) -> Path:
+        """The file of an arm, trained if it is not there. times: so many times the steps."""
+        name = f"{policy}-{seed}" + (f"-times-{times}" if times > 1 else "")
+        place, plan = self.folder / name, self.sizes.plan(policy, seed)
+        plan = replace(plan, steps=plan.steps * times)
         file = place / "adapter.safetensors"
         if not file.is_file():
             made = train_adapter(self.base, self.clips, plan, place / "control.pt")
             made.save(file, policy, "track")
         return file
 
-    def arm(self, policy: str, seed: int, strip: Path | None) -> dict:
+    def arm(self, policy: str, seed: int, strip: Path | None, times: int = 1) -> dict:
         """Trained and measured: {rows, loss, curve}. strip: where frames of the first videos are kept, if anywhere."""
-        file = self.adapter(policy, seed)
+        file = self.adapter(policy, seed, times)
         rows, frames = measure(self.helios, file, self.videos, seed, self.sizes.chunks)
         if strip is not None:
             save_strip(strip, frames[:STRIPS])
@@ -184,6 +197,13 @@ def run(
         if (policy, seed) == (ARMS[-1], 0):
             yield from cross(bench, results, clock, tell)
     yield from cross(bench, results, clock, tell)
+    for policy in LONGER if bench.sizes.longer else ():
+        if policy not in results.longer:
+            start = clock()
+            found = bench.arm(policy, 0, None, bench.sizes.longer)
+            results.keep("longer", policy, "0", found, clock() - start)
+            tell(f"{policy}, {bench.sizes.longer} times as long: {clock() - start:.0f} s")
+            yield
 
 
 def cross(

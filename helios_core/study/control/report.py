@@ -17,7 +17,7 @@ from ..experiment import StudyPart, plain
 from ..page import rerun, save_picture
 from ..paired import RULE, chance, conclude
 from ..policies import conclusion, dots, rows
-from .arms import ALIKE, ARMS, STRIPS, ArmBench, ControlSizes, KeptResults, made_of, run
+from .arms import ALIKE, ARMS, LONGER, STRIPS, ArmBench, ControlSizes, KeptResults, made_of, run
 from .measure import FIGURES
 
 TITLE = "Control latents and variance: the question of issue #116, trained"
@@ -96,7 +96,15 @@ def write_page(page: Path, helios, sizes: ControlSizes, results: KeptResults, co
         panels = [dots(f, {a: found["arms"][a][f.name] for a in ARMS[1:]}, found["earning"]) for f in pictured()]
         drawn = figures.render([panels[:2], panels[2:]])
         lines += [save_picture(page, "figures", drawn, PART.title), ""]
-    lines += [*curves(page, results), *crossed(results), *spreads(helios), *strips(page, results), "", FACTORS]
+    lines += [
+        *curves(page, results),
+        *longer(results, sizes),
+        *crossed(results),
+        *spreads(helios),
+        *strips(page, results),
+        "",
+        FACTORS,
+    ]
     write(page, "\n".join(lines).rstrip() + "\n")
 
 
@@ -183,6 +191,26 @@ def curves(page: Path, results: KeptResults) -> list[str]:
     series = {policy: [one["curve"][1] for one in made.values()] for policy, made in there.items()}
     panel = figures.Lines(series, "training loss", x=steps, x_label="optimiser step", size=(6.4, 3.0))
     return ["## Training", save_picture(page, "loss", figures.render([[panel]]), "Training loss"), ""]
+
+
+def longer(results: KeptResults, sizes: ControlSizes) -> list[str]:
+    """What more steps change: learned sooner, or learned better."""
+    there = [p for p in LONGER if p in results.longer and "0" in results.arms.get(p, {})]
+    if not there:
+        return []
+    lines = [
+        "## Trained longer",
+        f"The first seed again, {sizes.longer} times as long, on the same videos: is a policy only learned sooner?",
+        "",
+        f"| policy | steps | {NEAR.title} | {ERROR.title} | {FIGURES[2].title} | training loss |",
+        "|---|---|---|---|---|---|",
+    ]
+    for policy in there:
+        both = ((sizes.steps, results.arms[policy]["0"]), (sizes.steps * sizes.longer, results.longer[policy]["0"]))
+        for steps, made in both:
+            cells = [f"{np.mean([r[f.name] for r in made['rows']]) * f.scale:.{f.digits}f}" for f in FIGURES[:3]]
+            lines.append(f"| `{policy}` | {steps} | {' | '.join(cells)} | {made['loss']:.3f} |")
+    return [*lines, ""]
 
 
 def crossed(results: KeptResults) -> list[str]:
