@@ -59,7 +59,8 @@ def open_checkpoint(path, *, text_encoder=None, vae=None) -> Checkpoint:
         if not place.exists():
             what = "checkpoint folder or file" if part == "transformer" else part
             raise ValueError(f"no {what} at {place}; wanted a folder in the published layout or a safetensors file")
-    read = read_documents(path)
+    with pointing(path):
+        read = read_documents(path)
     _check_parts(path, places)
     sources = {}
     for part, place in places.items():

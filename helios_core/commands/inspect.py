@@ -154,7 +154,20 @@ def _foreign(path: Path, header: dict, what: str | None) -> bool:
     return tell(known, None, path)
 
 
+def _apart(path: Path) -> dict[str, Path]:
+    """Part -> its file, of a folder in whose folders, named as ComfyUI's, there is one each; empty for any other."""
+    found = {part: sorted((path / PLACES[part]).glob("*")) for part in PARTS}
+    files = {part: [file for file in there if file.suffix.lower() in folders.WEIGHTS] for part, there in found.items()}
+    return {part: there[0] for part, there in files.items()} if all(len(f) == 1 for f in files.values()) else {}
+
+
 def _folder(path: Path) -> bool:
+    if files := _apart(path):
+        sound = all([_try(file, part) for part, file in files.items()])
+        options = {"transformer": "--model", "vae": "--vae", "text_encoder": "--text-encoder"}
+        named = " ".join(f"{options[part]} {shlex.quote(str(file))}" for part, file in files.items())
+        what = f"{_variant(files['transformer'])} in one file per network, in folders as ComfyUI's models has them"
+        return tell(what, f"helios generate {named} {PROMPT}" if sound else None, path)
     held = [part for part in PARTS if (path / part).is_dir()]
     if held:
         return _parts(path, held)

@@ -122,8 +122,8 @@ class KeptWeights:
             self.discard(path, error)
             return None
 
-    def blamed(self, error: ValueError, found: Source, own: Source) -> bool:
-        """Whether what was kept is why reading `found`, instead of `own`, failed; then it goes."""
+    def blamed(self, error: OSError | ValueError, found: Source, own: Source) -> bool:
+        """Whether what was kept is why reading `found`, instead of `own`, failed; then it goes, if it did not."""
         broken = [path for path in set(found.files) - set(own.files) if str(path) in str(error)]
         for path in broken:
             self.discard(path, error)

@@ -269,7 +269,7 @@ class Parts:
         try:
             with self.reading("transformer", found.nbytes):
                 return read(found)
-        except ValueError as error:
+        except (OSError, ValueError) as error:  # OSError: another process made room meanwhile
             if not kept.blamed(error, found, own):
                 raise
         return self.read_transformer(read)

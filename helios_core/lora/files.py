@@ -76,7 +76,7 @@ class LoraFile:
     def report(self, strength: Strength) -> str:
         """One line: how much of the file is used, and what is not and why."""
         form = "" if self.form == "LoRA" else f" by {self.form}"
-        line = f"{self.path.name} at {strength}: {self.count} layers changed{form}"
+        line = f"{self.path.name} at {strength}: {self.count} layer{'s' * (self.count != 1)} changed{form}"
         return f"{line}. Not used: {'; '.join(self.unused)}" if self.unused else line
 
 

@@ -3,17 +3,12 @@
 By Triton's kernels, uncompiled, on fake CUDA tensors (tests/benchmarks/counted.py), in a process of its own.
 """
 
-import json
-import shutil
-import subprocess
-import sys
 import tempfile
-from pathlib import Path
 
 import pytest
-import torch
+from support.scripts import FAKE_CUDA, FOLDER, found_by
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+pytestmark = [pytest.mark.slow, *FAKE_CUDA]
 CODE = """
 import json, sys
 from pathlib import Path
@@ -26,12 +21,7 @@ RECORD = 447.3
 ROOM = 1.02
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile the guard of fake CUDA devices with")
-@pytest.mark.skipif(torch.__version__ < "2.6", reason="FakeTensorMode of older torch is another")
 def test_elementwise_bytes_of_a_chunk():
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-c", CODE, BENCHMARKS, folder]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])["other"]
+        found = found_by("-c", CODE, str(FOLDER), folder)["other"]
     assert found < min(MOST, ROOM * RECORD), found

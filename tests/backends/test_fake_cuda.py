@@ -8,32 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from support.scripts import FAKE_CUDA, FOLDER, found_by
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "counted.py"
+SCRIPT = FOLDER / "counted.py"
 RECORD = json.loads(SCRIPT.with_suffix(".json").read_text())
 ROOM = 1.02
 TORCH = re.match(r"\d+\.\d+", torch.__version__)[0]
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile the guard of fake CUDA devices with"),
-    pytest.mark.skipif(torch.__version__ < "2.6", reason="FakeTensorMode of older torch is another"),
-]
+pytestmark = FAKE_CUDA
 
 
 @pytest.fixture(scope="module")
 def found():
-    run = subprocess.run([sys.executable, SCRIPT, "--json"], capture_output=True, text=True)
-    if "the guard does not compile" in run.stderr:
-        pytest.skip(run.stderr.strip().splitlines()[-1])
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+    return found_by(str(SCRIPT), "--json")
 
 
 @pytest.mark.parametrize("mode", RECORD["modes"])

@@ -49,6 +49,16 @@ def test_single_parts(tiny, capsys, kind, part):
         assert f"{'--vae' if part == 'vae' else '--text-encoder'} {path} " in said and "lacks" not in said
 
 
+def test_a_folder_of_a_file_per_network(tiny, capsys):
+    """As `convert --format comfy` and `gguf` write; a command that takes the folder for a checkpoint points here."""
+    code, said = told(capsys, tiny / "tiny-comfy")
+    assert code == 0 and "it is Helios-Distilled in one file per network" in said
+    files = [next((tiny / "tiny-comfy" / place).iterdir()) for place in ("diffusion_models", "vae", "text_encoders")]
+    assert "generate --model {} --vae {} --text-encoder {} --prompt".format(*files) in said
+    with pytest.raises(ValueError, match="model_index.json is missing.*What the file is: helios inspect"):
+        load(tiny / "tiny-comfy")
+
+
 def test_a_folder_with_something_missing(tiny, capsys, tmp_path):
     shutil.copytree(tiny / "folder", tmp_path / "x")
     shutil.rmtree(tmp_path / "x" / "vae")

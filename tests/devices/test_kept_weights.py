@@ -123,6 +123,19 @@ def test_a_broken_one_goes_by_name_and_is_made_anew(how, worth, tmp_path, caplog
     assert files(tmp_path) == [path] and alike(wanted, state(opened(tmp_path))) and not caplog.text
 
 
+def test_one_that_another_process_removes_before_it_is_read_is_made_anew(worth, tmp_path, monkeypatch):
+    wanted, find, found = state(opened(tmp_path)), KeptWeights.find, []
+
+    def gone(self, *args):
+        found.append(find(self, *args))
+        if len(found) == 1:
+            files(tmp_path)[0].unlink()
+        return found[-1]
+
+    monkeypatch.setattr(KeptWeights, "find", gone)
+    assert alike(wanted, state(opened(tmp_path))) and len(found) == 2 and len(files(tmp_path)) == 1
+
+
 def test_after_a_crash_nothing_is_left(worth, tmp_path, monkeypatch):
     helios, count = opened(tmp_path), []
 

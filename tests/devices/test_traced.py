@@ -5,33 +5,18 @@ Forty layers: tests/benchmarks/estimate.py, which runs here in a process of its 
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-import torch
+from support.scripts import FAKE_CUDA, FOLDER, found_by
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "estimate.py"
 SIZES = ("640x384", "768x448")
 MODES, DTYPES = ("none", "blocks", "sequential"), ("bf16", "fp16", "fp32", "fp8_e4m3fn", "int8", "int4")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile the guard of fake CUDA devices with"),
-    pytest.mark.skipif(torch.__version__ < "2.6", reason="FakeTensorMode of older torch is another"),
-]
+pytestmark = [pytest.mark.slow, *FAKE_CUDA]
 
 
 @pytest.fixture(scope="module")
 def rows():
     sizes = [word for size in SIZES for word in ("--size", *size.split("x"))]
-    run = subprocess.run([sys.executable, SCRIPT, "--layers", "2", "--json", *sizes], capture_output=True, text=True)
-    if "the guard does not compile" in run.stderr:
-        pytest.skip(run.stderr.strip().splitlines()[-1])
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+    return found_by(str(FOLDER / "estimate.py"), "--layers", "2", "--json", *sizes)
 
 
 def check(rows, wanted: int, **about):

@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 GUARD = """
 #include <c10/core/impl/DeviceGuardImplInterface.h>
@@ -55,7 +54,10 @@ class Live(TorchDispatchMode):
     """Counts the bytes of all storages by device. Data that would be looked at is made up: flags are true."""
 
     def __init__(self):
+        from helios_video.helios_core.backends.torch.counting import leaves
+
         super().__init__()
+        self.leaves = leaves
         self.live, self.peak, self.seen = Counter(), Counter(), set()
 
     def reset(self) -> None:
@@ -68,9 +70,8 @@ class Live(TorchDispatchMode):
         if func is aten.equal.default:
             return True
         out = func(*args, **(kwargs or {}))
-        for t in tree_leaves(out):
-            if isinstance(t, torch.Tensor):
-                self._count(t.untyped_storage(), t.device.type)
+        for t in self.leaves(out):
+            self._count(t.untyped_storage(), t.device.type)
         return out
 
     def _count(self, storage, device: str) -> None:

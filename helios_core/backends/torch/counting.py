@@ -10,7 +10,6 @@ from collections import Counter
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 MADE = {"empty", "empty_strided", "new_empty", "empty_like", "empty_permuted", "_efficientzerotensor"}
@@ -98,8 +97,11 @@ class Counting(TorchDispatchMode):
 
 
 def leaves(tree) -> list[Tensor]:
-    """The tensors in it."""
-    return [t for t in tree_leaves(tree) if isinstance(t, Tensor)]
+    """The tensors in it, in lists and dictionaries too."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    inner = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (list, tuple)) else ()
+    return [t for part in inner for t in leaves(part)]
 
 
 def arguments(func, args, kwargs) -> list[tuple]:
