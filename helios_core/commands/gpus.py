@@ -39,6 +39,8 @@ def several(args: argparse.Namespace, work: Callable) -> int:
     """What `work(args)` gives, computed by --gpus processes, or by those of torchrun. ValueError for what cannot be."""
     if args.gpus is not None:
         check_whole("--gpus", args.gpus, MOST)
+    if args.split_guidance:
+        check_halves(args)
     if not inside() and args.gpus in (None, 1):
         return work(args)
     if choose(args.backend) != "torch":
@@ -46,6 +48,13 @@ def several(args: argparse.Namespace, work: Callable) -> int:
     if args.compile == "on":
         raise ValueError("--compile on is for one GPU; leave it at auto, which compiles nothing on several")
     return take_part(args, work) if inside() else start(args.line, args.gpus)
+
+
+def check_halves(args: argparse.Namespace) -> None:
+    """ValueError unless there are halves."""
+    count = int(os.environ["WORLD_SIZE"]) if inside() else args.gpus or 1
+    if count % 2:
+        raise ValueError(f"--split-guidance halves the GPUs of --gpus, a branch for each half; {count} has no halves")
 
 
 class Member(Terminal):
@@ -76,7 +85,8 @@ def take_part(args: argparse.Namespace, work: Callable) -> int:
     watch_over()
     first = int(os.environ["RANK"]) == 0
     try:
-        with parallel.joined(parallel.device(libraries.open_backend("torch").find_device())) as ranks:
+        place = parallel.device(libraries.open_backend("torch").find_device())
+        with parallel.joined(place, args.split_guidance) as ranks:
             if not first:
                 return follow(args, Member(parallel, ranks), leading.Follower(ranks))
             host = Member(parallel, ranks, leading.Leader(ranks))

@@ -18,6 +18,7 @@ from helios_video.helios_core.commands import gpus
 from helios_video.helios_core.join import video
 
 LINE = ["generate", "--prompt", "a red circle", "--frames", "90", "--steps", "1,1,1", "--weight-dtype", "fp32"]
+GIVEN = {"gpus": 2, "backend": "torch", "compile": "auto", "line": [], "split_guidance": False}
 NEAR = 2.0  # mean difference of frames from 0 to 255 that rounding leaves behind the codec
 
 
@@ -55,13 +56,14 @@ def test_a_number_that_the_heads_do_not_divide_by_is_refused_once(tmp_path):
 
 @pytest.mark.parametrize(
     ("given", "wanted"),
-    [({"gpus": 0}, "--gpus"), ({"backend": "mlx"}, "backend torch"), ({"compile": "on"}, "--compile on")],
+    [({"gpus": 0}, "--gpus"), ({"backend": "mlx"}, "backend torch"), ({"compile": "on"}, "--compile on")]
+    + [({"split_guidance": True, "gpus": count}, "--split-guidance halves") for count in (None, 3)],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(given, wanted, monkeypatch):
     monkeypatch.setattr(gpus, "start", lambda *_: pytest.fail("started"))
     monkeypatch.setattr(gpus, "choose", lambda name: name)
     with pytest.raises(ValueError, match=wanted):
-        gpus.several(Namespace(**{"gpus": 2, "backend": "torch", "compile": "auto", "line": [], **given}), None)
+        gpus.several(Namespace(**{**GIVEN, **given}), None)
 
 
 def test_one_gpu_is_a_run_like_any(monkeypatch):

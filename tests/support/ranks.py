@@ -32,6 +32,7 @@ FORMS = {
     "batch 2": {"batch": 2},
     "no history": {"history": False},
     "guided": {"texts": 2},
+    "halves": {"texts": 2, "halves": True},
 }
 
 
@@ -57,9 +58,13 @@ def inputs(height, width, *, batch=1, history=True, texts=1):
     return torch.randn(batch, 16, 9, height, width, generator=g), parts, prompts
 
 
-def velocities(model, x, parts, prompts):
+def velocities(model, x, parts, prompts, ranks=None):
+    """ranks: those whose halves compute a prompt each."""
     context = None if parts is None else model.history_context(parts)
-    return torch.stack(model.velocities(x, 500.0, [model.text_context(p) for p in prompts], context))
+    texts = [model.text_context(p) for p in prompts]
+    if ranks is None:
+        return torch.stack(model.velocities(x, 500.0, texts, context))
+    return torch.stack(ranks.guided(lambda branch: model.velocities(x, 500.0, [texts[branch]], context)[0]))
 
 
 class Counted:
@@ -67,15 +72,14 @@ class Counted:
 
     def __enter__(self):
         self.bytes, self.own = 0, (distributed.all_to_all_single, distributed.all_gather)
-        number, count = distributed.get_rank(), distributed.get_world_size()
 
         def swap(out, send, came, went, **how):
             assert sum(went) == len(send) and sum(came) == len(out)
-            self.bytes += send.nbytes - send[: went[number]].nbytes
+            self.bytes += send.nbytes - send[: went[distributed.get_rank(how.get("group"))]].nbytes
             return self.own[0](out, send, came, went, **how)
 
         def gather(parts, x, **how):
-            self.bytes += x.nbytes * (count - 1)
+            self.bytes += x.nbytes * (len(parts) - 1)
             return self.own[1](parts, x, **how)
 
         distributed.all_to_all_single, distributed.all_gather = swap, gather
@@ -90,14 +94,15 @@ def networks(ranks, *_):
     """Every form at every size, alone and together: relative error, the result, bytes sent."""
     found = {}
     for form, options in FORMS.items():
-        given = {k: options[k] for k in ("batch", "history", "texts") if k in options}
+        given = {k: options[k] for k in ("batch", "history", "texts", "halves") if k in options}
         model, together = (network(**{k: v for k, v in options.items() if k not in given}) for _ in range(2))
         ranks.use(together)
+        halves = ranks if given.pop("halves", False) else None
         for grid, size in GRIDS.items():
             before = ranks.sent
             alone = velocities(model, *inputs(*size, **given))
             with Counted() as counted:
-                got = velocities(together, *inputs(*size, **given))
+                got = velocities(together, *inputs(*size, **given), halves)
             error = float((got - alone).norm() / alone.norm())
             about = {"history": 0, "size": size, **given}
             if given.get("history", True):
@@ -113,10 +118,11 @@ def videos(ranks, folder, names):
     from helios_video.helios_core.with_loras import with_loras
 
     leader = leading.Leader(ranks) if ranks.number == 0 else None
-    found = {}
+    found, halves = {}, ranks.halves
     for name in names:
         how = VIDEOS[name]
         options = {"weight_dtype": how.get("weight_dtype", "fp32"), "offload": how.get("offload", "none")}
+        ranks.halves = halves if "halves" in name else None
 
         def opened(host=None, options=options, how=how):
             model = load(**options, **({} if host is None else {"host": host}))
@@ -141,6 +147,7 @@ def videos(ranks, folder, names):
 VIDEOS = {
     "plain": {},
     "guided": {"cfg": 3.0},
+    "halves": {"cfg": 3.0},
     "zero star": {"cfg": 3.0, "guidance": "cfg_zero_star"},
     "batch": {"batch": 2},
     "picture": {"image": True},
@@ -188,6 +195,6 @@ def run(what, count: int, folder: Path, names=()) -> list[dict]:
 def main() -> None:
     torch.set_num_threads(1)
     _, what, folder, *names = sys.argv
-    with parallel.joined(torch.device("cpu")) as ranks:
+    with parallel.joined(torch.device("cpu"), halves=True) as ranks:
         found = {"networks": networks, "videos": videos}[what](ranks, folder, names)
     torch.save(found, Path(folder, f"{ranks.number}.pt"))

@@ -66,7 +66,10 @@ class Follower:
             self.held[number] = getattr(model, method)(made_of)
         self.ranks.spread(x)
         history = None if order.history is None else self.held[order.history]
-        return model.velocities(x, order.t, [self.held[number] for number in order.texts], history)
+        texts = [self.held[number] for number in order.texts]
+        if self.ranks.halves is None or len(texts) != 2:
+            return model.velocities(x, order.t, texts, history)
+        return self.ranks.guided(lambda branch: model.velocities(x, order.t, texts[branch : branch + 1], history)[0])
 
     @torch.inference_mode()
     def follow(self, ready: Callable) -> None:

@@ -41,14 +41,39 @@ def exchange() -> Iterator[None]:
 
 
 class Ranks:
-    """The processes of torch's group. number: of this one, from 0; count: how many; sent: bytes of tokens that this
-    one has sent to others; tokens: per stream of the forward under way, how many every process has."""
+    """The processes of torch's group, or those of them that compute together. number: of this one among them, from 0;
+    count: how many; group: torch's name of them, None for all; sent: bytes of tokens that this one has sent to others;
+    tokens: per stream of the forward under way, how many every process has. halves: what guides, a prompt and its
+    negative, is computed by a half of them each."""
 
-    def __init__(self):
-        self.number, self.count = distributed.get_rank(), distributed.get_world_size()
+    def __init__(self, halves: bool = False):
+        self.number, self.count, self.group = distributed.get_rank(), distributed.get_world_size(), None
         self.orders = distributed.new_group(backend="gloo", timeout=RUN)
+        self.halves, self.pair = _halves(self.number, self.count) if halves else (None, None)
         self.tokens: list[list[int]] = []
         self.sent = 0
+
+    @contextmanager
+    def half(self) -> Iterator[int]:
+        """Inside, they are this process's half; gives its number, 0 or 1."""
+        whole = self.number, self.count, self.group
+        self.count //= 2
+        branch, self.number = divmod(self.number, self.count)
+        self.group = self.halves
+        try:
+            yield branch
+        finally:
+            self.number, self.count, self.group = whole
+
+    def guided(self, velocity: Callable[[int], Tensor]) -> list[Tensor]:
+        """Both branches of a guided step, of which each half computes one: velocity(0) or velocity(1)."""
+        with self.half() as branch:
+            own = velocity(branch).contiguous()
+        both = [torch.empty_like(own) for _ in range(2)]
+        self.sent += own.nbytes
+        with exchange():
+            distributed.all_gather(both, own, group=self.pair)
+        return both
 
     def use(self, model: nn.Module) -> None:
         """Has a transformer compute with the other processes, which call it with the same arguments."""
@@ -118,7 +143,7 @@ class Ranks:
     def _swap(self, out: Tensor, send: Tensor, came: list[int], went: list[int]) -> None:
         self.sent += (sum(went) - went[self.number]) * send[0].nbytes
         with exchange():
-            distributed.all_to_all_single(out, send, came, went)
+            distributed.all_to_all_single(out, send, came, went, group=self.group)
 
     def gather(self, x: Tensor) -> Tensor:
         """This process's share [b n d] of the current tokens -> all of them."""
@@ -127,7 +152,7 @@ class Ranks:
         parts = [torch.empty_like(x) for _ in sizes]
         self.sent += (self.count - 1) * x.nbytes
         with exchange():
-            distributed.all_gather(parts, x)
+            distributed.all_gather(parts, x, group=self.group)
         return torch.cat([part[:, :n] for part, n in zip(parts, sizes, strict=True)], dim=1)
 
     def spread(self, x: Tensor) -> Tensor:
@@ -147,6 +172,16 @@ class Ranks:
         with exchange():
             distributed.broadcast_object_list(given, 0, group=self.orders)
         return given[0]
+
+
+def _halves(number: int, count: int) -> tuple:
+    """torch's groups of this process's half, and of it and its partner in the other. ValueError for an odd count."""
+    if count % 2:
+        raise ValueError(f"--split-guidance gives each half of the GPUs a branch, and {count} have no halves")
+    half = count // 2
+    made = [distributed.new_group(range(k * half, k * half + half), timeout=STEP) for k in range(2)]  # by all, in order
+    pairs = [distributed.new_group([k, k + half], timeout=STEP) for k in range(half)]
+    return made[number // half], pairs[number % half]
 
 
 def check_heads(heads: int, count: int) -> None:
@@ -169,12 +204,12 @@ def device(own: torch.device) -> torch.device:
 
 
 @contextmanager
-def joined(place: torch.device) -> Iterator[Ranks]:
-    """This process in the group that torchrun's variables describe."""
+def joined(place: torch.device, halves: bool = False) -> Iterator[Ranks]:
+    """This process in the group that torchrun's variables describe. ValueError for an odd number in halves."""
     if place.type == "cuda":
         torch.cuda.set_device(place)
     with exchange():
         distributed.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=STEP)
-        ranks = Ranks()
+        ranks = Ranks(halves)
     yield ranks
     distributed.destroy_process_group()

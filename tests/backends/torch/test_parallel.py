@@ -17,7 +17,7 @@ from support.loras import tiny_lora
 COUNTS = [2, pytest.param(4, marks=pytest.mark.slow)]
 CASES = [(form, grid) for form in ranks.FORMS for grid in ranks.GRIDS]
 MOST = {"bf16": 2e-2}  # relative error; the others compute in float32
-QUICK = ["guided", "picture", "lora"]
+QUICK = ["guided", "halves", "picture", "lora"]
 DRIFTS = {"int8": 2e-2}  # the same of two chunks: it computes in bf16
 DOCS = Path(pack.__file__).parent / "web" / "docs" / "many_gpus.md"
 
@@ -61,19 +61,41 @@ def test_they_send_what_the_docs_say(networks, case):
         nbytes = 2 if case[0] == "bf16" else 4
         branches = found.get("texts", 1) * found.get("batch", 1)
         sizes = {"layers": 3, "width": 96, "out": 64, "nbytes": nbytes, "branches": branches}
-        wanted = sent(number, len(networks), 9 * height * width // 4, history, **sizes)
+        current, count = 9 * height * width // 4, len(networks)
+        if case[0] == "halves":  # a branch in each, and its velocity to the other
+            half = count // 2
+            wanted = sent(number % half, half, current, history, **{**sizes, "branches": 1}) + current * 64 * 4
+        else:
+            wanted = sent(number, count, current, history, **sizes)
         assert found["counted"] == found["sent"] == wanted
+
+
+def test_halves_need_an_even_number():
+    with pytest.raises(ValueError, match="3 have no halves"):
+        parallel._halves(0, 3)
 
 
 def test_the_docs_table_is_that_formula():
     """Of 14B at 640x384 in bf16, the first process: a step at the finest size, and a chunk of two at each of three."""
     history = 4 * 6 * 10 + 12 * 20 + 2 * 24 * 40  # latents 48 high and 80 wide: of 16, 2, and 1 with the first frame
-    rows = re.findall(r"^\| (\d+) \| ([\d.]+) GB \| ([\d.]+) GB \|", DOCS.read_text(encoding="utf-8"), re.M)
+    text = DOCS.read_text(encoding="utf-8").partition("With guidance")[0]
+    rows = re.findall(r"^\| (\d+) \| ([\d.]+) GB \| ([\d.]+) GB \|", text, re.M)
     assert [int(row[0]) for row in rows] == [2, 4, 8]
     for count, step, chunk in rows:
         sizes = {"layers": 40, "width": 5120, "out": 64, "nbytes": 2}
         each = [sent(0, int(count), 9 * h * w, history, **sizes) for h, w in ((6, 10), (12, 20), (24, 40))]
         assert (step, chunk) == (f"{each[-1] / 1e9:.1f}", f"{2 * sum(each) / 1e9:.1f}")
+
+
+def test_the_docs_table_of_halves_is_that_formula():
+    text, history = DOCS.read_text(encoding="utf-8"), 4 * 6 * 10 + 12 * 20 + 2 * 24 * 40
+    rows = re.findall(r"^\| (\d+) \| ([\d.]+) GB \| ([\d.]+) GB \|$", text[text.index("guided step") :], re.M)
+    current, sizes = 9 * 24 * 40, {"layers": 40, "width": 5120, "out": 64, "nbytes": 2}
+    assert [int(row[0]) for row in rows[:3]] == [2, 4, 8]
+    for count, whole, halves in rows[:3]:
+        together = sent(0, int(count), current, history, branches=2, **sizes) / 1e9
+        apart = (sent(0, int(count) // 2, current, history, **sizes) + 4 * current * 64) / 1e9
+        assert (whole, halves) == (f"{together:.1f}", f"{apart:.1f}" if int(count) > 2 else f"{apart:.3f}")
 
 
 @pytest.mark.parametrize(("count", "names"), [(2, QUICK), pytest.param(4, list(ranks.VIDEOS), marks=pytest.mark.slow)])
