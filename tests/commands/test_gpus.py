@@ -68,7 +68,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(given, wanted, monkeyp
 
 def test_one_gpu_is_a_run_like_any(monkeypatch):
     monkeypatch.setattr(gpus, "start", lambda *_: pytest.fail("started"))
-    assert gpus.several(Namespace(gpus=1), lambda args: 7) == 7
+    assert gpus.several(Namespace(**{**GIVEN, "gpus": 1}), lambda args: 7) == 7
 
 
 def ranks_of(launcher: int) -> dict[str, int]:
