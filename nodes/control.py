@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import core, engine, host, sockets
+from . import core, engine, engine_control, host, sockets
 
 
 class HeliosControl:
@@ -75,7 +75,7 @@ class HeliosControl:
             size = width or own.width, height or own.height
             z = core.control.encode_clip(helios, control, *size, encode=encode, tell=told.append)
         how = {"strength": strength, "first": start_chunk, "last": None if end_chunk < 0 else end_chunk}
-        made, active = engine.with_control(model, file, z, policy=policy, **how)
+        made, active = engine_control.with_control(model, file, z, policy=policy, **how)
         return made, "\n".join([active.report, *told])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
-from . import core, engine
+from . import core, engine_digest
 
 
 def identity(vae) -> tuple | None:
@@ -21,7 +21,7 @@ def identity(vae) -> tuple | None:
     if network not in _WEIGHTS:
         _WEIGHTS[network] = weights_digest(network)
     kinds = type(vae).__qualname__, type(network).__qualname__, str(vae.vae_dtype), vae.device.type
-    return "ComfyUI", *kinds, _WEIGHTS[network], engine.patches_digest(patcher)
+    return "ComfyUI", *kinds, _WEIGHTS[network], engine_digest.patches_digest(patcher)
 
 
 _WEIGHTS: WeakKeyDictionary = WeakKeyDictionary()  # a network -> weights_digest of it

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import logging
 from functools import cache
-from weakref import WeakKeyDictionary
 
 from ..helios_core.checkpoint.headers import SAID
 from ..helios_core.devices import Parts
 from ..helios_core.pipeline import Helios
 from . import core, host, sockets
+from .engine_digest import named, patches_digest
 
 LOG = logging.getLogger(__name__)
 UNUSED = ("model_function_wrapper", "sampler_cfg_function", "sampler_post_cfg_function", "sampler_pre_cfg_function")
@@ -251,27 +251,6 @@ def with_loras(model, files, *, mode: str, companion=None) -> tuple:
     return changed, changed.parts.loras.report
 
 
-def with_control(model, adapter, latents, **how) -> tuple:
-    """(The model under a control, that control); the one given stays as it is. how: as core's with_control takes it."""
-    helios = pipeline(model)
-    if helios is model:
-        made = core.with_control.with_control(helios, adapter, latents, **how)
-        return made, made.controls[-1]
-    from .engine_lora import with_loras as patched
-
-    kept = WeakKeyDictionary()  # a clone with its LoRA per MODEL, so that its chunks share one
-
-    def adapt(parts, path, strength: float):
-        if parts.patcher not in kept:
-            kept[parts.patcher] = patched(parts.patcher, [(path, strength)])[0]
-        return HostParts(kept[parts.patcher])
-
-    made = core.with_control.with_control(helios, adapter, latents, adapt=adapt, **how)
-    clone = model.clone()
-    clone.set_attachments(CONTROLS, made.controls)
-    return clone, made.controls[-1]
-
-
 def tell_unused(patcher) -> None:
     """Says once per model which of its patches Helios takes no notice of."""
     options = patcher.model_options
@@ -280,44 +259,3 @@ def tell_unused(patcher) -> None:
     if found and getattr(patcher, "helios_told", None) != found:
         patcher.helios_told = found
         LOG.warning("this MODEL carries %s, which Helios does not use", ", ".join(found))
-
-
-_DIGESTS: dict = {}  # a patcher's patches_uuid -> digest; the last few
-
-
-def patches_digest(patcher) -> str | None:
-    """The same for the same patches, in another session too; None where there are none.
-
-    Objects in the place of others count by their numbers: LoRAs bring gains of norms so (engine_lora.py). What is no
-    array counts as itself, which no other session has.
-    """
-    objects = [(name, plain(value)) for name, value in sorted(patcher.object_patches.items())]
-    found = [_weights_digest(patcher), *([core.disk.digest(objects)] if objects else [])]
-    return " ".join(filter(None, found)) or None
-
-
-def _weights_digest(patcher) -> str | None:
-    if not patcher.patches and not patcher.weight_wrapper_patches:
-        return None
-    if patcher.patches_uuid not in _DIGESTS:
-        while len(_DIGESTS) >= 8:
-            del _DIGESTS[next(iter(_DIGESTS))]
-        wrapped = [str(patcher.patches_uuid)] if patcher.weight_wrapper_patches else []  # functions: of this session
-        _DIGESTS[patcher.patches_uuid] = core.disk.digest(wrapped, *map(plain, sorted(patcher.patches.items())))
-    return _DIGESTS[patcher.patches_uuid]
-
-
-def named(function) -> tuple:
-    """A function by its name and by what it holds: functions by theirs, all else by its text."""
-    held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-    name = getattr(function, "__module__", ""), getattr(function, "__qualname__", repr(function))
-    return *name, *(named(value) if callable(value) else repr(value) for value in held)
-
-
-def plain(value):
-    """A patch as nested tuples of arrays and numbers: the weights of an adapter beside the name of its class."""
-    if isinstance(value, (list, tuple)):
-        return tuple(map(plain, value))
-    if hasattr(value, "weights") and hasattr(value, "loaded_keys"):
-        return type(value).__name__, plain(value.weights)
-    return value

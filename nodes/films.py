@@ -45,7 +45,8 @@ class Film:
         clip = self.clip
         size = {"width": clip.size[0], "height": clip.size[1], "fps": float(clip.fps)}
         frames = [segment.frames for segment in clip.segments]
-        return {"film": self.number, **{n: getattr(self, n) for n in facts}, "chunks": len(frames), "frames": frames, **size}
+        told = {name: getattr(self, name) for name in facts}
+        return {"film": self.number, **told, "chunks": len(frames), "frames": frames, **size}
 
 
 def grew(clip, chunk: int | None) -> None:

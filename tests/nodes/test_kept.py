@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import helios_video.helios_core as core
 import pytest
 import torch
-from helios_video.nodes import engine, sockets
+from helios_video.nodes import engine_digest, sockets
 from support.nodes import call
 
 TINY = Path(core.__file__).parent / "assets/helios-tiny"
@@ -119,6 +119,6 @@ def test_what_takes_the_place_of_a_models_objects_counts():
     def told(gain=None):
         objects = {} if gain is None else {"norm.weight": torch.nn.Parameter(torch.full((3,), gain))}
         model = SimpleNamespace(patches={}, weight_wrapper_patches={}, patches_uuid="one", object_patches=objects)
-        return engine.patches_digest(model)
+        return engine_digest.patches_digest(model)
 
     assert told() is None and told(1.0) == told(1.0) and len({told(), told(1.0), told(2.0)}) == 3
