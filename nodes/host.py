@@ -179,9 +179,11 @@ def new_lora(name: str) -> Path:
     """A file to write in the loras folder: of that name, or the next free one. ValueError for a name that is none."""
     from ..helios_core.disk import free_name, inside
 
+    if not (stem := name.strip().removesuffix(".safetensors")):
+        raise ValueError("output_name: the LoRA needs a file name, such as my_lora")
     paths = comfy("folder_paths")
     root = Path(paths.get_folder_paths("loras")[0]) if paths else folders.kind_folder("loras")
-    return free_name(inside(root, f"{name.removesuffix('.safetensors')}.safetensors"))
+    return free_name(inside(root, f"{stem}.safetensors"))
 
 
 def output_folder() -> Path:

@@ -65,7 +65,7 @@ class HeliosTrainLora:
         self, model, folder, steps, rank, output_name, text_encoder=host.FROM_MODEL, vae=host.FROM_MODEL,
         weight_dtype="auto", learning_rate=0.0, sample_every=50, seed=0,
     ):  # fmt: skip
-        """(STRING the file's name, IMAGE the last samples, STRING report)."""
+        """(STRING the file's name, IMAGE the last samples, STRING report). ValueError for what cannot be trained on."""
         from ..helios_core.training.lora import LoraOptions, run
 
         if folder == NOTHING:
@@ -113,7 +113,7 @@ class NodeWatch:
     """The node's bar over all parts of a training, with the last samples as its preview; Stop is heard at each step."""
 
     def __init__(self, files: int, settings):
-        second = settings.few_step_steps if settings.few_steps == "on" else 0
+        second = settings.first_steps if settings.few_steps == "on" else 0
         self.before, self.here = 0, 0
         self.bar, self.shown = live.NodeProgress([1] * (files + settings.steps + second)), None
 
@@ -149,11 +149,11 @@ FOLDER_TIP = (
     "A folder in ComfyUI's input folder: clips of 33 frames or more, or pictures, each with a .txt file of the same "
     "name that says what it shows; or one captions.csv with the columns file and caption."
 )
-STEPS_TIP = "Optimiser steps. 0: 1000, of small models 300."
+STEPS_TIP = "Optimiser steps. 0: 1000, of small models 600."
 RANK_TIP = "Of the LoRA: more learns more, and makes a larger file."
 NAME_TIP = "Of the file in models/loras; if it is there already, the next free name, such as my_lora_2."
 PART_TIP = "from model: the checkpoint's own; a model that is a file without this part needs one."
 DTYPE_TIP = "Of the frozen base: int4 and int8 take the least memory. auto: as stored."
-RATE_TIP = "Learning rate. 0: 0.0001, of small models 0.002."
+RATE_TIP = "Learning rate. 0: 0.0001, of small models 0.008."
 EVERY_TIP = "Steps between samples, which are shown on the node. 0: none."
 SEED_TIP = "Of all draws: the same seed, files and settings give the same LoRA on one device."

@@ -31,11 +31,11 @@ HELPS = {
     "targets": "layers that learn: self, cross (attention), feed (feed-forward), text (the prompt's embedding), or "
     "parts of layers' names",
     "blocks": "only of these blocks, such as 0-9,20; empty: all",
-    "steps": "optimiser steps; 0: 1000, of small models 300",
-    "lr": "learning rate; 0: 1e-4, of small models 2e-3",
-    "muon": "learning rate of Muon for the pairs; 0: AdamW for all",
+    "steps": "optimiser steps; 0: 1000, of small models 600",
+    "optimiser": "of the pairs in blocks: adamw, muon; auto: muon for small models",
+    "lr": "learning rate; 0: 1e-4, of small models 2e-3, by Muon four times as much",
     "decay": "the share of the steps, at the end, over which the learning rate falls",
-    "batch": "samples in a step of each process; 0: 1, of small models 24",
+    "batch": "samples in a step of each process; 0: 1, of small models 16",
     "stages": "of the pyramid in a step: all, or one at a time, which takes less memory; auto: all of small models",
     "shift": "1: times by the schedule's dynamic shift; the official training of Base and Mid leaves it off",
     "drop_caption": "share of the samples without a prompt, for guidance",
@@ -47,7 +47,7 @@ HELPS = {
     "chunks": "of a clip at most, 33 frames each",
     "few_steps": "of a checkpoint that takes few steps: teach those too, or off: flow alone, which spoils them; auto",
     "first_steps": "optimiser steps of a flow model of the coarsest stage, which is trained before such a checkpoint",
-    "lessons": "rounds of 24 that this makes, and of what the base makes of prompts to keep",
+    "lessons": "rounds of 16 that this makes",
     "keep": "a file of prompts, a line each, whose videos shall stay as they are",
     "seed": "of all draws",
     "save_every": "steps between checkpoints; what was trained since the last is lost when the run is killed",
@@ -159,7 +159,7 @@ def open_base(args: argparse.Namespace):
 
 
 def _place(device: str):
-    from ..training.loop import join
+    from ..training import join
 
     return join(device)
 

@@ -7,7 +7,8 @@ ORDER = (
     ("cli",),
     ("commands",),
     ("study",),
-    ("training", "nodes"),
+    ("nodes",),
+    ("training",),
     ("with_control",),
     ("with_loras",),
     ("helios_core",),  # its own __init__, which loads a pipeline

@@ -2,7 +2,7 @@
 
 from .buckets import bucket
 from .clips import ClipSet, EncodedClip, Sample
-from .encode import ClipEncoder, encode_captions, encode_clips
+from .encode import LIMIT, ClipEncoder, encode_captions, encode_clips
 from .found import Captioned, CheckedFile, check_files, find_captioned
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "ClipEncoder",
     "ClipSet",
     "EncodedClip",
+    "LIMIT",
     "Sample",
     "CheckedFile",
     "bucket",

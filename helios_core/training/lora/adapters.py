@@ -62,7 +62,7 @@ class LowRankPair(nn.Module):
         return F.linear(F.linear(x, down), up) * self.scale
 
 
-class Piece(NamedTuple):
+class RowPair(NamedTuple):
     """A pair that adds to rows of a layer's output: the first of them, how many."""
 
     row: int
@@ -73,7 +73,7 @@ class Piece(NamedTuple):
 class TrainedLinear(nn.Module):
     """A linear layer of any kind with trainable pairs on rows of its output. frozen: as `FrozenProduct`."""
 
-    def __init__(self, base: nn.Module, pieces: Iterable[Piece], *, frozen: bool):
+    def __init__(self, base: nn.Module, pieces: Iterable[RowPair], *, frozen: bool):
         super().__init__()
         self.base, self.pieces, self.frozen = base, sorted(pieces, key=lambda piece: piece.row), frozen
         self.pairs = nn.ModuleList(piece.pair for piece in self.pieces)
@@ -182,7 +182,7 @@ def attach(model: nn.Module, layers: list[str], shapes: dict, *, rank: int, alph
         rows, columns = shapes[f"{layer}.weight"]
         place = locate(f"{layer}.weight", model.config.dim, modules.__contains__)
         pairs[layer] = LowRankPair(columns, rows, min(rank, rows, columns), alpha, model.device, rng)
-        pieces.setdefault(place.path, []).append(Piece(place.row, rows, pairs[layer]))
+        pieces.setdefault(place.path, []).append(RowPair(place.row, rows, pairs[layer]))
     for path, module in modules.items():
         if not isinstance(module, (nn.Linear, QuantLinear)):
             continue

@@ -37,7 +37,7 @@ KEEP_SEED = 10**6  # of the videos of what is kept: other noise than the lessons
 
 
 @dataclass(frozen=True)
-class Lessons:
+class KeptLessons:
     """Per stage start and end points [n c t h w]; the histories, and the number of each one's prompt in `prompts`.
 
     Rows: by round, chunk, video, of which a round has so many.
@@ -73,13 +73,13 @@ class KeptMaker:
     size: tuple[int, int]
     videos: int
 
-    def __call__(self, folder: Path, rounds: int) -> Lessons:
+    def __call__(self, folder: Path, rounds: int) -> KeptLessons:
         """A round per file in the folder; the missing ones are made."""
         parts = list(load_shards(folder, "kept", rounds, self.round))
         joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
         stages = range(self.plan.schedule.stages)
         starts, ends = (tuple(joined[f"{point}{i}"] for i in stages) for point in ("start", "end"))
-        return Lessons(starts, ends, joined["window"], joined["anchor"], joined["said"], self.prompts, self.videos)
+        return KeptLessons(starts, ends, joined["window"], joined["anchor"], joined["said"], self.prompts, self.videos)
 
     @torch.no_grad()
     def round(self, index: int) -> dict[str, Tensor]:
@@ -183,7 +183,7 @@ class FewStepObjective:
     model: nn.Module
     clips: ClipSet
     first: FirstLessons
-    kept: Lessons | None
+    kept: KeptLessons | None
     plan: Plan
     batch: int
     seed: int = 0

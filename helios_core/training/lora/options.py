@@ -15,8 +15,8 @@ class LoraOptions:
     targets: str = "self,cross,feed"
     blocks: str = ""
     steps: int = 0
+    optimiser: str = "auto"
     lr: float = 0.0
-    muon: float = 0.0
     decay: float = 0.5
     batch: int = 0
     stages: str = "auto"

@@ -19,6 +19,7 @@ from ...disk import Store
 from ...pipeline import Helios
 from ...steps import Plan
 from ..captioned import (
+    LIMIT,
     CheckedFile,
     ClipEncoder,
     ClipSet,
@@ -28,22 +29,23 @@ from ..captioned import (
     encode_clips,
     find_captioned,
 )
-from ..captioned.encode import LIMIT
 from ..loop import Recipe, fit, rank
 from .adapters import find_layers
 from .flow import FlowObjective
 from .learners import PairLearner, WholeLearner, facts, holding
-from .lessons import FewStepObjective, FirstMaker, KeptMaker, Lessons, captions_to_keep, few_steps
+from .lessons import FewStepObjective, FirstMaker, KeptLessons, KeptMaker, captions_to_keep, few_steps
 from .samples import SampleSheet
 
 SMALL = 100_000_000  # numbers of a transformer: below, whole batches and all stages fit a step
-VIDEOS = 24  # of a round of lessons
+VIDEOS = 24  # of a round of lessons, at most
+MUON = 4  # times AdamW's learning rate
 KEPT_ROUNDS = 8  # of videos to keep, at most
 KEPT_PROMPTS = 96  # of helios-tiny
 FIRST_RATE = 2e-3  # learning rate of the first part
 NEW = 0.6  # share of the first part's samples that are the folder's, where prompts are kept
 PROMPTS = 4  # of a sample sheet
 CHOICES = {"stages": ("auto", "all", "one"), "precision": ("bf16", "fp32")}
+CHOICES |= {"optimiser": ("auto", "adamw", "muon")}
 CHOICES |= {"checkpointing": ("auto", "on", "off"), "few_steps": ("auto", "on", "off")}
 
 
@@ -77,13 +79,16 @@ def settle(settings, helios: Helios):
             "this checkpoint takes few steps, which flow alone spoils. Train on Base or Mid: the file serves Distilled "
             "too; or say --few-steps on (slow: it makes lessons of many steps) or off"
         )
-    own = helios.config.defaults
+    own, optimiser = helios.config.defaults, settings.optimiser
+    if optimiser == "auto":
+        optimiser = "muon" if small else "adamw"
     return replace(
         settings,
         alpha=settings.alpha or float(settings.rank),
-        steps=settings.steps or (300 if small else 1000),
-        lr=settings.lr or (2e-3 if small else 1e-4),
-        batch=settings.batch or (24 if small else 1),
+        steps=settings.steps or (600 if small else 1000),
+        optimiser=optimiser,
+        lr=settings.lr or (2e-3 if small else 1e-4) * (MUON if optimiser == "muon" else 1),
+        batch=settings.batch or (16 if small else 1),
         stages=settings.stages if settings.stages != "auto" else "all" if small else "one",
         checkpointing=settings.checkpointing if settings.checkpointing != "auto" else "off" if small else "on",
         pixels=settings.pixels or own.width * own.height,
@@ -137,7 +142,7 @@ class LoraTraining:
         base, learnt = self.settings, self.learner.begin()
         stages = tuple(range(self.helios.config.schedule.stages))
         loss = self.flow([(self.clips, 1.0)], stages, base.stages == "all")
-        self.fit("flow", learnt, loss, self.recipe(base.steps, base.lr, base.muon))
+        self.fit("flow", learnt, loss, self.recipe(base.steps))
         return learnt
 
     def teach_few_steps(self) -> nn.Module:
@@ -147,14 +152,16 @@ class LoraTraining:
         kept = self.kept_lessons(plan, videos)
         sets = [(self.clips, NEW), (self.clip_set(kept.clips()), 1 - NEW)] if kept else [(self.clips, 1.0)]
         first = self.learner.begin()
-        self.fit("first", first, self.flow(sets, (0,), True), self.recipe(base.first_steps, FIRST_RATE, 0.0))
+        self.fit(
+            "first", first, self.flow(sets, (0,), True), replace(self.recipe(base.first_steps), lr=FIRST_RATE, muon=0.0)
+        )
         told = replace(self.clips, drop_caption=0.0)
         make = FirstMaker(self.learner.model, self.most_alike(told), plan.schedule, videos, base.seed)
         lessons = make(folder, base.lessons)
         learnt = self.learner.begin()
         model, bf16 = self.learner.model, base.precision == "bf16"
         loss = FewStepObjective(model, told, lessons, kept, plan, base.batch, base.seed, bf16)
-        self.fit("few_steps", learnt, loss, self.recipe(base.steps, base.lr, base.muon))
+        self.fit("few_steps", learnt, loss, self.recipe(base.steps))
         return learnt
 
     def flow(self, sets: list, stages: tuple[int, ...], together: bool) -> FlowObjective:
@@ -212,11 +219,13 @@ class LoraTraining:
         file = Path(self.settings.keep) if self.settings.keep else None
         return captions_to_keep(self.helios, file, KEPT_PROMPTS)
 
-    def recipe(self, steps: int, lr: float, muon: float) -> Recipe:
+    def recipe(self, steps: int) -> Recipe:
         """Of a part of so many steps."""
         base = self.settings
+        muon = base.lr if base.optimiser == "muon" else 0.0
+        rate = base.lr / MUON if muon else base.lr
         return Recipe(
-            steps, lr=lr, muon=muon, decay=base.decay, warmup=min(20, max(1, steps // 10)), weight_decay=0.0,
+            steps, lr=rate, muon=muon, decay=base.decay, warmup=min(20, max(1, steps // 10)), weight_decay=0.0,
             ema=base.ema, clip=base.clip, save_every=base.save_every, log_every=base.log_every,
         )  # fmt: skip
 
@@ -246,7 +255,7 @@ class LoraTraining:
         scale = self.helios.config.vae.scale_factor_spatial
         return self.size[1] * scale, self.size[0] * scale
 
-    def kept_lessons(self, plan: Plan, videos: int) -> Lessons | None:
+    def kept_lessons(self, plan: Plan, videos: int) -> KeptLessons | None:
         """What the base makes in its few steps of the prompts to keep; None without any."""
         if not self.kept_prompts:
             return None

@@ -159,7 +159,9 @@ def test_the_estimate_needs_no_data(capsys):
 def test_lessons_become_clips_chunk_behind_chunk():
     rng = torch.Generator().manual_seed(0)
     ends = torch.randn(2 * 2 * 3, 16, 9, 2, 2, generator=rng)  # rounds, chunks, videos
-    made = lessons.Lessons((), (ends,), ends, ends, torch.tensor([0, 1, 2, 0, 1, 2, 2, 1, 0, 2, 1, 0]), list("abc"), 3)
+    made = lessons.KeptLessons(
+        (), (ends,), ends, ends, torch.tensor([0, 1, 2, 0, 1, 2, 2, 1, 0, 2, 1, 0]), list("abc"), 3
+    )
     clips = made.clips()
     assert [c.captions for c in clips] == [("a",), ("b",), ("c",), ("c",), ("b",), ("a",)]
     assert torch.equal(clips[4].latents, torch.cat([ends[7], ends[10]], dim=1))
