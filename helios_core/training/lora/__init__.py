@@ -7,5 +7,16 @@ from .memory import TrainingNeeds, count
 from .options import LoraOptions
 from .run import Watch
 
-__all__ = ["Adapters", "LoraOptions", "PairLearner", "TrainingNeeds", "Watch"]
-__all__ += ["attach", "count", "detach", "find_layers", "run", "without"]
+__all__ = [
+    "Adapters",
+    "LoraOptions",
+    "PairLearner",
+    "TrainingNeeds",
+    "Watch",
+    "attach",
+    "count",
+    "detach",
+    "find_layers",
+    "run",
+    "without",
+]
