@@ -166,8 +166,24 @@ def advice(results: KeptResults, found: dict, seeds: int) -> list[str]:
             f"- **Use the policy that it was trained with**: {same:.2f} pixels then, {other:.2f} on average with "
             "another one. The adapter's file says which, and `from adapter` takes it."
         )
+    if gap := closed(results):
+        lines.append(f"- {gap}")
     gain = "`analytic` is `noise` to rounding here, a gain of 2 and 4, for the kernel is the mean of 2x2 cells: the"
     return [*lines, f"- {gain} same adapters stand for both. Whatever it does to control latents, noise needs it."]
+
+
+def closed(results: KeptResults) -> str:
+    """Whether what sets two policies apart at first is left after a longer training; empty where that is not known."""
+    if not all(p in results.longer and "0" in results.arms.get(p, {}) for p in LONGER):
+        return ""
+    early, late = (
+        [float(np.mean([row["error"] for row in held[p]["0"]["rows"]])) for p in LONGER]
+        for held in (results.arms, results.longer)
+    )
+    told = [f"`{p}` comes from {a:.2f} to {b:.2f} pixels" for p, a, b in zip(LONGER, early, late)]
+    stays = abs(late[0] - late[1]) > abs(early[0] - early[1]) / 2
+    end = "the gap stays" if stays else "most of what sets them apart is how soon it is learned"
+    return f"Trained longer (one seed), {' and '.join(told)}: {end}."
 
 
 def diagonal(results: KeptResults) -> tuple[float, float]:
