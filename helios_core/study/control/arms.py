@@ -43,7 +43,7 @@ class ControlSizes:
     videos: int = 12
     chunks: int = 2
     crossed: int = 6
-    longer: int = 3
+    longer: int = 2
 
     def plan(self, policy: str, seed: int) -> ControlPlan:
         """How an arm is trained."""
@@ -59,7 +59,10 @@ class KeptResults:
     rows. ValueError for a file that was measured otherwise."""
 
     def __init__(self, file: Path, made_of: dict):
-        self.file, self.held = file, {"made_of": made_of, "arms": {}, "matrix": {}, "longer": {}, "seconds": 0.0}
+        self.file, self.held = (
+            file,
+            {"made_of": made_of, "arms": {}, "matrix": {}, "longer": {}, "longer_matrix": {}, "seconds": 0.0},
+        )
         if not file.is_file():
             return
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -71,6 +74,11 @@ class KeptResults:
     def arms(self) -> dict:
         """By policy and seed."""
         return self.held["arms"]
+
+    @property
+    def longer_matrix(self) -> dict:
+        """By training policy, of a longer training, and inference policy."""
+        return self.held["longer_matrix"]
 
     @property
     def longer(self) -> dict:
@@ -154,10 +162,10 @@ class ArmBench:
         steps, curve = losses(file.with_name("control.csv"))
         return {"rows": rows, "loss": float(np.mean(curve[-max(1, len(curve) // 5) :])), "curve": [steps, curve]}
 
-    def crossed(self, trained: str, used: str) -> list[dict]:
-        """Rows of the first seed's adapter of one policy, used with another."""
+    def crossed(self, trained: str, used: str, times: int = 1) -> list[dict]:
+        """Rows of the first seed's adapter of one policy, used with another. times: of the longer training."""
         videos = self.videos[: self.sizes.crossed]
-        return measure(self.helios, self.adapter(trained, 0), videos, 0, 1, policy=used)[0]
+        return measure(self.helios, self.adapter(trained, 0, times), videos, 0, 1, policy=used)[0]
 
 
 def alike(z, one: str, other: str) -> bool:
@@ -198,12 +206,21 @@ def run(
             yield from cross(bench, results, clock, tell)
     yield from cross(bench, results, clock, tell)
     for policy in LONGER if bench.sizes.longer else ():
-        if policy not in results.longer:
-            start = clock()
-            found = bench.arm(policy, 0, None, bench.sizes.longer)
-            results.keep("longer", policy, "0", found, clock() - start)
-            tell(f"{policy}, {bench.sizes.longer} times as long: {clock() - start:.0f} s")
-            yield
+        yield from lengthen(bench, results, policy, clock, tell)
+
+
+def lengthen(bench: ArmBench, results: KeptResults, policy: str, clock: Callable[[], float], tell) -> Iterator[None]:
+    """The longer training of a policy, and what other policies make of its adapter at inference."""
+    start, times = clock(), bench.sizes.longer
+    if policy not in results.longer:
+        results.keep("longer", policy, "0", bench.arm(policy, 0, None, times), clock() - start)
+        tell(f"{policy}, {times} times as long: {clock() - start:.0f} s")
+        yield
+    for used in (used for used in ARMS if used not in results.longer_matrix.get(policy, {})):
+        start, own = clock(), bench.trained_as(used)
+        found = results.longer_matrix.get(policy, {}).get(own) if own != used else None
+        results.keep("longer_matrix", policy, used, found or bench.crossed(policy, own, times), clock() - start)
+    yield
 
 
 def cross(
@@ -211,10 +228,9 @@ def cross(
 ) -> Iterator[None]:
     """Every pair of training and inference policy that is not measured yet."""
     for trained in ARMS:
-        for used in ARMS:
-            if used not in results.matrix.get(trained, {}):
-                start, own = clock(), (bench.trained_as(trained), bench.trained_as(used))
-                found = None if own == (trained, used) else results.matrix.get(own[0], {}).get(own[1])
-                results.keep("matrix", trained, used, found or bench.crossed(*own), clock() - start)
+        for used in (used for used in ARMS if used not in results.matrix.get(trained, {})):
+            start, own = clock(), (bench.trained_as(trained), bench.trained_as(used))
+            found = None if own == (trained, used) else results.matrix.get(own[0], {}).get(own[1])
+            results.keep("matrix", trained, used, found or bench.crossed(*own), clock() - start)
         tell(f"trained with {trained}, used with each policy")
         yield

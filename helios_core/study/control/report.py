@@ -1,6 +1,6 @@
 """The study's page: which policy a control adapter is to be trained with, and what another one does to it.
 
-No number or verdict of the page is written by hand: it is made of the kept results, by the rule in paired.py.
+Numbers and verdicts are made of the kept results, by the rule in paired.py; what explains them is written here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ from .arms import ALIKE, ARMS, LONGER, STRIPS, ArmBench, ControlSizes, KeptResul
 from .measure import FIGURES
 
 TITLE = "Control latents and variance: the question of issue #116, trained"
-NEAR, ERROR = FIGURES[:2]
+NEAR, ERROR, _, *BOARDS, CONTRAST, _ = FIGURES
+CELLS = "The first seed, one chunk. Rows: trained with; columns: used with."
+SHORT = (
+    "Adapters that have learned little are too weak, and what makes any control stronger on the coarse stages brings "
+    "them nearer to the path, whatever they were trained with."
+)
 WHAT = {
     "content": "means, no gain: what the model was trained on for clean latents",
     "noise": "means times the factor, 2 and 4: right for white noise",
@@ -160,14 +165,7 @@ def advice(results: KeptResults, found: dict, seeds: int) -> list[str]:
     else:
         told = ", ".join(f"`{a}` {value[a]:.2f}" for a in ARMS)
         lines.append(f"- No policy is clearly further from the path than `content` in {seeds} seeds ({told} pixels).")
-    if results.matrix:
-        same, other = diagonal(results)
-        lines.append(
-            f"- **Use the policy that it was trained with**: {same:.2f} pixels then, {other:.2f} on average with "
-            "another one. The adapter's file says which, and `from adapter` takes it."
-        )
-    if gap := closed(results):
-        lines.append(f"- {gap}")
+    lines += [f"- {told}" for told in (closed(results), mismatched(results)) if told]
     gain = "`analytic` is `noise` to rounding here, a gain of 2 and 4, for the kernel is the mean of 2x2 cells: the"
     return [*lines, f"- {gain} same adapters stand for both. Whatever it does to control latents, noise needs it."]
 
@@ -186,16 +184,25 @@ def closed(results: KeptResults) -> str:
     return f"Trained longer (one seed), {' and '.join(told)}: {end}."
 
 
-def diagonal(results: KeptResults) -> tuple[float, float]:
-    """Mean path error with the same policy in training and inference, and with another of another gain."""
-    gains = {"noise": "gain", "analytic": "gain"}
-    same, other = [], []
-    for trained, cells in results.matrix.items():
-        for used, made in cells.items():
-            value = float(np.mean([row["error"] for row in made]))
-            alike = gains.get(trained, trained) == gains.get(used, used)
-            (same if alike else other).append(value)
-    return float(np.mean(same or [np.nan])), float(np.mean(other or [np.nan]))
+def mismatched(results: KeptResults) -> str:
+    """What another policy at inference does to an adapter that was trained longer; empty where it is not known."""
+    found = results.longer_matrix
+    if not all(set(found.get(policy, {})) == set(ARMS) for policy in LONGER):
+        return ""
+    parts = []
+    for figure in (ERROR, *BOARDS, CONTRAST):
+        own = np.mean([mean_of(found[p][p], figure) for p in LONGER])
+        other = np.mean([mean_of(found[a][b], figure) for a, b in (LONGER, LONGER[::-1])])
+        parts.append(f"{figure.title} {own:.{figure.digits}f} and {other:.{figure.digits}f}")
+    return (
+        "**At inference take the policy of the training**, which the adapter's file names. Of the longer trained, with "
+        f"their own and with each other's: {'; '.join(parts)}."
+    )
+
+
+def mean_of(rows: list[dict], figure) -> float:
+    """A figure's mean over videos."""
+    return float(np.mean([row[figure.name] for row in rows]))
 
 
 def curves(page: Path, results: KeptResults) -> list[str]:
@@ -229,25 +236,29 @@ def longer(results: KeptResults, sizes: ControlSizes) -> list[str]:
     return [*lines, ""]
 
 
-def crossed(results: KeptResults) -> list[str]:
-    """The tables of training policy against inference policy."""
-    if not results.matrix:
-        return []
-    lines = [
-        "## Another policy at inference",
-        "The first seed's adapters, one chunk. Rows: trained with; columns: used.",
-    ]
-    for figure in (NEAR, ERROR):
-        lines += ["", f"| {figure.title} | {' | '.join(f'`{a}`' for a in ARMS)} |", "|---" * (1 + len(ARMS)) + "|"]
-        for trained in ARMS:
-            cells = []
-            for used in ARMS:
-                made = results.matrix.get(trained, {}).get(used)
-                value = None if made is None else np.mean([row[figure.name] for row in made]) * figure.scale
-                cells.append("-" if value is None else f"{value:.{figure.digits}f}")
+def crossed(results: KeptResults, sizes: ControlSizes) -> list[str]:
+    """The tables of training policy against inference policy: of the longer training, then of the short one."""
+    lines = []
+    if results.longer_matrix:
+        lines += [f"## Another policy at inference: adapters trained {sizes.longer} times as long", CELLS]
+        lines += matrix(results.longer_matrix, (NEAR, ERROR, *BOARDS, CONTRAST))
+    if results.matrix:
+        lines += ["## The same after the short training", SHORT, *matrix(results.matrix, (NEAR, ERROR, *BOARDS))]
+    return lines
+
+
+def matrix(found: dict, shown) -> list[str]:
+    """A table per figure: rows are policies of the training, columns those used."""
+    lines = []
+    for figure in shown:
+        lines += [f"| {figure.title} | {' | '.join(f'`{a}`' for a in ARMS)} |", "|---" * (1 + len(ARMS)) + "|"]
+        for trained in (a for a in ARMS if a in found):
+            values = [mean_of(found[trained][a], figure) * figure.scale if a in found[trained] else None for a in ARMS]
+            cells = ["-" if v is None else f"{v:.{figure.digits}f}" for v in values]
             cells = [f"**{c}**" if a == trained else c for a, c in zip(ARMS, cells)]
             lines.append(f"| `{trained}` | {' | '.join(cells)} |")
-    return [*lines, ""]
+        lines.append("")
+    return lines
 
 
 def spreads(helios) -> list[str]:

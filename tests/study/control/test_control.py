@@ -11,7 +11,7 @@ from helios_video.helios_core import load
 from helios_video.helios_core.study.control import ARMS, QUICK, study
 from helios_video.helios_core.study.control.measure import nyquist
 
-SIZES = replace(QUICK, seeds=1, steps=1, videos=1, crossed=1, batch=1)
+SIZES = replace(QUICK, seeds=1, steps=1, videos=1, crossed=1, batch=1, longer=2)
 
 
 def test_power_at_the_highest_frequencies_is_that_of_checkers_and_stripes():
