@@ -104,7 +104,7 @@ def write_page(page: Path, helios, sizes: ControlSizes, results: KeptResults, co
     lines += [
         *curves(page, results),
         *longer(results, sizes),
-        *crossed(results),
+        *crossed(results, sizes),
         *spreads(helios),
         *strips(page, results),
         "",
