@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from . import core, kept, place, runs, watch
+from . import core, kept, place, runs
 
 KEPT = 64  # films, of runs in work and over
 EVENT = "helios-video.film"
@@ -55,7 +55,7 @@ def grew(clip, chunk: int | None) -> None:
     if found is None or run is None:
         return
     film = _film(run, clip, *found, chunk)
-    watch.save_small(clip.tail.frame, clip.segments[-1].path.with_suffix(".jpg"))
+    core.join.small.keep(clip.tail.frame, clip.segments[-1].path)
     if board := runs.server():
         board.send_sync(EVENT, film.told())
 
@@ -111,10 +111,7 @@ def find(run: str, number: str) -> Film:
 def picture(run: str, number: str, chunk: str) -> bytes:
     """A small picture of the end of a chunk, JPEG. UnknownRun where there is none."""
     clip, index = _segment(run, number, chunk)
-    path = clip.segments[index].path.with_suffix(".jpg")
-    if not path.is_file():
-        watch.save_small(core.media.read_ends(clip.segments[index].path, 1)[-1], path)
-    return path.read_bytes()
+    return core.join.small.read(clip.segments[index].path)
 
 
 def part(run: str, number: str, chunk: str) -> bytes:

@@ -12,8 +12,6 @@ import numpy as np
 from ..helios_core.version import VERSION
 from . import core, host, kept
 
-WIDTH = 160  # pixels of a picture of the filmstrip, along the longer side
-
 
 def show_drift(chunk: int, policy, found) -> None:
     """The distances of chunk number `chunk`, drift.Drift, and the thresholds of drift.DriftPolicy."""
@@ -25,7 +23,7 @@ def show_chunk(clip) -> None:
     """The newest chunk of a join.Clip: a small picture of its end beside its file, and how its joint compares."""
     if _server() is None:
         return
-    save_small(clip.tail.frame, clip.segments[-1].path.with_suffix(".jpg"))
+    core.join.small.keep(clip.tail.frame, clip.segments[-1].path)
     _send(
         "helios-video.chunk",
         {
@@ -82,18 +80,4 @@ def _small_frames(path) -> list:
 
 
 def _step(frame) -> int:
-    return max(1, max(frame.shape) // WIDTH)
-
-
-def save_small(frame, path) -> None:
-    """Writes a small picture of a frame, uint8 [h w 3], as JPEG; one that is there stays."""
-    from PIL import Image
-
-    if path.is_file():
-        return
-
-    picture = Image.fromarray(frame)
-    picture.thumbnail((WIDTH, WIDTH))
-    part = path.with_suffix(".part.jpg")  # not core.disk.replacing: it waits for the disk, and this may be lost
-    picture.save(part, "JPEG", quality=85)
-    part.replace(path)
+    return max(1, max(frame.shape) // core.join.small.SIDE)

@@ -32,6 +32,8 @@ def generate(args: argparse.Namespace) -> int:
 
 def _generate(args: argparse.Namespace) -> int:
     if args.prompts_file is not None:
+        if args.live is not None:
+            raise ValueError("--live shows one video: leave it out with --prompts-file")
         start.settle_seed(args)
         args.line = command_again(args, "output")
         return batch(args)

@@ -9,7 +9,7 @@ from ..config import GUIDANCE, SOLVERS
 from ..devices import ATTENTION, BACKENDS, COMPILE, OFFLOAD, PRODUCTS, TILING, VAE_DTYPES
 from ..join import boundary
 from ..lora import MODES as LORA_MODES
-from . import actors, control, start
+from . import actors, control, live, start
 
 GENERATE_USAGE = "helios generate --prompt TEXT [-o FILE.mp4] [options]"
 GENERATE_ABOUT = (
@@ -58,6 +58,7 @@ def _add_length(group: argparse._ArgumentGroup) -> None:
 def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-o", "--output", default="helios.mp4", metavar="MP4", help=OUTPUT_HELP)
     group.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
+    group.add_argument("--live", type=int, nargs="?", const=live.PORT, metavar="PORT", help=live.HELP)
 
 
 def _add_model(group: argparse._ArgumentGroup) -> None:

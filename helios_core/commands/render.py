@@ -24,6 +24,7 @@ from ..text import PromptSchedule, check_text
 from ..with_loras import with_loras
 from . import HOST, Terminal, control, set_threads, start
 from .going_on import depends_on, going_on, settings_of, through
+from .live import Broadcast, live
 from .progress import Left, timed
 
 
@@ -127,7 +128,7 @@ def render(
     wanted = depends_on(args, model)
     if (done := through(args.output)) is not None and done.settings == wanted:
         return done.video
-    with going_on(args, wanted) as journal:
+    with live(args.live, args.fps) as shown_live, going_on(args, wanted) as journal:
         history = start.begin(model, args, journal)
         begun = {} if history is None else {"history": history}
         made = model.generate(prompt, picture=picture, store=journal, **settings, **begun)
@@ -136,7 +137,7 @@ def render(
         chunks = min(chunks, getattr(prompt, "end", None) or chunks)
         with closing((show or with_bars)(report_drift(made), chunks)) as shown:
             save = partial(start.keep, model, args)
-            return _write(shown, journal, args, model.config.frames_per_chunk, save, first)
+            return _write(shown, journal, args, model.config.frames_per_chunk, save, first, shown_live)
 
 
 def _settings(args: argparse.Namespace, config) -> dict:
@@ -160,31 +161,41 @@ def _settings(args: argparse.Namespace, config) -> dict:
 
 
 def _write(
-    events: Iterable, journal: Journal, args: argparse.Namespace, per_chunk: int, save: Callable, first: int
+    events: Iterable,
+    journal: Journal,
+    args: argparse.Namespace,
+    per_chunk: int,
+    save: Callable,
+    first: int,
+    broadcast: Broadcast | None,
 ) -> Path:
     """Chunks to files in the run's folder, then one file; what is finished stays whatever stops the run.
 
-    first: the number of its first chunk, above 0 where a saved run is gone on with.
+    first: the number of its first chunk, above 0 where a saved run is gone on with. broadcast: who else is shown them.
     """
-    clip = _grow(events, Behind(Clip.new(journal.root, args.fps)), journal, boundary_of(args), save)
+    clip = _grow(events, Behind(Clip.new(journal.root, args.fps)), journal, boundary_of(args), save, broadcast)
     if not clip.segments:
         raise ValueError("the model gave no chunk")
     length = published_length(args.frames, per_chunk) if args.length == "published" else args.frames
     out = Path(args.output) if args.overwrite else free_name(Path(args.output))
     about = {"helios": {**settings_of(args), "first_chunk": first, "run": mark(journal.settings)}}
     join(clip, out, about, num_frames=min(length, clip.num_frames), overwrite=args.overwrite)
+    if broadcast is not None:
+        broadcast.linger()  # the parts lie in the journal's folder, which goes
     journal.finish()
     return out
 
 
-def _grow(events: Iterable, clips: Behind, journal: Journal, boundary: Boundary, save: Callable) -> Clip:
+def _grow(
+    events: Iterable, clips: Behind, journal: Journal, boundary: Boundary, save: Callable, broadcast: Broadcast | None
+) -> Clip:
     """The clip of all chunks. save(history): of each once its file is finished, so that it never runs ahead of it."""
     due = []  # of the chunk on its way
     try:
         with clips:
             for event in filter(is_chunk, events):
                 keep = partial(append_kept, boundary=boundary, made_of=event.made_of, store=journal)
-                clips.append(event.frames, keep)
+                clips.append(event.frames, keep if broadcast is None else broadcast.growing(keep))
                 save(*due)
                 due = [getattr(event, "history", None)]
                 count = len(clips.clip.segments) + 1

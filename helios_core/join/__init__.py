@@ -1,6 +1,6 @@
 """Decoded chunks become a video: how they meet, the files they lie in, and the file they become."""
 
-from . import boundary, hls, video
+from . import boundary, hls, small, video
 from .behind import Behind
 from .boundary import FRAMES, POLICIES, Boundary, Tail, follow
 from .clip import Clip, check_encoder, join, published_length
@@ -28,6 +28,7 @@ __all__ = [
     "read_frames",
     "read_metadata",
     "restore",
+    "small",
     "to_uint8",
     "video",
 ]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from .clip import Clip
 
 HEAD, LIST, SUFFIX = "head.mp4", "video.m3u8", ".m4s"
+CHUNK = 33  # frames, of the longest segment there will be but for such as others make
 TYPES = {".m3u8": "application/vnd.apple.mpegurl", ".mp4": "video/mp4", SUFFIX: "video/iso.segment"}
 
 
@@ -22,7 +23,7 @@ def playlist(clip: Clip, ended: bool) -> str:
     lines = [
         "#EXTM3U",
         "#EXT-X-VERSION:7",
-        f"#EXT-X-TARGETDURATION:{math.ceil(max(seconds, default=1))}",
+        f"#EXT-X-TARGETDURATION:{math.ceil(max([CHUNK / clip.fps, *seconds]))}",
         "#EXT-X-MEDIA-SEQUENCE:0",
         "#EXT-X-PLAYLIST-TYPE:EVENT",
         "#EXT-X-INDEPENDENT-SEGMENTS",
