@@ -78,3 +78,41 @@ def check_retake(director, first) -> None:
     assert text.startswith(f"{TEXT}\n4: {BLUE}\n5 [seed ") and text.endswith("]:")
     assert np.array_equal(first[: 5 * 33], second[: 5 * 33]) and not np.array_equal(first[5 * 33 :], second[5 * 33 :])
     picture(director.page, "retaken")
+
+
+DROP = """([selector, x, y, name]) => {
+  const canvas = new OffscreenCanvas(64, 64), context = canvas.getContext("2d")
+  context.fillStyle = "rgb(0, 0, 255)"
+  context.fillRect(0, 0, 64, 64)
+  return canvas.convertToBlob({ type: "image/png" }).then((blob) => {
+    const dataTransfer = new DataTransfer()
+    dataTransfer.items.add(new File([blob], name, { type: "image/png" }))
+    const at = { dataTransfer, clientX: x, clientY: y, bubbles: true, cancelable: true }
+    for (const type of ["dragover", "drop"]) document.querySelector(selector).dispatchEvent(new DragEvent(type, at))
+  })
+}"""
+
+
+def test_a_picture_is_dropped_on_a_chunk(director):
+    page, server = director.page, director.server
+    track, cells = page.locator(".helios-track").bounding_box(), page.locator(".helios-cell").count()
+    place = [".helios-track", track["x"] + track["width"] * 1.5 / cells, track["y"] + 60]
+    page.evaluate(DROP, [*place, "a cat.png"])
+    wanted = f'{TEXT}\n1 [image "a cat.png" 0.5]:'
+    page.wait_for_function(
+        "text => app.graph.getNodeById(5).widgets.find(w => w.name === 'text').value === text", arg=wanted
+    )
+    assert (server.base / "input" / "a cat.png").is_file()
+    assert page.evaluate("() => app.graph.nodes.length") > 5, "the frontend has not opened it as a workflow"
+    page.locator(".helios-span").first.focus()
+    chooser = page.locator(".helios-row input[type=file]")
+    chooser.set_input_files(server.base / "input" / "a cat.png")
+    page.wait_for_function(
+        "text => app.graph.getNodeById(5).widgets.find(w => w.name === 'text').value.includes(text)",
+        arg="0 [seed 5, image",
+    )
+    picture(page, "dropped")
+    page.evaluate(DROP, [*place, 'a"b.png'])
+    page.wait_for_timeout(1500)
+    said = page.locator(".helios-note.helios-bad").all_inner_texts()
+    assert not said or "quotes" in said[0]

@@ -16,7 +16,7 @@ const SEEDS = 100000
 
 export class Stage {
   constructor(timeline) {
-    Object.assign(this, { timeline, state: null, shots: new Map(), instead: null })
+    Object.assign(this, { timeline, state: null, shots: new Map(), instead: null, fault: null })
     const button = (word, title, click) => el("button", { type: "button", title, click }, word)
     this.pause = button(
       say("Pause"), say("The next chunk waits; the one in work is finished"), () => this.tell("pause"))
@@ -67,6 +67,7 @@ export class Stage {
   }
 
   edited(delay = LATER) {
+    this.fault = null
     clearTimeout(this.timer)
     this.timer = this.going ? setTimeout(() => this.send(), delay) : null
   }
@@ -194,7 +195,8 @@ export class Stage {
 
   // [what is said under the timeline, whether it is bad], or null.
   said() {
-    if (this.state?.refused) return [this.state.refused, true]
+    const refused = this.fault ?? this.state?.refused
+    if (refused) return [refused, true]
     if (!this.going) return null
     const { done, begun, total, paused } = this.state.status
     const [working, values] = [begun > done, { chunk: done, done, begun, total: total ?? "…" }]

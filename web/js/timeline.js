@@ -4,6 +4,7 @@
 import { app } from "../../../scripts/app.js"
 import { ruler, settingsMarks, settingsSaid } from "./cells.js"
 import { addPanel, after, el } from "./panel.js"
+import { acceptDrops, pictureButton } from "./pictures.js"
 import { addCue, limits, parse, removeCue, setBlend, setChunks, setPrompt } from "./schedule.js"
 import { Stage } from "./stage.js"
 import { HEIGHT as TAKES } from "./takes.js"
@@ -35,7 +36,8 @@ class Timeline {
     const remove = { type: "button", title: say("Remove this prompt (Delete)"), click: () => this.remove() }
     this.minus = el("button", remove, "−")
     this.note = el("div", { class: "helios-note", role: "status" })
-    this.row = el("div", { class: "helios-row" }, this.prompt, this.plus, this.minus)
+    this.row = el("div", { class: "helios-row" }, this.prompt, this.plus, this.minus, pictureButton(this))
+    acceptDrops(this)
     this.stage = new Stage(this)
     const foot = el("div", { class: "helios-foot" }, this.note, this.stage.bar)
     const panel = el("div", { class: "helios-panel" }, this.track, this.row, foot, this.stage.takes.panel)

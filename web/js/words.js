@@ -25,6 +25,8 @@ export const WORDS = {
     "Prompt of the chosen span": "所选区段的提示词",
     "Add a prompt (Insert)": "添加提示词(Insert)",
     "Remove this prompt (Delete)": "删除此提示词(Delete)",
+    "A picture that the chunk where this prompt begins is drawn toward; or drop one on any chunk":
+      "使此提示词起始的分块靠近的图片;也可将图片拖到任意分块上",
     "Where this prompt begins": "此提示词的起点",
     "The first chunk that shows it alone": "首个仅显示它的分块",
     "From the start.": "从头开始。",
@@ -108,6 +110,8 @@ export const WORDS = {
     "Prompt of the chosen span": "選んだ区間のプロンプト",
     "Add a prompt (Insert)": "プロンプトを追加(Insert)",
     "Remove this prompt (Delete)": "このプロンプトを削除(Delete)",
+    "A picture that the chunk where this prompt begins is drawn toward; or drop one on any chunk":
+      "このプロンプトが始まるチャンクを近づける画像。任意のチャンクに画像をドロップしても構いません",
     "Where this prompt begins": "このプロンプトの開始位置",
     "The first chunk that shows it alone": "これだけが表示される最初のチャンク",
     "From the start.": "最初から。",
