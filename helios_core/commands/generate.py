@@ -47,7 +47,7 @@ def film(args: argparse.Namespace) -> int:
     args.line = command_again(args, "output")
     prompt = _prompt(args)
     check(args)
-    picture = partial(_picture, Path(args.timeline).parent if args.timeline else Path())
+    picture = partial(_picture, _folders(args))
     for name in prompt.pictures if isinstance(prompt, PromptSchedule) else ():
         picture(name)
     choose_output(args)
@@ -81,9 +81,19 @@ def read_score(path: str) -> str:
     return text
 
 
-def _picture(folder: Path, name: str):
-    """uint8 [1 h w 3] of a picture that a score names, beside its file."""
-    path = inside(folder, name)
-    if not path.is_file():
-        raise ValueError(f"the score names the picture {name!r}, which is not in {folder}")
-    return read_picture(path)[None]
+def _folders(args: argparse.Namespace) -> list[Path]:
+    """Where the pictures of a score may lie: beside its file; of a retake, whose command may be given from elsewhere,
+    also in that place as it is seen from the video, and beside the video."""
+    beside = Path(args.timeline).parent if args.timeline else Path()
+    video = getattr(args, "pictures", None)
+    return [beside] if video is None else [beside, video / beside, video]
+
+
+def _picture(folders: list[Path], name: str):
+    """uint8 [1 h w 3] of a picture that a score names, in the first of the folders that has it."""
+    for folder in folders:
+        path = inside(folder, name)
+        if path.is_file():
+            return read_picture(path)[None]
+    places = " or ".join(dict.fromkeys(str(folder) for folder in folders))
+    raise ValueError(f"the score names the picture {name!r}, which is not in {places}")

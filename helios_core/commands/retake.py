@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ..history import saved
 from ..join import video
-from ..text import as_schedule, editing
+from ..text import PromptSchedule, as_schedule, editing
 from . import Parser
 from .generate import film
 from .options import add_generate
@@ -52,12 +53,24 @@ def retake(args: argparse.Namespace) -> int:
         raise ValueError(f"--from {args.chunk}: {args.video} has the chunks {first} to {first + chunks - 1}")
     before = score_of(about)
     after = editing.edit(before, args.chunk, **changes)
-    if after == before:
+    if _meant(before, again, first + chunks) == _meant(after, again, first + chunks):
         raise ValueError(f"chunk {args.chunk} of {args.video} is made so already")
-    again.score, again.timeline = after, about.get("timeline")
+    again.score, again.timeline, again.pictures = after, about.get("timeline"), Path(args.video).parent
     again.take_of, again.take_from = Path(args.video).name, args.chunk
     again.command, again.line, again.output = args.command, args.line, args.output or args.video
     return film(again)
+
+
+def _meant(score: str, settings: argparse.Namespace, count: int) -> list:
+    """What each of so many chunks is made by: what the score leaves open, the settings say."""
+    schedule = PromptSchedule.parse(score)
+    open_ones = {"seed": settings.seed or 0, "cfg": settings.cfg}
+    found = []
+    for chunk in range(count):
+        given = schedule.direction(chunk)
+        filled = {name: value for name, value in open_ones.items() if getattr(given, name) is None}
+        found.append((schedule.shares(chunk), replace(given, **filled)))
+    return found
 
 
 def chunks_of(path, about: dict, settings: argparse.Namespace) -> tuple[int, int]:

@@ -24,6 +24,8 @@ WORDS = (*HELD, "image", "cut", "end")
 # What brackets hold is settings where it begins as settings do: other brackets before a colon are text, as ever.
 BEGINS = rf"(?=[ \t]*(?:(?:{'|'.join(WORDS)})\b|[A-Za-z]+[ \t]+[-+]?\.?\d))"
 BRACKETS = rf'\[({BEGINS}(?:"[^"\n]*"|[^\]"\n])*)\]'
+# As an entry begins, but the line ends before its brackets do.
+UNCLOSED = rf"(?:^|(?<!\\);|\n)\s*([0-9]+)[ \t]*(?:\([^)\n]*\))?[ \t]*\[{BEGINS}[^\]\n]*(?=\n|$)"
 NUMBER = r"\d+(?:\.\d+)?|\.\d+"
 WANTED = "'[seed 7, cfg 3, drift 0.5, image cat.png 0.4, cut, end]'"
 

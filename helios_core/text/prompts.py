@@ -226,6 +226,8 @@ def entries(text: str) -> list[Entry]:
     heads = list(re.finditer(ENTRY, text))
     if not heads or text[: heads[0].start()].strip():
         raise ValueError(f"prompt schedule: {text.strip()[:40]!r} does not begin with a chunk; wanted {EXAMPLE}")
+    if unclosed := re.search(directions.UNCLOSED, text):
+        raise ValueError(f"prompt schedule, chunk {unclosed[1]}: its brackets are not closed; put ']' before the colon")
     ends = [head.start() for head in heads[1:]] + [len(text)]
     return [_entry(text, head, end) for head, end in zip(heads, ends)]
 

@@ -114,6 +114,8 @@ def test_takes_needs_no_ending_and_passes_over_scores_that_are_none(tmp_path, mo
         (["retake", "helios.mp4", "--from", "1"], "needs something that is different: --seed"),
         (["retake", "helios.mp4", "--from", "3", "--seed", "1"], "--from 3: helios.mp4 has the chunks 0 to 2"),
         (["retake", "helios.mp4", "--from", "0", "--prompt", PROMPT], "chunk 0 of helios.mp4 is made so already"),
+        (["retake", "helios.mp4", "--from", "1", "--seed", "0"], "chunk 1 of helios.mp4 is made so already"),
+        (["retake", "helios.mp4", "--from", "1", "--prompt", PROMPT], "chunk 1 of helios.mp4 is made so already"),
         (["retake", "helios.mp4", "--from", "1", "--prompt", " "], "--prompt: the prompt is empty"),
         (["retake", "helios.mp4", "--from", "1", "--seed", "-1"], "seed '-1': wanted a whole number"),
         (["retake", "bare.mp4", "--from", "1", "--seed", "1"], "bare.mp4 does not say how it was made"),
@@ -151,3 +153,19 @@ def test_what_a_file_says_is_checked_as_options_are(sampled, capsys):
         with pytest.raises(SystemExit):
             main(["retake", "bad.mp4", "--from", "0", "--seed", "1"])
     assert "invalid" in capsys.readouterr().err
+
+
+def test_a_retake_finds_the_pictures_of_its_score_from_elsewhere(sampled, tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    (tmp_path / "scene").mkdir()
+    Image.new("RGB", (64, 64), (0, 0, 200)).save(tmp_path / "scene" / "cat.png")
+    (tmp_path / "scene" / "score.txt").write_text(f"0: {PROMPT}\n1 [image cat.png 0.5]:")
+    line = ["generate", "--timeline", "scene/score.txt", "--frames", "66", "--steps", "1,1,1", "-o", "film.mp4"]
+    assert main(line) == 0 and taken(sampled) == [0, 1]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["retake", "../film.mp4", "--from", "1", "--seed", "9"]) == 0 and taken(sampled) == [1]
+    (tmp_path / "scene" / "cat.png").unlink()
+    assert main(["retake", "../film.mp4", "--from", "1", "--seed", "8"]) == 2
+    assert "the picture 'cat.png', which is not in scene or ../scene or .." in capsys.readouterr().err

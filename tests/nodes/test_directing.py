@@ -28,6 +28,12 @@ SCORE = """0: a red circle moving left
 4 [end]:"""
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_kept(monkeypatch):
+    """What was sampled before is sampled again, whatever the one who runs the tests keeps."""
+    monkeypatch.setenv("HELIOS_CACHE", "off")
+
+
 @pytest.fixture
 def pictures(tmp_path, monkeypatch):
     Image.new("RGB", (80, 64), (0, 200, 0)).save(tmp_path / "cat.png")

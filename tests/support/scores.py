@@ -25,7 +25,9 @@ SETTINGS = r"""
 0: a; 2 (4): b; 4 [cut]:; 6: c|0: a; 2 (4): b; 4 [cut]:; 5: c|0: a; 3 [cfg 2] b: c
 0: a; 3 [cfg 2]:7|0: a;~3 [seed 1~]: b
 0: a; 2 [cfg 2, cfg 3]:|0: a; 2 [Seed 3]:|0: a; 2 [seed	7]:|0: a; 2 [seed	7, cut ]: b
-0: a; 2 [image	x.png	1]:|0: a; 2 [end, cut]:"""
+0: a; 2 [image	x.png	1]:|0: a; 2 [end, cut]:
+0: a; 1 [seed 3 a|0: a; 1 [seed 3: b|0: a~1 (2) [cfg 2, cut: b~3: c|0: a; 1 [wide shot: b|0: [seed 3 a|0: a \\; 1 [cut
+0: a; 1 [seed 3 a; 2: b|0: a; 1 [seed 3 a; 2 [cut]: b|0: a; 1 [seed 3"""
 
 
 def texts() -> list[str]:

@@ -61,6 +61,8 @@ def test_the_end_is_of_the_video():
         ("4 (2) [seed 4]:", "chunk 4 has no prompt to blend in"),
         ("4 [seed 4]:; 4: b", "chunk 4 comes twice"),
         ("4:", "chunk 4: the prompt is empty"),
+        ("4 [seed 3 b", "chunk 4: its brackets are not closed"),
+        ("4 (2) [cut: b; 5: c", "chunk 4: its brackets are not closed"),
     ],
 )
 def test_a_bad_setting_says_what_is_wrong(entry, says):

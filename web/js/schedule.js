@@ -1,7 +1,7 @@
 // The text of HeliosPromptSchedule, read as helios_core/text/prompts.py reads it (tests hold the two together). An edit
 // replaces only the characters it is about: what a user typed by hand stays as it is.
 
-import { BRACKETS, settings } from "./settings.js"
+import { BRACKETS, settings, UNCLOSED } from "./settings.js"
 import { say } from "./words.js"
 
 const HEAD = "(?:^|(?<!\\\\);|\\n)\\s*([-+]?\\d[\\d.,]*)[ \\t]*(?:\\(([^)\\n]*)\\))?"
@@ -25,7 +25,9 @@ export function parse(text) {
     c.least = before && !shown(before) ? before.chunk + 1 : 0
     c.most = next && !shown(next) ? next.chunk - 1 : Infinity
   }
-  return { entries, cues, error: problem(all, all.filter(shown)) }
+  const [, unclosed] = UNCLOSED.exec(text) ?? []
+  const error = unclosed && say("Chunk {chunk}: its brackets are not closed.", { chunk: unclosed })
+  return { entries, cues, error: error ?? problem(all, all.filter(shown)) }
 }
 
 // Whether an entry is a span, and not settings alone.

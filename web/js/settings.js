@@ -7,6 +7,9 @@ const HELD = ["seed", "cfg", "drift"] // what holds until it is changed
 const WORDS = [...HELD, "image", "cut", "end"]
 const BEGINS = `(?=[ \\t]*(?:(?:${WORDS.join("|")})(?![\\p{L}\\p{N}_])|[A-Za-z]+[ \\t]+[-+]?\\.?\\d))`
 export const BRACKETS = `\\[(${BEGINS}(?:"[^"\\n]*"|[^\\]"\\n])*)\\]`
+// As an entry begins, but the line ends before its brackets do.
+export const UNCLOSED = new RegExp(
+  `(?:^|(?<!\\\\);|\\n)\\s*([0-9]+)[ \\t]*(?:\\([^)\\n]*\\))?[ \\t]*\\[${BEGINS}[^\\]\\n]*(?=\\n|$)`, "u")
 const NUMBER = "\\d+(?:\\.\\d+)?|\\.\\d+"
 const ITEM = /(?:"[^"\n]*"|[^,"])+|(?<=,)(?=,|$)/g
 const PICTURE = new RegExp(`^(?:"([^"\\n]*)"|(.*?))[ \\t]+(${NUMBER})$`)
