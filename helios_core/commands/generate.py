@@ -23,7 +23,7 @@ def generate(args: argparse.Namespace) -> int:
         from .cluster import spread
 
         return spread(args)
-    if args.gpus is not None or args.split_guidance or "WORLD_SIZE" in os.environ:
+    if args.gpus is not None or args.split_guidance or args.shard or "WORLD_SIZE" in os.environ:
         from .gpus import several
 
         return several(args, _generate)

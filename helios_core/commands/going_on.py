@@ -19,7 +19,8 @@ from ..disk.safe_files import numbered
 from ..join import read_metadata
 
 # Options that say where, with what or how fast, and change no frame.
-NO_SETTING = ("command", "line", "output", "threads", "gpus", "live", "pictures", "split_guidance", "ray", "actors")
+NO_SETTING = ("command", "line", "output", "threads", "gpus", "live", "pictures", "split_guidance", "shard", "ray")
+NO_SETTING += ("actors",)
 FREE = (*NO_SETTING, "overwrite", "offload", "no_prompt_cache", "save_history", "prompts_file")
 GO_ON = ("generate", "retake", "run")  # commands that do; a folder may come from anybody
 FILES = ("image", "video", "resume", "control")  # whose content counts, not the name alone

@@ -41,6 +41,8 @@ def several(args: argparse.Namespace, work: Callable) -> int:
         check_whole("--gpus", args.gpus, MOST)
     if args.split_guidance:
         check_halves(args)
+    if args.shard:
+        share(args)
     if not inside() and args.gpus in (None, 1):
         return work(args)
     if choose(args.backend) != "torch":
@@ -57,11 +59,21 @@ def check_halves(args: argparse.Namespace) -> None:
         raise ValueError(f"--split-guidance halves the GPUs of --gpus, a branch for each half; {count} has no halves")
 
 
-class Member(Terminal):
-    """What one of several processes says to its pipeline."""
+def share(args: argparse.Namespace) -> None:
+    """Has the transformer's blocks stream, from all GPUs' memory in place of the host's. ValueError where they cannot
+    be shared out."""
+    if args.offload not in ("auto", "blocks"):
+        raise ValueError(f"--shard keeps the blocks on all GPUs, --offload {args.offload} on each; choose one")
+    if not inside() and args.gpus in (None, 1):
+        raise ValueError("--shard shares the blocks out to the GPUs of --gpus, 2 or more; name their number")
+    args.offload = "blocks"
 
-    def __init__(self, parallel, ranks, leader=None):
-        self.parallel, self.ranks, self.leader = parallel, ranks, leader
+
+class Member(Terminal):
+    """What one of several processes says to its pipeline. shards: the module that shares blocks out, if they are."""
+
+    def __init__(self, parallel, ranks, leader=None, shards=None):
+        self.parallel, self.ranks, self.leader, self.shards = parallel, ranks, leader, shards
 
     def device(self, own):
         """As Host has it: this process's GPU."""
@@ -70,6 +82,16 @@ class Member(Terminal):
     def opened(self, config) -> None:
         """ValueError for a model whose heads cannot be shared out."""
         self.parallel.check_heads(config.transformer.num_attention_heads, self.ranks.count)
+
+    def arrived(self, name: str, network) -> None:
+        """As Host has it."""
+        if (
+            self.shards is not None
+            and name == "transformer"
+            and (held := self.shards.share_blocks(network, self.ranks))
+        ):
+            part = f"1/{self.ranks.world} of the transformer's blocks, {held / 2**30:.2f} GiB"
+            print(f"each GPU holds {part}, beside what is said above", file=sys.stderr)
 
     def together(self, name: str, network, size: tuple[int, int, int]):
         """As Host has it."""
@@ -80,16 +102,17 @@ class Member(Terminal):
 
 def take_part(args: argparse.Namespace, work: Callable) -> int:
     """This process's work: `work(args)` in the first, following it in the others."""
-    from ..backends.torch import leading, parallel
+    from ..backends.torch import leading, parallel, shards
 
+    shards = shards if args.shard else None
     watch_over()
     first = int(os.environ["RANK"]) == 0
     try:
         place = parallel.device(libraries.open_backend("torch").find_device())
         with parallel.joined(place, args.split_guidance) as ranks:
             if not first:
-                return follow(args, Member(parallel, ranks), leading.Follower(ranks))
-            host = Member(parallel, ranks, leading.Leader(ranks))
+                return follow(args, Member(parallel, ranks, shards=shards), leading.Follower(ranks))
+            host = Member(parallel, ranks, leading.Leader(ranks), shards)
             HOST.set(host)
             code = work(args)
             with suppress(parallel.Lost):  # the work is done

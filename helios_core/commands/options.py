@@ -94,6 +94,7 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--threads", type=int, metavar="N", help=THREADS_HELP)
     group.add_argument("--gpus", type=int, metavar="N", help=GPUS_HELP)
     group.add_argument("--split-guidance", action="store_true", help=HALVES_HELP)
+    group.add_argument("--shard", action="store_true", help=SHARD_HELP)
     actors.add_options(group, "the videos of --prompts-file")
     group.add_argument("--weight-dtype", choices=WEIGHT_DTYPES, default="auto", help=WEIGHT_DTYPE_HELP)
     group.add_argument("--offload", choices=OFFLOAD, default="auto", help=OFFLOAD_HELP)
@@ -123,6 +124,7 @@ THREADS_HELP = "CPU threads to compute with (torch's choice)"
 BACKEND_HELP = "what computes; auto: mlx on Apple silicon where it is installed, torch elsewhere (auto)"
 GPUS_HELP = "compute one video on so many GPUs of this machine, which must divide the model's heads: 2, 4, 8 (1)"
 HALVES_HELP = "with --gpus and --cfg above 1: each half of the GPUs computes one of the two passes; less is exchanged"
+SHARD_HELP = "with --gpus: each holds a part of the weights, and blocks are gathered as they are needed; saves memory"
 WEIGHT_DTYPE_HELP = (
     "number format of the transformer. auto: as stored, but fp32 as bf16 where the GPU is fast at that. fp8_e4m3fn, "
     "int8 and int4 quantise as it loads, _g32 to _g128 with so many columns to a factor (auto)"

@@ -18,7 +18,15 @@ from helios_video.helios_core.commands import gpus
 from helios_video.helios_core.join import video
 
 LINE = ["generate", "--prompt", "a red circle", "--frames", "90", "--steps", "1,1,1", "--weight-dtype", "fp32"]
-GIVEN = {"gpus": 2, "backend": "torch", "compile": "auto", "line": [], "split_guidance": False}
+GIVEN = {
+    "gpus": 2,
+    "backend": "torch",
+    "compile": "auto",
+    "line": [],
+    "split_guidance": False,
+    "shard": False,
+    "offload": "auto",
+}
 NEAR = 2.0  # mean difference of frames from 0 to 255 that rounding leaves behind the codec
 
 
@@ -57,6 +65,7 @@ def test_a_number_that_the_heads_do_not_divide_by_is_refused_once(tmp_path):
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [({"gpus": 0}, "--gpus"), ({"backend": "mlx"}, "backend torch"), ({"compile": "on"}, "--compile on")]
+    + [({"shard": True, "gpus": 1}, "--shard shares"), ({"shard": True, "offload": "none"}, "--offload none")]
     + [({"split_guidance": True, "gpus": count}, "--split-guidance halves") for count in (None, 3)],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(given, wanted, monkeypatch):
@@ -105,6 +114,15 @@ def test_a_process_that_dies_is_named_and_the_run_goes_on_with_another_number(tm
     assert code == 0 and "going on in" in err, err
     assert ended(begin(tmp_path, *line[:-1], "whole.mp4"))[0] == 0
     assert near(tmp_path, "out.mp4", "whole.mp4")
+
+
+@pytest.mark.slow
+def test_shared_weights_and_halves_make_the_video_that_one_makes(tmp_path):
+    line = [*LINE, "--cfg", "2"]
+    assert ended(begin(tmp_path, *line, "-o", "one.mp4"))[0] == 0
+    code, _, err = ended(begin(tmp_path, *line, "-o", "two.mp4", "--gpus", "2", "--shard", "--split-guidance"))
+    assert code == 0 and err.count("each GPU holds 1/2 of the transformer's blocks") == 1, err
+    assert near(tmp_path, "one.mp4", "two.mp4")
 
 
 @pytest.mark.slow

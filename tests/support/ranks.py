@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
-from helios_video.helios_core.backends.torch import bands, leading, offload, parallel, quant
+from helios_video.helios_core.backends.torch import bands, leading, offload, parallel, quant, shards
 from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
 from helios_video.helios_core.checkpoint.precision import is_float32
 from helios_video.helios_core.commands.gpus import Member, free_port
@@ -33,6 +33,9 @@ FORMS = {
     "no history": {"history": False},
     "guided": {"texts": 2},
     "halves": {"texts": 2, "halves": True},
+    "shared": {"streamed": True, "shared": True},
+    "shared int8": {"kind": "int8", "streamed": True, "shared": True},
+    "shared halves": {"texts": 2, "halves": True, "streamed": True, "shared": True},
 }
 
 
@@ -94,10 +97,14 @@ def networks(ranks, *_):
     """Every form at every size, alone and together: relative error, the result, bytes sent."""
     found = {}
     for form, options in FORMS.items():
-        given = {k: options[k] for k in ("batch", "history", "texts", "halves") if k in options}
+        given = {k: options[k] for k in ("batch", "history", "texts", "halves", "shared") if k in options}
         model, together = (network(**{k: v for k, v in options.items() if k not in given}) for _ in range(2))
         ranks.use(together)
         halves = ranks if given.pop("halves", False) else None
+        if given.pop("shared", False):
+            total = sum(t.nbytes for block in model.blocks for t in offload.matrices(block))
+            assert total / ranks.world <= shards.share_blocks(together, ranks) < total / ranks.world * 1.2
+            assert shards.share_blocks(together, ranks) == 0
         for grid, size in GRIDS.items():
             before = ranks.sent
             alone = velocities(model, *inputs(*size, **given))
@@ -129,7 +136,7 @@ def videos(ranks, folder, names):
             lora = [(Path(folder, "tiny.safetensors"), 1.0, "")] if how.get("lora") else []
             return with_loras(model, lora, mode=how["lora"]) if lora else model
 
-        together = opened(Member(parallel, ranks, leader))
+        together = opened(Member(parallel, ranks, leader, shards if "shared" in name else None))
         if leader is None:
             leading.Follower(ranks).follow(together.parts.ready)
             continue
@@ -153,6 +160,8 @@ VIDEOS = {
     "picture": {"image": True},
     "int8": {"weight_dtype": "int8"},
     "streamed": {"offload": "blocks"},
+    "shared, with a lora": {"offload": "blocks", "lora": "apply"},
+    "shared halves": {"offload": "blocks", "cfg": 3.0},
     "lora": {"lora": "apply"},
     "merged": {"lora": "merge"},
 }

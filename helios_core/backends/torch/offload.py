@@ -89,12 +89,18 @@ class BlockStream:
         Where memory runs out there are none, and the next call tries again.
         """
         self.release()
-        sizes = [aligned(self._streamed(i, block)) for i, block in enumerate(blocks)]
+        sizes = [self._room(self._streamed(i, block)) for i, block in enumerate(blocks)]
         size, wanted, kind = max(sizes), min(2, sum(map(bool, sizes))), self._kind()
         fits = all(type(slot) is kind and slot.memory.nbytes >= size for slot in self.slots)
         if len(self.slots) != wanted or not fits:
             self.slots = []
-            self.slots = [kind(size, self.device) for _ in range(wanted)]
+            self.slots = [self._slot(size) for _ in range(wanted)]
+
+    def _room(self, tensors: list[Tensor]) -> int:
+        return aligned(tensors)
+
+    def _slot(self, nbytes: int) -> Slot:
+        return self._kind()(nbytes, self.device)
 
     def _kind(self) -> type[Slot]:
         if self.device.type != "cuda":

@@ -43,12 +43,14 @@ def exchange() -> Iterator[None]:
 class Ranks:
     """The processes of torch's group, or those of them that compute together. number: of this one among them, from 0;
     count: how many; group: torch's name of them, None for all; sent: bytes of tokens that this one has sent to others;
-    tokens: per stream of the forward under way, how many every process has. halves: what guides, a prompt and its
-    negative, is computed by a half of them each."""
+    tokens: per stream of the forward under way, how many every process has. everyone, world: number and count of all
+    processes. halves: what guides, a prompt and its negative, is computed by a half of them each."""
 
     def __init__(self, halves: bool = False):
         self.number, self.count, self.group = distributed.get_rank(), distributed.get_world_size(), None
+        self.everyone, self.world = self.number, self.count
         self.orders = distributed.new_group(backend="gloo", timeout=RUN)
+        self.weights = distributed.new_group(timeout=STEP)  # of their own, for shards.py: they come beside tokens
         self.halves, self.pair = _halves(self.number, self.count) if halves else (None, None)
         self.tokens: list[list[int]] = []
         self.sent = 0
