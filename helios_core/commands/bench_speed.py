@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -22,9 +23,9 @@ import numpy as np
 from .. import load
 from ..checkpoint import WEIGHT_DTYPES
 from ..config import TransformerConfig, VAEConfig, check_number, check_size
-from ..devices import BACKENDS, libraries
+from ..devices import BACKENDS, Host, libraries
 from ..text import Embedding
-from . import hollow, set_threads
+from . import HOST, bench_together, gpus, hollow, set_threads
 
 GIB = 2**30
 # What a CPU gets: about 16 million parameters in blocks, and a VAE of a twelfth of the width.
@@ -86,6 +87,7 @@ class Bench:
             size=(self.width, self.height),
             **({"text": SMALL_TEXT} if self.small else {}),
         )
+        self.host = HOST.get() or Host()
         self.until = time.monotonic() + 60 * (args.minutes or (2 if self.small else 10))
         self.zeros = False
 
@@ -106,7 +108,8 @@ class Bench:
     def open(self, case: Case):
         """The pipeline of a case; nothing is loaded yet."""
         choices = dict(weight_dtype=case.weight_dtype, offload=case.offload, compile=case.compile)
-        return load(self.folder, backend=self.library, cache_folder=None, weights_folder=None, **choices)
+        kept = dict(cache_folder=None, weights_folder=None)
+        return load(self.folder, backend=self.library, host=self.host, **kept, **choices)
 
     def measure(self, case: Case) -> Row:
         """One row. A first chunk has all load, compile and be tuned."""
@@ -193,15 +196,23 @@ def bench_speed(args: argparse.Namespace) -> int:
         raise ValueError("--width and --height go together")
     if args.minutes is not None:
         check_number("--minutes", args.minutes, 600)
+    if gpus.inside():
+        return bench_together.take_part(args, partial(Bench, args), together(args))
+    if args.gpus is not None:
+        bench_together.check(args)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         bench = Bench(args, Path(folder))
         check_size(bench.width, bench.height, bench.open(Case("auto")).config.spatial_multiple)
-        show(bench, args)
-    return 0
+        return show(bench, args)
 
 
-def show(bench: Bench, args: argparse.Namespace) -> None:
-    """The head, then row after row as they are measured, then what was counted."""
+def together(args: argparse.Namespace) -> list[Case]:
+    """What several GPUs measure: nothing is compiled, and all weights are on each."""
+    return [Case(name, "none", "off") for name in args.weight_dtype or ["bf16"]]
+
+
+def show(bench: Bench, args: argparse.Namespace) -> int:
+    """The head, then row after row as they are measured, then what was counted; the exit code."""
     what = "a model of 16 million parameters, the VAE a twelfth as wide" if bench.small else "the published sizes"
     if args.layers:
         what += f", {args.layers} of its blocks"
@@ -217,7 +228,8 @@ def show(bench: Bench, args: argparse.Namespace) -> None:
         print(bench.measure(case), flush=True)
         first, longest = first or case, max(longest, time.monotonic() - then)
     if first is None:
-        return
+        return 0
+    code = 0 if args.gpus in (None, 1) else gpus.start(args.line, args.gpus)
     rival = None if args.no_diffusers else beside(bench, first.weight_dtype)
     print(*filter(None, (rival, found := bench.bound(first.weight_dtype))), sep="\n")
     if found is not None:
@@ -226,6 +238,7 @@ def show(bench: Bench, args: argparse.Namespace) -> None:
         print("Weights in host memory stayed zero: it has no room for others.")
     if left:
         print(f"Left out for time (--minutes): {', '.join(left)}.")
+    return code
 
 
 def hint(small: bool) -> str:
@@ -264,4 +277,5 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--full", action="store_true", help="the published sizes on a CPU too")
     sub.add_argument("--minutes", type=float, metavar="N", help="begin no row after that (default: 10; 2 on a CPU)")
     sub.add_argument("--no-diffusers", action="store_true", help="do not measure diffusers where it is installed")
+    sub.add_argument("--gpus", type=int, metavar="N", help="also one video on so many GPUs of this machine")
     sub.add_argument("--threads", type=int, metavar="N", help="CPU threads to compute with (default: torch's choice)")

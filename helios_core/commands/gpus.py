@@ -83,13 +83,9 @@ class Member(Terminal):
         """ValueError for a model whose heads cannot be shared out."""
         self.parallel.check_heads(config.transformer.num_attention_heads, self.ranks.count)
 
-    def arrived(self, name: str, network) -> None:
+    def arrived(self, transformer) -> None:
         """As Host has it."""
-        if (
-            self.shards is not None
-            and name == "transformer"
-            and (held := self.shards.share_blocks(network, self.ranks))
-        ):
+        if self.shards is not None and (held := self.shards.share_blocks(transformer, self.ranks)):
             part = f"1/{self.ranks.world} of the transformer's blocks, {held / 2**30:.2f} GiB"
             print(f"each GPU holds {part}, beside what is said above", file=sys.stderr)
 
@@ -100,8 +96,9 @@ class Member(Terminal):
         return self.leader.of(network, size) if name == "transformer" else self.leader.decoder(network, size)
 
 
-def take_part(args: argparse.Namespace, work: Callable) -> int:
-    """This process's work: `work(args)` in the first, following it in the others."""
+def take_part(args: argparse.Namespace, work: Callable, follow: Callable | None = None) -> int:
+    """This process's work: `work(args)` in the first; in the others follow(args, host, follower), which as a rule
+    computes with the first until it ends."""
     from ..backends.torch import leading, parallel, shards
 
     shards = shards if args.shard else None
@@ -111,7 +108,7 @@ def take_part(args: argparse.Namespace, work: Callable) -> int:
         place = parallel.device(libraries.open_backend("torch").find_device())
         with parallel.joined(place, args.split_guidance) as ranks:
             if not first:
-                return follow(args, Member(parallel, ranks, shards=shards), leading.Follower(ranks))
+                return (follow or follow_all)(args, Member(parallel, ranks, shards=shards), leading.Follower(ranks))
             host = Member(parallel, ranks, leading.Leader(ranks), shards)
             HOST.set(host)
             code = work(args)
@@ -128,7 +125,7 @@ def take_part(args: argparse.Namespace, work: Callable) -> int:
         return 2  # the first is refused the same, and says so
 
 
-def follow(args: argparse.Namespace, host: Member, follower) -> int:
+def follow_all(args: argparse.Namespace, host: Member, follower) -> int:
     """Computes with the first process until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first is stopped, and then this one
     HOST.set(host)
@@ -155,7 +152,8 @@ def watch_over() -> None:
 
 
 def start(line: list[str], count: int) -> int:
-    """Runs `helios` with these arguments in so many processes on this machine; the first one's exit code."""
+    """Runs `helios` with these arguments in so many processes on this machine; the first one's exit code. What they
+    print comes out here."""
     given = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     threads = os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // count)
     given |= {STARTED: 1, "OMP_NUM_THREADS": threads, "PYTHONPATH": search_path()}
@@ -196,7 +194,7 @@ def _attend(first: Popen, others: list[Popen]) -> int:
                 process.wait(PATIENCE)
     elif gone and (code != 2 or set(gone.values()) != {2}):
         told = "; ".join(f"process {rank} of {len(others) + 1} {_how(it)}" for rank, it in gone.items())
-        print(f"helios generate: {told}, and the run with it; chunks that were finished are kept", file=sys.stderr)
+        print(f"helios: {told}, and the run with it; chunks that were finished are kept", file=sys.stderr)
     return code if code >= 0 else 1
 
 

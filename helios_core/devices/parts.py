@@ -68,8 +68,8 @@ class Host:
     def stop(self) -> None:
         """Called before every block or layer; raises where the user wants to stop."""
 
-    def arrived(self, name: str, network) -> None:
-        """A network is there, and nothing yet decided of where its blocks stay."""
+    def arrived(self, transformer) -> None:
+        """A transformer is there, and nothing yet decided of where its blocks stay."""
 
     def together(self, name: str, network, size: tuple[int, int, int]):
         """What is called in a network's place, for videos of that width, height and batch."""
@@ -171,7 +171,6 @@ class Parts:
     def ready(self, name: str, width: int = 0, height: int = 0, batch: int = 1):
         """A network (transformer, vae, text_encoder) about to compute `batch` videos of that size, on its device."""
         network, needs = getattr(self, name), self.estimate(width, height, batch)
-        self.host.arrived(name, network)
         if name == "transformer":
             residency.keep_blocks(self, network, needs)
         work = needs.work[name]

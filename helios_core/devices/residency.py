@@ -40,6 +40,7 @@ def make_room(parts, name: str) -> None:
 def keep_blocks(parts, network, needs) -> None:
     """Has as many blocks of a streamed transformer stay on the device as fit beside what such videos need. Decided as
     the first comes, and again for larger ones: then fewer stay."""
+    parts.host.arrived(network)
     stream = getattr(network, "streamer", None)
     if stream is None or (work := max(needs.work.values())) <= stream.planned.get(network, 0):
         return

@@ -1,15 +1,20 @@
 """`helios bench speed`: a table of whatever machine it is, without weights; on a CPU in small."""
 
+import os
 import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 
+import helios_video as pack
 import numpy as np
 import pytest
 import torch
 from helios_video.helios_core import load
 from helios_video.helios_core.backends.torch import compiled, counting, shapes, speed
 from helios_video.helios_core.cli import main
-from helios_video.helios_core.commands import bench_speed, hollow
+from helios_video.helios_core.commands import bench_speed, bench_together, hollow
 from helios_video.helios_core.config.model import ModelConfig, TransformerConfig, VAEConfig
 
 TINY = ["--width", "64", "--height", "64", "--layers", "1", "--threads", "1"]
@@ -88,3 +93,22 @@ def test_the_published_step_is_counted_in_seconds():
     products, attention = (sum(work.flops[kind] for work in found) / 1e12 for kind in ("products", "attention"))
     assert products == pytest.approx(410.6, rel=0.01) and attention == pytest.approx(125.4, rel=0.01)
     assert time.monotonic() - then < 120
+
+
+def test_rows_of_several_gpus_stand_in_the_table_of_one(tmp_path):
+    path = os.pathsep.join([str(Path(pack.__file__).parents[1]), *sys.path])
+    line = [*TINY, "--weight-dtype", "fp32", "--minutes", "1e-9", "--no-diffusers", "--gpus"]
+    command = [sys.executable, "-m", "helios_video.helios_core.cli", "bench", "speed", *line]
+    own = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": path}, "capture_output": True, "text": True}
+    run = subprocess.run([*command, "2"], timeout=240, **own)
+    assert run.returncode == 0, run.stderr
+    _, one, two, bound = rows(run.stdout)
+    assert one[0] == "fp32" and two[0] == "fp32, 2 GPUs" and bound[0] == "bound, fp32"
+    assert all(float(cell.removesuffix(" s")) > 0 for cell in two[3:8])
+
+
+@pytest.mark.parametrize("given", [["--gpus", "0"], ["--gpus", "2", "--backend", "mlx"]])
+def test_gpus_that_cannot_be_are_refused(given, capsys, monkeypatch):
+    monkeypatch.setattr(bench_together, "choose", lambda name: name)
+    assert main(["bench", "speed", *TINY[:-2], *given]) == 2
+    assert "--gpus" in capsys.readouterr().err
