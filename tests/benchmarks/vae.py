@@ -23,10 +23,12 @@ SIZES = [(12, 9, 8, 8), (32, 9, 12, 20), (96, 9, 12, 20)]  # base_dim, then the 
 
 
 def build_ours(base_dim: int, dtype: torch.dtype):
+    from helios_video.helios_core.backends.torch import channels_last
     from helios_video.helios_core.backends.torch.vae import WanVAE
     from helios_video.helios_core.config.model import VAEConfig
 
-    return WanVAE(VAEConfig(base_dim=base_dim)).eval().to(dtype)
+    vae = WanVAE(VAEConfig(base_dim=base_dim)).eval().to(dtype)
+    return channels_last.lay_out(vae) if dtype == torch.bfloat16 else vae  # as it is loaded
 
 
 def build_theirs(base_dim: int, dtype: torch.dtype):

@@ -199,7 +199,8 @@ def load_vae(source: Source, config: ModelConfig, *, dtype: str = "fp32", tiling
     chosen = DTYPES[dtype]
     vae = build_and_load(lambda: WanVAE(config.vae), source, lambda _: chosen, device)
     vae.tiling = tiling
-    return channels_last.lay_out(vae) if channels_last.wanted(device, chosen) else vae
+    copied = chosen == torch.bfloat16 and kind(device) == "cpu"  # for each product, by oneDNN, where they lie plainly
+    return channels_last.lay_out(vae) if copied or channels_last.wanted(device, chosen) else vae
 
 
 def watch(network, check) -> None:

@@ -18,6 +18,7 @@ from . import triton_ops, winograd
 from .plain import activate
 
 WINOGRAD_CHANNELS, WINOGRAD_PIXELS = 32, 1024  # below either, transforming costs more than it saves
+IN_PLACE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
 FOLDED_SIZE = 2_000_000  # numbers in what upsample_conv makes at once, for the cache
 
 
@@ -74,6 +75,18 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, ...]) -> T
     return (F.conv2d if x.ndim == 4 else F.conv3d)(x, weight, bias, padding=padding)
 
 
+def added(x: Tensor, weight: Tensor, bias: Tensor, add: Tensor | None) -> Tensor:
+    """The 3x3x3 convolution of frames after their past, in `add` if there is one, plus what that holds; bfloat16 on the
+    CPU in oneDNN's last pass, before it rounds."""
+    if add is not None and IN_PLACE and plain_cpu(x) and x.dtype == torch.bfloat16:
+        order = torch.channels_last_3d
+        if add.is_contiguous(memory_format=order) and not torch.compiler.is_compiling():
+            ones, how = [1, 1, 1], (1, "add", 1.0, None, [], None)
+            return torch.ops.mkldnn._convolution_pointwise_.binary(add, x, weight, bias, [0, 1, 1], ones, ones, *how)
+    y = conv(x, weight, bias, (0, 1, 1))
+    return y if add is None else add.add_(y)
+
+
 def causal_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm=None, *, add=None, passing=False) -> Tensor:
     """Convolves silu(norm(x)), or x, with no later frame: zeros or the stream's past before the first.
 
@@ -100,9 +113,12 @@ def fused_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm, add: Tensor | 
         for i, size in ((1, t + 2), (2, h + 1), (3, w + 1)):
             full.narrow(i, size, full.shape[i] - size).zero_()
         full[:, :, 0], full[:, :, :, 0] = 0, 0
-    past = stream.past.setdefault(layer, rearrange(x.new_zeros(b, 2, h, w, c), "b t h w c -> b c t h w"))
+    if (past := stream.past.get(layer)) is None:
+        past = stream.past[layer] = rearrange(x.new_empty(b, 2, h, w, c), "b t h w c -> b c t h w")
+        inner[:, :2].zero_()
+    else:
+        inner[:, :2] = rearrange(past, "b c t h w -> b t h w c")
     past = rearrange(past, "b c t h w -> b t h w c")
-    inner[:, :2] = past
     if norm is None:
         inner[:, 2:].copy_(x)
     elif plain_cpu(x):
@@ -111,8 +127,7 @@ def fused_conv(x: Tensor, layer: nn.Conv3d, stream: Stream, norm, add: Tensor | 
         triton_ops.activate(x.contiguous(), norm.gamma.flatten(), inner[:, 2:])
     past.copy_(inner[:, t:])
     if not wide:
-        y = conv(rearrange(full, "b t h w c -> b c t h w"), layer.weight, layer.bias, (0, 1, 1))
-        return y if add is None else add.add_(y)
+        return added(rearrange(full, "b t h w c -> b c t h w"), layer.weight, layer.bias, add)
     if add is None:
         y = stream.scratch("passing", (b, t, h, w, o), x) if passing else x.new_empty(b, t, h, w, o)
     else:

@@ -282,3 +282,17 @@ def test_tiles_must_be_larger_than_their_overlap(small, tile, overlap):
 def test_other_vaes_are_refused(change):
     with pytest.raises(ValueError, match="wanted a"):
         WanVAE(VAEConfig(base_dim=4, **change))
+
+
+@pytest.mark.parametrize("order", [torch.channels_last_3d, torch.contiguous_format])
+def test_what_is_added_is_rounded_once_or_twice(order):
+    """In bfloat16 on the CPU, where oneDNN adds in its last pass what lies in its order."""
+    layer, x = torch.nn.Conv3d(8, 16, 3).bfloat16(), torch.randn(2, 8, 5, 9, 7).bfloat16()
+    x, add = x.contiguous(memory_format=torch.channels_last_3d), torch.randn(2, 16, 3, 9, 7).bfloat16()
+    add = add.contiguous(memory_format=order)
+    with torch.inference_mode():
+        wanted = (
+            torch.nn.functional.conv3d(x.float(), layer.weight.float(), layer.bias.float(), padding=(0, 1, 1)) + add
+        )
+        found = vae_conv.added(x, layer.weight, layer.bias, add)
+    assert found is add and (found.float() - wanted).abs().max() <= wanted.abs().max() * 2**-7
