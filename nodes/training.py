@@ -130,8 +130,7 @@ class NodeWatch:
         """The next step shows it."""
         from PIL import Image
 
-        with Image.open(file) as picture:
-            self.shown = picture.convert("RGB")
+        self.shown = Image.fromarray(core.media.read_picture(file))
         self.fresh = ("JPEG", self.shown, PREVIEW)
 
     def picture(self):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.optim import swa_utils
 from tqdm import tqdm
 
@@ -134,11 +134,7 @@ def fit(model: nn.Module, loss, recipe: Recipe, file: Path, watch=None) -> nn.Mo
     for step in range(first, recipe.steps):
         _set_rates(made, rates, recipe.rate(step))
         values = objective(step)
-        values["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        for optimiser in made:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        _learn(values["loss"], model, made, recipe.clip)
         average.update_parameters(model)
         bar.update()
         for name, value in values.items():
@@ -156,6 +152,15 @@ def fit(model: nn.Module, loss, recipe: Recipe, file: Path, watch=None) -> nn.Mo
     bar.close()
     model.load_state_dict(average.module.state_dict())
     return model
+
+
+def _learn(loss: Tensor, model: nn.Module, made, clip: float) -> None:
+    """One step of the optimisers down a loss."""
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    for optimiser in made:
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
 
 
 def _watched(watch, step: int, average: nn.Module, save) -> None:
