@@ -128,8 +128,7 @@ def fit(model: nn.Module, loss, recipe: Recipe, file: Path, watch=None) -> nn.Mo
     first, main = _resume(model, average, made, file, recipe.steps), rank() == 0
     if main:
         _trim(file.with_suffix(".csv"), first)
-    objective = _share(Objective(model, loss))
-    start, sums = time.time(), {}
+    objective, start, sums = _share(Objective(model, loss)), time.time(), {}
     bar = tqdm(initial=first, total=recipe.steps, desc=file.stem, disable=None if main else True)
     for step in range(first, recipe.steps):
         _set_rates(made, rates, recipe.rate(step))
