@@ -71,12 +71,15 @@ class RowPair(NamedTuple):
 
 
 class TrainedLinear(nn.Module):
-    """A linear layer of any kind with trainable pairs on rows of its output. frozen: as `FrozenProduct`."""
+    """A linear layer of any kind with trainable pairs on rows of its output. frozen: as `FrozenProduct`.
+
+    The pairs are no parameters of the layer's: they neither move nor stream with the model. So it does not see them
+    change, and whoever samples in between calls its `forget` (transformer.py).
+    """
 
     def __init__(self, base: nn.Module, pieces: Iterable[RowPair], *, frozen: bool):
         super().__init__()
         self.base, self.pieces, self.frozen = base, sorted(pieces, key=lambda piece: piece.row), frozen
-        self.pairs = nn.ModuleList(piece.pair for piece in self.pieces)
         self.on = True
 
     @property
@@ -186,11 +189,13 @@ def attach(model: nn.Module, layers: list[str], shapes: dict, *, rank: int, alph
     for path, module in modules.items():
         if not isinstance(module, (nn.Linear, QuantLinear)):
             continue
-        frozen = isinstance(module, QuantLinear) or is_away(module, model.device)
+        streamed = model.streamer is not None and path.startswith("blocks.")  # into memory that others take over
+        frozen = isinstance(module, QuantLinear) or streamed or is_away(module, model.device)
         if frozen or path in pieces:
             parent, _, last = path.rpartition(".")
             wrapped = TrainedLinear(module, pieces.get(path, ()), frozen=frozen)
             model.get_submodule(parent)._modules[last] = wrapped
+    model.forget()
     return Adapters(pairs)
 
 
@@ -206,6 +211,7 @@ def detach(model: nn.Module) -> None:
         if isinstance(module, TrainedLinear):
             parent, _, last = path.rpartition(".")
             model.get_submodule(parent)._modules[last] = module.base
+    model.forget()
 
 
 @contextmanager

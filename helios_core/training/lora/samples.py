@@ -29,6 +29,7 @@ class SampleSheet:
     @torch.inference_mode()
     def __call__(self, name: str) -> Path:
         """Draws NAME.png with the model as it is now."""
+        self.helios.parts.transformer.forget()  # what it kept of prompts: it does not see pairs change
         rows = [self.row(prompt) for prompt in self.prompts]
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / f"{name}.png") as part:

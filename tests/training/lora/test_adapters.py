@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helios_video.helios_core.backends import torch as backend
+from helios_video.helios_core.backends.torch.offload import stream_blocks
 from helios_video.helios_core.backends.torch.quant import quantise_model
 from helios_video.helios_core.config import ModelConfig, TransformerConfig
 from helios_video.helios_core.training.lora import attach, count, detach, find_layers, without
@@ -68,6 +69,23 @@ def test_gradients_flow_through_a_quantised_base_as_through_its_widened_weights(
     for ours, plain in zip(*found):
         torch.testing.assert_close(ours, plain)
     assert any(grad.any() for grad in found[0])
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_gradients_flow_through_streamed_blocks(checkpointed):
+    """Their matrices take turns in two places: what a layer saw is not there any more on the way back."""
+    found = []
+    for streamed in (True, False):
+        model = built()
+        if streamed:
+            stream_blocks(model, "cpu")
+        made = moved(attach(model, find_layers(SHAPES, "self,cross,feed"), SHAPES, rank=2, alpha=2))
+        if checkpointed:
+            checkpoint_blocks(model)
+        velocity(model).square().mean().backward()
+        found.append([p.grad for p in made.parameters()])
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
 
 
 def test_checkpointed_blocks_have_the_same_gradients():
