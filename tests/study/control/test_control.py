@@ -10,6 +10,7 @@ import pytest
 from helios_video.helios_core import load
 from helios_video.helios_core.study.control import ARMS, QUICK, study
 from helios_video.helios_core.study.control.measure import nyquist
+from helios_video.helios_core.training.control import drawn
 
 SIZES = replace(QUICK, seeds=1, steps=1, videos=1, crossed=1, batch=1, longer=2)
 
@@ -36,7 +37,8 @@ def stop_after(count):
 
 
 @pytest.mark.slow
-def test_a_study_that_was_stopped_goes_on_and_trains_nothing_twice(tmp_path):
+def test_a_study_that_was_stopped_goes_on_and_trains_nothing_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(drawn, "CLIPS", 2)
     helios = load(backend="torch", vae_dtype="fp32")
     page, how = tmp_path / "page.md", {"page": tmp_path / "page.md", "command": "helios study control"}
     tell, told = stop_after(2)
