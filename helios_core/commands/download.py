@@ -31,6 +31,7 @@ ROOMS = (*PARTS, "tokenizer", "scheduler")
 ENDINGS = (".json", ".safetensors", ".model", ".txt")
 SPARE = 2**30  # of the disk, beside what is fetched
 LIBRARIES = ("huggingface_hub", "httpx", "httpcore", "requests", "urllib3", "hf_xet")  # whose errors are the network's
+KEPT = "Files that have arrived whole are kept, and the same command goes on from there"
 AT_ONCE = 2  # files; each is lost by a kill, and the transformer's have about 5 GB
 UNFINISHED = Path(".cache") / "huggingface" / "download"  # where huggingface_hub keeps what it has of a file
 ONLY_ONCE = r"\.[0-9a-f]{8}\.incomplete$"  # such a one is of one process, and no other takes it up
@@ -64,7 +65,7 @@ def download(args: argparse.Namespace) -> int:
     place = Path(args.to or folders.search_folders()[0]).expanduser() / repository.split("/")[1]
     if not installed("huggingface_hub"):
         raise ValueError(f"fetching needs huggingface_hub: {INSTALL}. {by_hand(repository, place)}")
-    with naming(repository, place):
+    with naming(repository, place, "Nothing was changed"):
         revision, listed = list_files(repository)
     wanted = [file for file in listed if is_read(file.name)]
     if not any(file.name == INDEX for file in wanted):
@@ -143,7 +144,7 @@ def fetch(repository: str, revision: str, place: Path, files: list[Listed]) -> N
     """Fetches the files, several at a time, with bars. ValueError for what does not arrive whole."""
     from huggingface_hub import snapshot_download
 
-    with naming(repository, place):
+    with naming(repository, place, KEPT):
         names = [file.name for file in files]
         how = {"local_dir": place, "allow_patterns": names, "max_workers": AT_ONCE}
         snapshot_download(repository, revision=revision, **how)
@@ -152,10 +153,13 @@ def fetch(repository: str, revision: str, place: Path, files: list[Listed]) -> N
 
 
 class naming:
-    """Inside, what the hub or the network says becomes a ValueError with what to do. A full disk stays an OSError."""
+    """Inside, what the hub or the network says becomes a ValueError with what to do. A full disk stays an OSError.
 
-    def __init__(self, repository: str, place: Path):
-        self.repository, self.place = repository, place
+    state: what is said of what was fetched.
+    """
+
+    def __init__(self, repository: str, place: Path, state: str):
+        self.repository, self.place, self.state = repository, place, state
 
     def __enter__(self) -> None:
         for name in ("httpx", "huggingface_hub"):  # they log every request and retry
@@ -168,8 +172,8 @@ class naming:
             return False
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise ValueError(
-            f"{SITE}/{self.repository} could not be fetched: {first or type(error).__name__}. Files that have "
-            f"arrived whole are kept, and the same command goes on from there. {by_hand(self.repository, self.place)}"
+            f"{SITE}/{self.repository} could not be reached: {first or type(error).__name__}. {self.state}. "
+            f"{by_hand(self.repository, self.place)}"
         ) from error
 
 

@@ -47,7 +47,7 @@ def retake(args: argparse.Namespace) -> int:
         raise ValueError("a retake needs something that is different: --seed, --prompt, --cfg or --cut")
     if args.prompt is not None and not args.prompt.strip():
         raise ValueError("--prompt: the prompt is empty; leave it out to keep the one there is")
-    again = restored(about)
+    again = restored(about, args.video)
     first, chunks = chunks_of(args.video, about, again)
     if not first <= args.chunk < first + chunks:
         raise ValueError(f"--from {args.chunk}: {args.video} has the chunks {first} to {first + chunks - 1}")
@@ -152,10 +152,16 @@ def score_of(about: dict) -> str:
     return editing.write(as_schedule(about["prompt"].strip()))
 
 
-def restored(about: dict) -> argparse.Namespace:
-    """The settings that a video's file holds, as options of `helios generate` that were parsed and checked anew."""
+def restored(about: dict, path) -> argparse.Namespace:
+    """The settings that a video's file holds, as options of `helios generate` that were parsed and checked anew.
+    ValueError, with the file's name, for what is none."""
+
+    def refuse(message: str):
+        raise ValueError(f"{path} says that it was made with settings that helios generate does not take: {message}")
+
     parser = Parser(prog="helios generate")
     add_generate(parser)
+    parser.error = refuse
     line = ["--prompt", "any"]
     for action in parser._actions:
         value = about.get(action.dest)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from .file_names import cut
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextmanager
 def replacing(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Path]:
@@ -40,6 +42,10 @@ def replacing(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Pa
         if not overwrite:
             _claim(path)
         os.replace(part, path)
+    except OSError as error:
+        if error.errno in FULL and (error.filename is None or str(error.filename).endswith(part.name)):
+            error.filename = str(path)  # by which people know it
+        raise
     finally:
         with suppress(OSError):  # an error on the way here is the one to tell
             part.unlink(missing_ok=True)

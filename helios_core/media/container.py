@@ -30,6 +30,15 @@ def open_video(path, **options: str):
     return file
 
 
+def is_video(path) -> bool:
+    """Whether there is a video stream in a file."""
+    try:
+        open_video(path).close()
+    except ValueError:
+        return False
+    return True
+
+
 def said(error: Exception) -> str:
     """FFmpeg's words without its numbers and the path, which the caller's message has."""
     return getattr(error, "strerror", None) or str(error)

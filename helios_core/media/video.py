@@ -15,7 +15,7 @@ from fractions import Fraction
 import numpy as np
 
 from .colour import UNTAGGED, Shown
-from .container import frames_of, open_video, packets_of, shown_stream, square_size
+from .container import frames_of, is_video, open_video, packets_of, shown_stream, square_size
 from .fields import whole_frames
 from .picture import is_picture, iter_animation, over_black_picture, read_durations
 from .times import Times, measure, steady
@@ -89,6 +89,8 @@ def read_picture(path) -> np.ndarray:
     """uint8 [h w 3] of a picture, or the first one of an animation or a video. ValueError, with the file's name."""
     if is_picture(path):
         return over_black_picture(path)
+    if not is_video(path):
+        raise ValueError(f"{path} is neither a picture nor a video that can be read; wanted such as PNG, JPEG or MP4")
     for _, pixels in _shown_frames(path):
         return pixels
     raise ValueError(f"{path} has no frames")

@@ -53,8 +53,9 @@ def test_a_disk_that_tells_at_the_end_that_it_is_full_leaves_the_old_file(old, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(safe_files.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as failed:
         write(old, "new")
+    assert failed.value.filename == str(old)  # which the error itself does not know
     assert old.read_text() == "old" and names(old.parent) == ["a.txt"]
 
 

@@ -113,6 +113,8 @@ def test_what_is_no_picture_is_told_with_its_name(tmp_path):
         for read in (media.read_picture, media.read_frames, media.probe):
             with pytest.raises(ValueError, match=name):
                 read(tmp_path / name)
+    with pytest.raises(ValueError, match=r"text\.png is neither a picture nor a video"):
+        media.read_picture(tmp_path / "text.png")
     for missing in (tmp_path / "none.png", tmp_path):
         with pytest.raises(ValueError, match=missing.name):
             media.read_picture(missing)
