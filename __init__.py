@@ -4,7 +4,7 @@ from .helios_core import interrupts
 
 interrupts.stop_at_once()
 
-from .nodes import routes  # noqa: E402
+from .nodes import routes, talk  # noqa: E402
 from .nodes.concat import ChunkConcat  # noqa: E402
 from .nodes.control import HeliosControl  # noqa: E402
 from .nodes.drift import AntiDrift  # noqa: E402
@@ -68,3 +68,4 @@ NODE_DISPLAY_NAME_MAPPINGS = {
 }
 WEB_DIRECTORY = "./web"
 routes.register()
+talk.register()

@@ -56,8 +56,7 @@ def grew(clip, chunk: int | None) -> None:
         return
     film = _film(run, clip, *found, chunk)
     core.join.small.keep(clip.tail.frame, clip.segments[-1].path)
-    if board := runs.server():
-        board.send_sync(EVENT, film.told())
+    runs.told(film.told(), EVENT)
 
 
 def _film(run: str, clip, graph, node: str, chunk: int | None) -> Film:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ..helios_core import __version__
 from . import core, directing, films, runs
 
+JSON = "application/json"
 LONGEST = 1_000_000  # bytes of a body
 RUN, FILM = "/helios/runs/{run}/{node}", "/helios/films/{run}/{film}"
 TEXT = {"type": "string", "description": "a score"}
@@ -52,7 +53,7 @@ class Verb(NamedTuple):
     answer: Callable[..., dict | Sent]
     body: dict | None = None
     needed: tuple[str, ...] = ()
-    gives: str = "application/json"
+    gives: str = JSON
 
     @property
     def names(self) -> list[str]:
@@ -67,6 +68,7 @@ def verbs() -> tuple[Verb, ...]:
         *on_runs(),
         *on_films(),
         Verb("POST", "/helios/score/read", "read", "What a score says of each chunk.", _read, READ, ("text",)),
+        Verb("POST", "/helios/retake", "retake", RETAKE_ABOUT, _retake, RETAKE, ("run", "node", "chunk")),
         Verb(
             "POST", "/helios/score/write", "write", "Edits a score that no run has.", _write, WRITE, ("text", "chunk")
         ),
@@ -109,6 +111,8 @@ SCORE = {"text": TEXT, "base": BASE}
 EDIT = {**ENTRY, "base": BASE}
 READ = {"text": TEXT, "chunks": {"type": "integer", "minimum": 1, "maximum": 1000}}
 WRITE = {"text": TEXT, **ENTRY}
+RETAKE = {"run": {"type": "string"}, "node": {"type": "string"}, **ENTRY}
+RETAKE_ABOUT = "The prompt that makes another take of a run that is over: what POST /prompt of ComfyUI takes."
 
 
 def _runs(body: dict) -> dict:
@@ -135,6 +139,11 @@ def _read(body: dict) -> dict:
 
 def _write(body: dict) -> dict:
     return {"text": core.text.editing.edit(body.pop("text"), **body)}
+
+
+def _retake(body: dict) -> dict:
+    run, node = body.pop("run"), body.pop("node")
+    return {"prompt": runs.past(run, node, lambda text: core.text.editing.edit(text, **body))}
 
 
 def answer(verb: Verb, place: Mapping[str, str], raw: bytes = b"") -> tuple[int, dict | Sent]:
@@ -184,7 +193,7 @@ def openapi() -> dict:
         ]
         if verb.body is not None:
             schema = {"type": "object", "properties": verb.body, "required": list(verb.needed)}
-            about["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+            about["requestBody"] = {"content": {JSON: {"schema": schema}}}
         paths.setdefault(verb.path, {})[verb.method.lower()] = about
     return {"openapi": "3.1.0", "info": {"title": "Helios: directing a run", "version": __version__}, "paths": paths}
 
@@ -213,7 +222,7 @@ def _handler(verb: Verb) -> Callable:
     from aiohttp import web
 
     async def handle(request):
-        if verb.method == "POST" and request.content_type != "application/json":
+        if verb.method == "POST" and request.content_type != JSON:
             return web.json_response({"error": "wanted a body of the type application/json"}, status=415)
         if (request.content_length or 0) > LONGEST:
             return web.json_response({"error": f"wanted a body of {LONGEST} bytes at most"}, status=413)

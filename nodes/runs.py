@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from threading import Lock
 
 from . import core, directing, host
@@ -15,6 +16,7 @@ _SCORES: OrderedDict[tuple[str, str], object] = OrderedDict()
 _EDITED: dict[str, int] = {}  # a text that runs began with -> how many of them were edited
 _COUNTED: set[tuple[str, str]] = set()  # which these are
 _LOCK = Lock()
+LISTENERS: list[Callable[[str, dict], None]] = []  # besides ComfyUI's socket: (event, values)
 
 
 class UnknownRun(ValueError):
@@ -82,8 +84,36 @@ def tell(run: str, node: str, score) -> None:
         if score.edits and (run, node) not in _COUNTED:
             _COUNTED.add((run, node))
             _EDITED[score.first] = _EDITED.get(score.first, 0) + 1
+    told({"prompt": run, "node": node, **score.status()})
+
+
+def told(values: dict, event: str = EVENT) -> None:
+    """Tells every page, and whoever else listens."""
     if board := server():
-        board.send_sync(EVENT, {"prompt": run, "node": node, **score.status()})
+        board.send_sync(event, values)
+    for listener in LISTENERS:
+        listener(event, values)
+
+
+def past(run: str, node: str, change: Callable[[str], str]) -> dict:
+    """The graph of a run that is over, with the score of a node changed. UnknownRun where there is no such run; errors
+    as change's, and ValueError for a score that says what it said before."""
+    queue = getattr(server(), "prompt_queue", None)
+    found = {} if queue is None else queue.get_history(prompt_id=run)
+    if run not in found:
+        raise UnknownRun(f"no run {run!r} is over and remembered")
+    graph = found[run]["prompt"][2]
+    if node not in schedules(graph) or not isinstance(graph[node]["inputs"].get(TEXT), str):
+        raise UnknownRun(
+            f"the run has no schedule node {node!r} with a text; it has {', '.join(schedules(graph)) or 'none'}"
+        )
+    before = graph[node]["inputs"][TEXT]
+    after = change(before)
+    if after == before:
+        raise ValueError("the score says that already: a retake needs something that is different")
+    directing.check_text(after)
+    graph[node]["inputs"][TEXT] = after
+    return graph
 
 
 def times_edited(text: str | None) -> int:

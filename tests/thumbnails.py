@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parents[1] / "workflows"
 START = scenes.scene("yellow", "circle", "down", "striped", starts=((30, 16),), radius=11)
 STARTED = ("one_node_image_to_video", "image_to_video", "video_to_video")
 VIDEOS = ("one_node_text_to_video", "text_to_video", "composed_chunk", "prompt_schedule", "continue_video")
-VIDEOS += ("long_video", *STARTED, "control_video", "unified_latents")
+VIDEOS += ("long_video", "live", *STARTED, "control_video", "unified_latents")
 CHANGES = {
     "long_video": ["HeliosLoopStart.chunks=8"],
     **{name: [f"T5Encode.text={START.caption()}"] for name in STARTED},

@@ -159,7 +159,11 @@ NAMES = {
         "get_progress_state": "()",
     },
     "comfy_execution.utils": {"ExecutionContext.node_id": "", "get_executing_context": "()"},
-    "execution": {"PromptQueue.currently_running": "", "PromptQueue.mutex": ""},
+    "execution": {
+        "PromptQueue.currently_running": "",
+        "PromptQueue.get_history": "(prompt_id)",
+        "PromptQueue.mutex": "",
+    },
     "folder_paths": {
         "add_model_folder_path": "(kind, folder)",
         "folder_names_and_paths": "",
@@ -216,6 +220,7 @@ HELD = {
     "decoders.py vae": "comfy.sd.VAE",
     "engine_vae.py vae": "comfy.sd.VAE",
     "expansion.py graph": "comfy_execution.graph.DynamicPrompt",
+    "films.py graph": "comfy_execution.graph.DynamicPrompt",
     "here": "comfy_execution.utils.ExecutionContext",
     "live.py bar": "comfy.utils.ProgressBar",
     "live.py found": "comfy.latent_formats.Wan21",
@@ -225,6 +230,7 @@ HELD = {
     "runs.py board": "server.PromptServer",
     "runs.py dynamic": "comfy_execution.graph.DynamicPrompt",
     "runs.py queue": "execution.PromptQueue",
+    "talk.py server": "server.PromptServer",
     "text_socket.py clip": "comfy.sd.CLIP",
     "watch.py server": "server.PromptServer",
 }

@@ -8,27 +8,15 @@ import time
 
 import numpy as np
 from helios_video.helios_core.join import video
-from support.comfyui import NEEDED, listen, saved, twin, with_value, work
+from support.comfyui import NEEDED, listen, saved, work
 from support.directed import BLUE, RED, WAIT, ask, shown
+from support.directed import loop as directed
 from support.events import Events, text_of
-from support.probed import number, succeeds
+from support.probed import succeeds
 
 pytestmark = NEEDED
 PROBES = WAIT
 WORKFLOW = {"nodes": [{"id": 5, "type": "HeliosPromptSchedule", "widgets_values": [f"0: {RED}"]}]}
-
-
-def directed(text: str, chunks: int, wait: float = 0.0) -> tuple[dict, str]:
-    """A loop of a score, and the node that has it. wait: seconds after each chunk."""
-    prompt = with_value(twin("long_video"), "DMDPyramidSample", steps="1,1,1")
-    with_value(with_value(prompt, "ChunkConcat", boundary="none"), "HeliosLoopStart", chunks=chunks)
-    node = number(prompt, "T5Encode")
-    prompt[node]["class_type"] = "HeliosPromptSchedule"
-    prompt[node]["inputs"] = {"text_encoder": prompt[node]["inputs"]["text_encoder"], "text": text}
-    drift = prompt[number(prompt, "AntiDrift")]["inputs"]
-    prompt["90"] = {"class_type": "Wait", "inputs": {"history": drift["history"], "seconds": wait}}
-    drift["history"] = ["90", 0]
-    return prompt, node
 
 
 def test_a_run_is_directed_and_what_was_used_is_saved(server):

@@ -8,6 +8,9 @@ import urllib.request
 
 from helios_video.helios_core.drawn.reading import read_video
 
+from .comfyui import twin, with_value
+from .probed import number
+
 RED, BLUE = "a red circle moving left", "a blue square moving up"
 # The text of a pack with a node that makes a loop slow enough to be directed.
 WAIT = """
@@ -44,3 +47,16 @@ def shown(frames) -> list[tuple[str, str]]:
     """Colour and shape of each chunk."""
     found = [read_video(frames[33 * k : 33 * k + 33]).objects[0] for k in range(len(frames) // 33)]
     return [(thing.colour, thing.shape) for thing in found]
+
+
+def loop(text: str, chunks: int, wait: float = 0.0) -> tuple[dict, str]:
+    """A loop of a score, and the node that has it. wait: seconds after each chunk."""
+    prompt = with_value(twin("long_video"), "DMDPyramidSample", steps="1,1,1")
+    with_value(with_value(prompt, "ChunkConcat", boundary="none"), "HeliosLoopStart", chunks=chunks)
+    node = number(prompt, "T5Encode")
+    prompt[node]["class_type"] = "HeliosPromptSchedule"
+    prompt[node]["inputs"] = {"text_encoder": prompt[node]["inputs"]["text_encoder"], "text": text}
+    drift = prompt[number(prompt, "AntiDrift")]["inputs"]
+    prompt["90"] = {"class_type": "Wait", "inputs": {"history": drift["history"], "seconds": wait}}
+    drift["history"] = ["90", 0]
+    return prompt, node

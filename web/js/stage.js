@@ -115,14 +115,25 @@ export class Stage {
   // stays beside it.
   async retake(keeps) {
     const chunk = Number(this.chunk.value)
-    if (this.going || !(chunk < this.made)) return
+    if (this.going || !(chunk <= this.last)) return
+    const text = chunk === this.made ? this.timeline.text : await this.reseeded(chunk) // where it was edited, that is new
+    if (text === null) return this.timeline.draw()
+    this.instead = keeps ? null : this.state.run
+    if (text !== this.timeline.text) this.timeline.given(text)
+    await app.queuePrompt(0)
+  }
+
+  async reseeded(chunk) {
     const seed = Math.floor(Math.random() * SEEDS)
     const answer = await ask("score/write", { text: this.timeline.text, chunk, seed })
     this.state.refused = answer.code === 200 ? null : answer.error
-    if (answer.code !== 200) return this.timeline.draw()
-    this.instead = keeps ? null : this.state.run
-    this.timeline.given(answer.text)
-    await app.queuePrompt(0)
+    return answer.code === 200 ? answer.text : null
+  }
+
+  // The last chunk that may be made anew: of those that are made, or the first that the text says something else of.
+  get last() {
+    const { made } = this
+    return this.state && made < this.state.status.done ? made : made - 1
   }
 
   // Of the takes that lie side by side this one is gone on with: its score is the text.
@@ -133,29 +144,32 @@ export class Stage {
 
   // The chunk to retake from, by a press on its number.
   choose(chunk) {
-    this.chunk.value = String(Math.max(0, Math.min(chunk, this.made - 1)))
+    this.chunk.value = String(Math.max(0, Math.min(chunk, this.last)))
     this.mark()
   }
 
   mark() {
-    const shown = !this.going && this.made > 0
+    const shown = !this.going && this.last >= 0
     const { cells } = this.timeline
     this.here.style.cssText = shown
       ? `left: ${(Number(this.chunk.value) / cells) * 100}%; width: ${100 / cells}%` : "display: none"
   }
 
   draw() {
-    const { going, made } = this
+    const { going, last } = this
+    const again = !going && last >= 0
     const paused = this.state?.status.paused
     const shown = [
       [this.pause, going && !paused], [this.goOn, going && paused], [this.stop, going],
-      [this.again, !going && made > 0], [this.chunk, !going && made > 0], [this.branch, !going && made > 0],
+      [this.again, again], [this.chunk, again], [this.branch, again],
     ]
     const focused = document.activeElement
     for (const [part, is] of shown) part.hidden = !is
     if (focused === this.pause && paused) this.goOn.focus()
     if (focused === this.goOn && !paused) this.pause.focus()
-    this.chunk.max = String(Math.max(0, made - 1))
+    this.chunk.max = String(Math.max(0, last))
+    if (again && last === this.made && this.chunk.max !== this.edit) this.chunk.value = this.chunk.max
+    this.edit = again && last === this.made ? this.chunk.max : null // from where on the text was edited
     this.mark()
     if (this.film) {
       this.takes.add(this.state.run, this.state.status.text, this.instead === this.state.run ? null : this.instead)
