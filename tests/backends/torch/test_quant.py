@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from helios_video.helios_core import load
-from helios_video.helios_core.backends.torch import kernels
+from helios_video.helios_core.backends.torch import kernels, quant
 from helios_video.helios_core.backends.torch.layers import Linear
 from helios_video.helios_core.backends.torch.load import load_transformer
 from helios_video.helios_core.backends.torch.quant import QuantLinear, dequantise, quantise_model
@@ -259,3 +259,19 @@ def test_what_is_rotated_in_the_weight_may_be_undone_in_the_input(rows, dtype, l
     wanted = x.double() @ dequantise(codes, scale.float(), None, torch.float32, 256).double().T + layer.bias.double()
     with torch.inference_mode():
         assert ((layer(x).double() - wanted).norm() / wanted.norm()) < limit
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_every_code_of_fp8_is_widened_on_the_cpu_as_torch_does_it(dtype, monkeypatch):
+    """By its bits, a few rows at a time; NaN stays NaN."""
+    monkeypatch.setattr(quant, "AT_ONCE", 1000)
+    codes = torch.arange(256, dtype=torch.uint8).repeat(7, 1)
+    codes[:3] &= 0xBF  # rows without NaN
+    codes = codes.view(torch.float8_e4m3fn)
+    for scale in (torch.rand(7, 1), torch.tensor(0.3), torch.rand(1), torch.rand(7), torch.rand(7, 4).bfloat16()):
+        found = quant.dequantise(codes, scale, None, dtype)
+        columns = scale.shape[1] if scale.ndim == 2 else 1
+        wanted = codes.to(dtype).unflatten(1, (columns, -1))
+        wanted = wanted.mul_(scale.reshape(-1, columns, 1)).flatten(1)
+        assert found.dtype == dtype and torch.equal(found.isnan(), wanted.isnan()) and found.isnan().any()
+        assert torch.equal(found.nan_to_num(), wanted.nan_to_num())
