@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from ..checkpoint import folders
 from ..config import check_whole, limits
 from ..disk import check_folder, check_name
 from ..measure import figures
-from . import Terminal, set_threads
+from . import Terminal, actors, set_threads
 from .outputs import check_apart
+from .study_actors import measure_all
 
 WHAT_HELP = (
     "policies: variance, anti-drift and boundary policies; ul, ve: the experiments of Unified Latents and of Variance "
@@ -35,6 +37,7 @@ def add_options(sub: argparse.ArgumentParser, model_help: str) -> None:
     sub.add_argument("--part", action="append", metavar="NAME", help="only this part of the study; repeatable")
     sub.add_argument("--quick", action="store_true", help=QUICK_HELP)
     sub.add_argument("--threads", type=int, help="CPU threads to compute with (default: torch's choice; ul: 2)")
+    actors.add_options(sub, "the videos of policies")
     sub.add_argument("--data", metavar="FOLDER", help="ul, ve: photographs (default: those of installed packages)")
     sub.add_argument("--steps", type=int, help="ul, ve: of each training (default: 1500, 4000)")
 
@@ -52,6 +55,9 @@ def study(args: argparse.Namespace) -> int:
     for name, most in (("prompts", 10_000), ("seeds", 10_000), ("chunks", limits.CHUNKS), ("steps", 10**7)):
         if getattr(args, name) is not None:
             check_whole(f"--{name}", getattr(args, name), most)
+    actors.check_options(args)
+    if args.ray is not None and args.what != "policies":
+        raise ValueError(f"--ray spreads the videos of study policies; study {args.what} is one after another")
     figures.require()
     check_folder(folder)
     check_folder(page.absolute().parent)
@@ -70,7 +76,10 @@ def study_policies(args: argparse.Namespace, folder: Path, page: Path, command: 
     parts = choose(policies.PARTS, args.part)
     set_threads(args.threads)
     helios = load(args.model, vae=folders.find_file("vae", args.vae), host=Terminal())
-    tell = lambda text: print(text, flush=True)  # noqa: E731
+    out = sys.stdout
+    tell = lambda text: print(text, file=out, flush=True)  # noqa: E731
+    if args.ray is not None:
+        measure_all(helios, parts, sizes, folder, args, tell)
     report = policies.study(helios, sizes, folder, page=page, command=command, parts=parts, tell=tell)
     for part in parts:
         found = report["parts"][part.name]

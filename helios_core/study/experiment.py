@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -93,25 +93,54 @@ def file_of(folder: Path, part: StudyPart, arms: tuple[str, ...], seed: int) -> 
     return folder / "measured" / f"{part.name}{arm}-{seed}.json"
 
 
+class StudyJob(NamedTuple):
+    """Arms that are measured together with one seed. made_of: what the rows depend on; file: where they are kept."""
+
+    part: str
+    arms: tuple[str, ...]
+    seed: int
+    made_of: dict
+    file: Path
+
+    @property
+    def title(self) -> str:
+        """In a line for people."""
+        arms = self.arms[0] if len(self.arms) == 1 else "all arms"
+        return f"{self.part}: {arms}, seed {self.seed}"
+
+
+def all_jobs(helios, parts, sizes: PolicySizes, folder: Path) -> list[StudyJob]:
+    """Those of a study, measured or not."""
+    weights, found = fingerprint(helios), []
+    for part, arms, seed in jobs(parts, sizes):
+        made_of = {"version": VERSION, "weights": weights, "part": part.name, "arms": list(arms), "seed": seed}
+        made_of |= {"sizes": asdict(sizes), "prompts": [s.caption() for s in held_out_scenes(sizes.prompts)]}
+        found.append(StudyJob(part.name, arms, seed, made_of, file_of(folder, part, arms, seed)))
+    return found
+
+
+def measure_job(helios, job: StudyJob, parts, sizes: PolicySizes) -> dict:
+    """What goes into a job's file. parts: its own among them."""
+    part, start = next(part for part in parts if part.name == job.part), time.perf_counter()
+    chosen, scenes = {arm: part.arms[arm] for arm in job.arms}, held_out_scenes(sizes.prompts)
+    rows = plain(part.measure(helios, chosen, scenes, SEED_STRIDE * job.seed, sizes))
+    return {"made_of": job.made_of, "seconds": round(time.perf_counter() - start, 2), "rows": rows}
+
+
 def measure(helios, parts, sizes: PolicySizes, folder: Path, tell: Callable[[str], None] = print) -> dict:
     """All figures: part -> arm -> one list of rows per seed; measured, or read where they are. tell: of each job."""
-    parts, scenes = tuple(parts), held_out_scenes(sizes.prompts)
-    weights, found = fingerprint(helios), {part.name: {arm: [] for arm in part.arms} for part in parts}
-    todo = list(jobs(parts, sizes))
-    for i, (part, arms, seed) in enumerate(todo):
-        made_of = {"version": VERSION, "weights": weights, "part": part.name, "arms": list(arms), "seed": seed}
-        made_of |= {"sizes": asdict(sizes), "prompts": [scene.caption() for scene in scenes]}
-        file, start = file_of(folder, part, arms, seed), time.perf_counter()
-        rows = read(file, made_of)
+    parts = tuple(parts)
+    found = {part.name: {arm: [] for arm in part.arms} for part in parts}
+    todo = all_jobs(helios, parts, sizes, folder)
+    for i, job in enumerate(todo):
+        rows = read(job.file, job.made_of)
         if rows is None:
-            chosen = {arm: part.arms[arm] for arm in arms}
-            rows = plain(part.measure(helios, chosen, scenes, SEED_STRIDE * seed, sizes))
-            seconds = time.perf_counter() - start
-            write_json(file, {"made_of": made_of, "seconds": round(seconds, 2), "rows": rows})
-            what = arms[0] if part.one_by_one else "all arms"
-            tell(f"{i + 1}/{len(todo)} {part.name}: {what}, seed {seed}: {seconds:.1f} s")
-        for arm in arms:
-            found[part.name][arm].append(rows[arm])
+            held = measure_job(helios, job, parts, sizes)
+            write_json(job.file, held)
+            rows = held["rows"]
+            tell(f"{i + 1}/{len(todo)} {job.title}: {held['seconds']:.1f} s")
+        for arm in job.arms:
+            found[job.part][arm].append(rows[arm])
     return found
 
 

@@ -2,8 +2,12 @@
 
 import csv
 import json
+import os
+import sys
 from dataclasses import replace
+from pathlib import Path
 
+import helios_video as pack
 import numpy as np
 import pytest
 import torch
@@ -181,3 +185,23 @@ def test_the_command_line_refuses_before_any_work(tmp_path, monkeypatch, capsys)
         assert main(["study", "policies", *words]) == 2
         assert says in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_ray_is_for_policies(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "ve", "--ray"]) == 2 and "study ve is one after another" in capsys.readouterr().err
+    assert main(["study", "policies", "--actors", "2"]) == 2 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_actors_measure_what_one_process_does(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(pack.__file__).parents[1]), *sys.path]))
+    line = ["study", "policies", "--quick", "--part", "joints", "--prompts", "1", "--seeds", "2", "--chunks", "2"]
+    assert main([*line, "-o", str(tmp_path / "one")]) == 0
+    assert main([*line, "-o", str(tmp_path / "two"), "--ray", "--actors", "2"]) == 0
+    files = sorted(file.name for file in (tmp_path / "one" / "measured").iterdir())
+    assert len(files) == 2
+    for name in files:
+        one, two = (json.loads((tmp_path / n / "measured" / name).read_text()) for n in ("one", "two"))
+        assert one["rows"] == two["rows"] and one["made_of"] == two["made_of"]
