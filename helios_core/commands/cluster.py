@@ -46,8 +46,10 @@ def check(args: argparse.Namespace) -> None:
     actors.check_options(args)
     if args.prompts_file is None:
         raise ValueError("--ray spreads the videos of --prompts-file; give both, or leave it out")
-    if args.gpus is not None or int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if args.gpus is not None or args.split_guidance or args.shard or int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("--ray gives every GPU its own videos, --gpus gives one video all of them; choose one")
+    if args.live is not None:
+        raise ValueError("--live shows one video: leave it out with --prompts-file")
     if args.threads is not None:
         check_whole("--threads", args.threads, 1024)
 
@@ -153,5 +155,8 @@ class Board:
         self.bar.update(sum(self.done.values()) - self.bar.n)
 
     def close(self) -> None:
-        """Ends the bar."""
+        """Ends the bar; says what is left."""
         self.bar.close()
+        ends = sum(1 for one in self.done.values() if one >= 1)
+        if ends < len(self.todo):
+            print(f"{ends} of {len(self.todo)} done; the same command goes on", file=sys.stderr)

@@ -36,6 +36,8 @@ def there(tmp_path, monkeypatch):
     [
         (["--prompt", "a", "--ray"], "--ray spreads the videos of --prompts-file"),
         (["--prompts-file", "p.csv", "--ray", "--gpus", "2"], "--ray gives every GPU its own videos"),
+        (["--prompts-file", "p.csv", "--ray", "--shard"], "--ray gives every GPU its own videos"),
+        (["--prompts-file", "p.csv", "--ray", "--live"], "--live shows one video"),
         (["--prompts-file", "p.csv", "--actors", "2"], "--actors says how many of --ray"),
         (["--prompts-file", "p.csv", "--ray", "--actors", "0"], "--actors must be at least 1"),
         (["--prompts-file", "p.csv", "--ray", "-o", "nowhere://a/b.mp4"], "nowhere://a/b_0001.mp4 cannot be opened"),
