@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from helios_video.helios_core.backends.torch import bands, leading, offload, parallel, quant, shards
-from helios_video.helios_core.backends.torch.transformer import HeliosTransformer
+from helios_video.helios_core.backends.torch.transformer import SAMPLED, HeliosTransformer
 from helios_video.helios_core.checkpoint.precision import is_float32
 from helios_video.helios_core.commands.gpus import Member, free_port
 from helios_video.helios_core.config.model import TransformerConfig
@@ -74,22 +74,37 @@ class Counted:
     """Bytes that this process hands to others, read off the calls of torch.distributed themselves."""
 
     def __enter__(self):
-        self.bytes, self.own = 0, (distributed.all_to_all_single, distributed.all_gather)
+        names = ("all_to_all_single", "all_gather", "all_gather_into_tensor")
+        self.bytes, self.weights, self.own = 0, 0, {name: getattr(distributed, name) for name in names}
 
         def swap(out, send, came, went, **how):
             assert sum(went) == len(send) and sum(came) == len(out)
             self.bytes += send.nbytes - send[: went[distributed.get_rank(how.get("group"))]].nbytes
-            return self.own[0](out, send, came, went, **how)
+            return self.own["all_to_all_single"](out, send, came, went, **how)
 
         def gather(parts, x, **how):
             self.bytes += x.nbytes * (len(parts) - 1)
-            return self.own[1](parts, x, **how)
+            return self.own["all_gather"](parts, x, **how)
 
-        distributed.all_to_all_single, distributed.all_gather = swap, gather
+        def gather_weights(whole, x, **how):
+            self.weights += whole.nbytes - x.nbytes
+            return self.own["all_gather_into_tensor"](whole, x, **how)
+
+        for name, way in zip(self.own, (swap, gather, gather_weights), strict=True):
+            setattr(distributed, name, way)
         return self
 
     def __exit__(self, *_):
-        distributed.all_to_all_single, distributed.all_gather = self.own
+        for name, way in self.own.items():
+            setattr(distributed, name, way)
+
+
+def weights_of(model, count, texts):
+    """Bytes of shared weights that one of so many processes takes in for a step and the prompts before it, each of a
+    matrix's parts filled up to 256 bytes. texts: prompts."""
+    parts = [*SAMPLED, *(part for _ in range(texts) for part in ("attn2.to_k", "attn2.to_v"))]
+    each = [t for block in model.blocks for part in parts for t in offload.matrices(block.get_submodule(part))]
+    return sum((count - 1) * 256 * -(-t.nbytes // (256 * count)) for t in each)
 
 
 @torch.inference_mode()
@@ -115,7 +130,8 @@ def networks(ranks, *_):
             if given.get("history", True):
                 about["history"] = model.history_context(inputs(*size)[1]).tokens.shape[1]
             found[form, grid] = {"error": error, "got": got, "sent": ranks.sent - before, "counted": counted.bytes}
-            found[form, grid] |= about
+            shared = weights_of(model, ranks.world, given.get("texts", 1)) if options.get("shared") else 0
+            found[form, grid] |= {**about, "weights": (counted.weights, shared)}
     return found
 
 

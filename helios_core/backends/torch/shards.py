@@ -19,13 +19,12 @@ from .slots import Slot
 
 
 class Shares:
-    """This process's shares of tensors, made when they are first asked for. fetched: bytes that came from others."""
+    """This process's shares of tensors, made when they are first asked for."""
 
     def __init__(self, ranks: Ranks, device: torch.device):
         self.number, self.count, self.device = ranks.everyone, ranks.world, device
         self.group = ranks.weights
         self.held: dict[int, tuple[Tensor, Tensor]] = {}  # by id -> the tensor, its share
-        self.fetched = 0
 
     def size(self, t: Tensor) -> int:
         """Bytes of a share."""
@@ -44,7 +43,6 @@ class Shares:
     def gather(self, t: Tensor, whole: Tensor):
         """Begins to gather all shares of a tensor into `whole`; gives what is to be waited for."""
         share = self.of(t)
-        self.fetched += (self.count - 1) * len(share)
         with exchange():
             return distributed.all_gather_into_tensor(whole, share, group=self.group, async_op=True)
 

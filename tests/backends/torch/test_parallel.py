@@ -70,6 +70,13 @@ def test_they_send_what_the_docs_say(networks, case):
         assert found["counted"] == found["sent"] == wanted
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if "shared" in case[0]], ids=", ".join)
+def test_shared_weights_come_once_a_step(networks, case):
+    for found in (each[case] for each in networks):
+        counted, wanted = found["weights"]
+        assert counted == wanted > 0
+
+
 def test_halves_need_an_even_number():
     with pytest.raises(ValueError, match="3 have no halves"):
         parallel._halves(0, 3)
