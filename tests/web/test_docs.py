@@ -36,7 +36,7 @@ def test_a_page_says_what_there_is_to_know(name):
 
 STUDIES = ("control_study", "policies", "unified_latents", "variance_expansion")  # pages that a study writes
 GUIDES = ("backends", "command_line", "developing", "files", "helios_tiny", "live", "long_videos", "many_gpus", "nodes")
-GUIDES += ("control", "training_latents", "troubleshooting")
+GUIDES += ("control", "training_latents", "training_lora", "troubleshooting")
 
 
 def test_pages_are_of_nodes_and_show_pictures_that_exist():
