@@ -80,13 +80,16 @@ def cluster(address: str, slots: int) -> Iterator[Any]:
         ray.shutdown()
 
 
-def needs(ray, threads: int | None) -> tuple[dict, int]:
-    """What an actor takes of the cluster, and how many there is room for."""
-    there = ray.cluster_resources()
-    if there.get("GPU", 0) >= 1:
-        return {"num_gpus": 1, "num_cpus": threads or 1}, int(there["GPU"])
-    cores = threads or 1
-    return {"num_cpus": cores}, max(1, int(there.get("CPU", 1)) // cores)
+def needs(ray, threads: int | None, group: int = 1) -> tuple[dict, int]:
+    """What an actor takes of the cluster, and how many there is room for. group: GPUs of each, in one machine."""
+    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores = (threads or 1) * group
+    if any(node.get("GPU", 0) >= 1 for node in there):
+        room = sum(int(node.get("GPU", 0)) // group for node in there)
+        if not room:
+            raise ValueError(f"no machine of the cluster has {group} GPUs")
+        return {"num_gpus": group, "num_cpus": cores}, room
+    return {"num_cpus": cores}, max(1, sum(int(node.get("CPU", 0)) // cores for node in there))
 
 
 def environment() -> dict:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..config import check_whole
 from ..disk import Mirror, is_url
-from . import actors, start
+from . import actors, gpus, start
 from .batch import Fault, Job, finished, read_jobs, tell_failed, tell_faults
 from .events import Encoded, Failed, Made, Opened, Said, Share
 from .going_on import command_again
@@ -46,8 +46,7 @@ def check(args: argparse.Namespace) -> None:
     actors.check_options(args)
     if args.prompts_file is None:
         raise ValueError("--ray spreads the videos of --prompts-file; give both, or leave it out")
-    if args.gpus is not None or args.split_guidance or args.shard or int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ValueError("--ray gives every GPU its own videos, --gpus gives one video all of them; choose one")
+    gpus.check(args)
     if args.live is not None:
         raise ValueError("--live shows one video: leave it out with --prompts-file")
     if args.threads is not None:
@@ -80,11 +79,12 @@ def work(todo: list[Job], args: argparse.Namespace, url: str | None) -> list[Fau
     for job in todo:
         own = argparse.Namespace(**{**vars(job.args), "output": str(job.out.absolute())})
         films.append(FilmTask(own, None if url is None else f"{url}/{job.out.name}"))
-    slots = args.actors or min(len(todo), os.cpu_count() or 1)
-    with closing(Board(todo, films)) as board, actors.cluster(args.ray, slots * (args.threads or 1)) as ray:
-        takes, room = actors.needs(ray, args.threads)
+    group, slots = args.gpus or 1, args.actors or min(len(todo), os.cpu_count() or 1)
+    with closing(Board(todo, films)) as board, actors.cluster(args.ray, slots * group * (args.threads or 1)) as ray:
+        takes, room = actors.needs(ray, args.threads, group)
         count = min(len(todo), args.actors or room)
-        board.say(f"{len(todo)} videos on {count} actor{'s' if count > 1 else ''}")
+        each = f" of {group} GPUs each" if group > 1 else ""
+        board.say(f"{len(todo)} videos on {count} actor{'s' if count > 1 else ''}{each}")
         with closing(actors.Pool(ray, Renderer, (args, os.getcwd()), count, takes)) as pool:
             rows = encode(todo, pool, board)
             for i, event in pool.run(films, ray.put(rows)):

@@ -19,7 +19,7 @@ from .render import check, open_model, render
 
 def generate(args: argparse.Namespace) -> int:
     """Prints the file's name on stdout, everything else on stderr. ValueError for bad arguments, before any work."""
-    if args.ray is not None or args.actors is not None:
+    if (args.ray is not None or args.actors is not None) and "WORLD_SIZE" not in os.environ:
         from .cluster import spread
 
         return spread(args)

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr, suppress
 from multiprocessing.connection import Listener
 from pathlib import Path
@@ -37,6 +37,14 @@ def inside() -> bool:
 
 def several(args: argparse.Namespace, work: Callable) -> int:
     """What `work(args)` gives, computed by --gpus processes, or by those of torchrun. ValueError for what cannot be."""
+    check(args)
+    if not inside() and args.gpus in (None, 1):
+        return work(args)
+    return take_part(args, work) if inside() else start(args.line, args.gpus)
+
+
+def check(args: argparse.Namespace) -> None:
+    """ValueError for options that do not go together; --shard sets its --offload."""
     if args.gpus is not None:
         check_whole("--gpus", args.gpus, MOST)
     if args.split_guidance:
@@ -44,12 +52,11 @@ def several(args: argparse.Namespace, work: Callable) -> int:
     if args.shard:
         share(args)
     if not inside() and args.gpus in (None, 1):
-        return work(args)
+        return
     if choose(args.backend) != "torch":
         raise ValueError("several GPUs need backend torch; choose it, or leave --gpus out")
     if args.compile == "on":
         raise ValueError("--compile on is for one GPU; leave it at auto, which compiles nothing on several")
-    return take_part(args, work) if inside() else start(args.line, args.gpus)
 
 
 def check_halves(args: argparse.Namespace) -> None:
@@ -154,20 +161,30 @@ def watch_over() -> None:
 def start(line: list[str], count: int) -> int:
     """Runs `helios` with these arguments in so many processes on this machine; the first one's exit code. What they
     print comes out here."""
-    given = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    threads = os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // count)
-    given |= {STARTED: 1, "OMP_NUM_THREADS": threads, "PYTHONPATH": search_path()}
     processes = []
     try:
-        for rank in range(count):
-            own = {**os.environ, **{k: str(v) for k, v in given.items()}, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            command = [sys.executable, "-m", f"{PACK}.helios_core.cli", *line]
-            processes.append(Popen(command, env=own, stdin=PIPE, start_new_session=True))
+        begin(line, range(count), environment(count), processes)
         return attend(processes)
     finally:
         for process in processes:
             process.kill()
             process.wait()
+
+
+def environment(count: int) -> dict[str, str]:
+    """What so many processes of this machine have in common, as torchrun has it."""
+    given = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    threads = os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // count)
+    given |= {STARTED: 1, "OMP_NUM_THREADS": threads, "PYTHONPATH": search_path()}
+    return {name: str(value) for name, value in given.items()}
+
+
+def begin(line: list[str], ranks: Iterable[int], given: dict[str, str], processes: list[Popen]) -> None:
+    """Adds those of these ranks to the processes. They end when this one does."""
+    for rank in ranks:
+        own = {**os.environ, **given, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        command = [sys.executable, "-m", f"{PACK}.helios_core.cli", *line]
+        processes.append(Popen(command, env=own, stdin=PIPE, start_new_session=True))
 
 
 def attend(processes: list[Popen]) -> int:

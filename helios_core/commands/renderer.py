@@ -15,11 +15,12 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 from ..disk import Mirror, journal, owned
-from . import messages
+from . import HOST, messages
 from .actors import Unfit
 from .events import Encoded, Failed, Made, Opened, Said, Share
 from .failures import caught
 from .going_on import folder_of
+from .group import Group
 from .render import announce, is_chunk, open_model, render
 
 PATIENCE = 60.0  # seconds that another may still have the folder of a run which it is taken from
@@ -62,7 +63,7 @@ class Renderer:
     """args: those of the command, of which every video has its own. folder: where the command was begun."""
 
     def __init__(self, args: argparse.Namespace, folder: str):
-        self.args, self.folder, self.model = args, folder, None
+        self.args, self.folder, self.model, self.group = args, folder, None, None
 
     def ready(self) -> None:
         """Answers once there is room for this actor."""
@@ -80,10 +81,14 @@ class Renderer:
     def _work(self, unit: Texts | FilmTask, rows: dict | None, tell: Callable) -> None:
         do = self._encode if isinstance(unit, Texts) else self._make
         failure = Failed if isinstance(unit, FilmTask) else Unfit
+        if self.group is not None:
+            HOST.set(self.group.host)
         for act, fault in ((self._open, Unfit), (partial(do, unit, rows), failure)):
             with redirect_stderr(SaidLines(lambda text: tell(Said(text)))), messages(), caught("generate") as found:
                 act(tell)
             if found:
+                if self.group is not None and self.group.host.leader.failed:
+                    self.group.give_up()  # the others are out of step: this actor ends, and another is tried
                 tell(fault(found[0].text))
                 return
 
@@ -92,6 +97,9 @@ class Renderer:
             return
         with suppress(OSError):  # a machine that shares no folder: then paths must be whole, and files there
             os.chdir(self.folder)
+        if (self.args.gpus or 1) > 1 and self.group is None:
+            self.group = Group(self.args)
+            HOST.set(self.group.host)
         with redirect_stderr(io.StringIO()) as said:
             model = open_model(self.args)
             announce(model, self.args)

@@ -4,17 +4,20 @@ needs no Ray is tested without. Named: G22."""
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import helios_video as pack
+import numpy as np
 import pytest
 from helios_video.helios_core.cli import main
 from helios_video.helios_core.commands import renderer
 from helios_video.helios_core.commands.events import Encoded, Failed, Made, Opened, Said, Share
 from helios_video.helios_core.disk import journal
+from helios_video.helios_core.join import video
 
 SHORT = ["--frames", "198", "--steps", "1,1,1"]
 
@@ -35,8 +38,8 @@ def there(tmp_path, monkeypatch):
     ("options", "says"),
     [
         (["--prompt", "a", "--ray"], "--ray spreads the videos of --prompts-file"),
-        (["--prompts-file", "p.csv", "--ray", "--gpus", "2"], "--ray gives every GPU its own videos"),
-        (["--prompts-file", "p.csv", "--ray", "--shard"], "--ray gives every GPU its own videos"),
+        (["--prompts-file", "p.csv", "--ray", "--gpus", "0"], "--gpus must be at least 1"),
+        (["--prompts-file", "p.csv", "--ray", "--shard"], "--shard shares the blocks out"),
         (["--prompts-file", "p.csv", "--ray", "--live"], "--live shows one video"),
         (["--prompts-file", "p.csv", "--actors", "2"], "--actors says how many of --ray"),
         (["--prompts-file", "p.csv", "--ray", "--actors", "0"], "--actors must be at least 1"),
@@ -181,3 +184,49 @@ def test_a_local_ray_reports_what_fails_and_the_same_command_makes_what_is_missi
     assert out == [f"file://{tmp_path}/out/a.mp4", f"file://{tmp_path}/out/c.mp4"] and code == 1, err
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.mp4", "c.mp4"]
     assert (tmp_path / "out" / "a.mp4").read_bytes() == (tmp_path / "a.mp4").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_an_actor_of_two_processes_makes_what_one_makes_and_is_replaced_when_one_dies(tmp_path):
+    pytest.importorskip("ray")
+    rows(tmp_path, "a red circle", "a blue square")
+    line = [*SHORT, "--weight-dtype", "fp32", "--cfg", "2"]
+    run = begin(tmp_path, *line, "-o", "two.mp4", "--ray", "--gpus", "2", "--split-guidance", "--actors", "1")
+    end = time.monotonic() + 200
+    while time.monotonic() < end and run.poll() is None and not all_playable(tmp_path, 2):
+        time.sleep(0.02)
+    followers = [pid for pid in processes() if environ_of(pid, "RANK") == "1" and str(tmp_path) in working_at(pid)]
+    assert len(followers) == 1
+    os.kill(followers[0], signal.SIGKILL)
+    code, out, err = ended(run)
+    assert code == 0 and sorted(out) == ["two_0001.mp4", "two_0002.mp4"], err
+    assert "on 1 actor of 2 GPUs each" in err and err.count("its actor is lost") == 1 and "going on in" in err, err
+    assert ended(begin(tmp_path, *line, "-o", "one.mp4"))[0] == 0
+    for name in ("0001.mp4", "0002.mp4"):
+        one, two = (video.read_frames(tmp_path / f"{n}_{name}").astype(np.float32) for n in ("one", "two"))
+        assert one.shape == two.shape and float(np.abs(one - two).mean()) < 2.0
+    assert not [pid for pid in processes() if environ_of(pid, "RANK") == "1" and str(tmp_path) in working_at(pid)]
+
+
+def all_playable(folder, count):
+    return any(len(journal.playable(root)) >= count for root in folder.glob("*_chunks"))
+
+
+def processes():
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def environ_of(pid, name):
+    try:
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    return next((word.decode().partition("=")[2] for word in words if word.startswith(f"{name}=".encode())), None)
+
+
+def working_at(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return ""
