@@ -5,9 +5,19 @@ import json
 import pytest
 import torch
 from helios_video.helios_core.backends.torch.load import load_text_encoder, load_transformer
+from helios_video.helios_core.backends.torch.text_layers import KeptEmbedding, KeptLinear
 from helios_video.helios_core.checkpoint.sources import open_part
 from safetensors.torch import save_file
-from support.parts import CONFIG, NAMES, bytes_tensor, same, scaled
+from support.parts import CONFIG, NAMES, TEXT, bytes_tensor, same, scaled
+
+
+def numbers(model) -> dict:
+    """Name -> weight of a text encoder's layers, those that stay in fewer bits as they are widened."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    kept = {name: m for name, m in modules.items() if isinstance(m, (KeptLinear, KeptEmbedding))}
+    words = torch.arange(TEXT["vocab_size"])
+    wide = {f"{n}.weight": m.layer.weight if isinstance(m, KeptLinear) else m(words) for n, m in kept.items()}
+    return wide | {n: t for n, t in model.state_dict().items() if n.rpartition(".layer.")[0] not in kept}
 
 
 @pytest.mark.parametrize("form", ["fp32", "fp16", "fp8 scale_weight", "fp8 weight_scale"])
@@ -24,7 +34,7 @@ def test_m2_v1_umt5_files(states, spiece, tmp_path, form):
         stored["encoder.block.0.layer.0.SelfAttention.q.scale_input"] = torch.ones(())
     save_file(stored | {"spiece_model": bytes_tensor(spiece)}, tmp_path / "umt5.safetensors")
     encoder = load_text_encoder(open_part(tmp_path / "umt5.safetensors", "text_encoder"))
-    loaded = encoder.model.state_dict()
+    loaded = numbers(encoder.model)
     assert torch.equal(loaded.pop("encoder.embed_tokens.weight"), loaded["shared.weight"])
     assert loaded.keys() == meant.keys()
     assert all(torch.equal(loaded[name], value) and loaded[name].dtype == value.dtype for name, value in meant.items())
