@@ -31,9 +31,14 @@ STYLE = {
 }  # fmt: skip
 
 
+def there() -> bool:
+    """Whether figures can be drawn: by matplotlib."""
+    return find_spec("matplotlib") is not None
+
+
 def require() -> None:
     """ValueError unless matplotlib is there. To be asked before the work whose figures are drawn at its end."""
-    if find_spec("matplotlib") is None:
+    if not there():
         raise ValueError("figures are drawn with matplotlib, which is not installed: pip install 'matplotlib>=3.8'")
 
 

@@ -27,7 +27,8 @@ class Recipe:
     """How long and how fast to train. Steps are optimiser steps.
 
     muon: learning rate for the matrices inside `blocks`; 0 leaves all to AdamW. decay: the share of the steps, at the
-    end, over which the rates fall; a run is extended from any checkpoint of the plateau before it.
+    end, over which the rates fall; a run is extended from any checkpoint of the plateau before it. curves: the log is
+    drawn, too.
     """
 
     steps: int
@@ -40,6 +41,7 @@ class Recipe:
     clip: float = 1.0
     save_every: int = 200
     log_every: int = 20
+    curves: bool = True
 
     def rate(self, step: int) -> float:
         """Share of the learning rates at a step: linear warm-up, plateau, then cosine to a fiftieth."""
@@ -117,11 +119,12 @@ def fit(model: nn.Module, loss, recipe: Recipe, file: Path, watch=None) -> nn.Mo
     loss: function of the step number to a dict of scalar tensors; "loss" is minimised, all are logged. In a process
     group each process has a share of the batch, gradients are averaged, and the first one logs and saves.
     file: checkpoint; if it is there the run goes on from it. The log stands beside it as .csv, its curves as .png.
-    watch(step, average): called after every step with the number of those done and the averaged model; what it raises
-    ends the run, its state saved. ValueError, before any step, for a checkpoint of more steps than asked for, and where
-    matplotlib is missing; later where the loss is no number any more.
+    watch(step, average): called after every step with the number of those done and the averaged model. What it or the
+    loss raises ends the run, its state saved. ValueError, before any step, for a checkpoint of more steps than asked
+    for, and where matplotlib is missing for the curves; later where the loss is no number any more.
     """
-    figures.require()
+    if recipe.curves:
+        figures.require()
     made = optimisers(model, recipe)
     rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in made]
     average = swa_utils.AveragedModel(model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(recipe.ema))
@@ -132,7 +135,8 @@ def fit(model: nn.Module, loss, recipe: Recipe, file: Path, watch=None) -> nn.Mo
     bar = tqdm(initial=first, total=recipe.steps, desc=file.stem, disable=None if main else True)
     for step in range(first, recipe.steps):
         _set_rates(made, rates, recipe.rate(step))
-        values = objective(step)
+        save = partial(_save, model, average, made, file=file) if main else None
+        values = _or_save(save if step > first else None, step, objective, step)
         _learn(values["loss"], model, made, recipe.clip)
         average.update_parameters(model)
         bar.update()
@@ -142,12 +146,12 @@ def fit(model: nn.Module, loss, recipe: Recipe, file: Path, watch=None) -> nn.Mo
             count = min(recipe.log_every, step + 1 - first)
             _log(file.with_suffix(".csv"), step + 1, {k: float(v) / count for k, v in sums.items()}, start)
             sums = {}
-        save = partial(_save, model, average, made, step + 1, file) if main else None
         if main and ((step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps):
-            save()
-            draw_curves(file.with_suffix(".csv"))
+            save(step=step + 1)
+            if recipe.curves:
+                draw_curves(file.with_suffix(".csv"))
         if watch is not None:
-            _watched(watch, step + 1, average.module, save)
+            _or_save(save, step + 1, watch, step + 1, average.module)
     bar.close()
     model.load_state_dict(average.module.state_dict())
     return model
@@ -162,16 +166,17 @@ def _learn(loss: Tensor, model: nn.Module, made, clip: float) -> None:
         optimiser.zero_grad(set_to_none=True)
 
 
-def _watched(watch, step: int, average: nn.Module, save) -> None:
-    """Calls `watch`; where it raises, such as for Stop, what was trained so far is saved first. save: of one process
-    the first's, else None."""
+def _or_save(save, step: int, function, *args):
+    """function(*args); where it raises, such as for Stop, what was trained in `step` steps is saved first. save: of the
+    first process, else None."""
     done = False
     try:
-        watch(step, average)
+        found = function(*args)
         done = True
+        return found
     finally:
         if save is not None and not done:
-            save()
+            save(step=step)
 
 
 def _set_rates(made, rates, share: float) -> None:
@@ -202,7 +207,7 @@ def _resume(model, average, made, file: Path, steps: int) -> int:
     return state["step"]
 
 
-def _save(model, average, made, step: int, file: Path) -> None:
+def _save(model, average, made, *, step: int, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     state = {"model": model.state_dict(), "average": average.state_dict()}
     state["optimisers"] = [optimiser.state_dict() for optimiser in made]

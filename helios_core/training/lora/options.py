@@ -29,8 +29,8 @@ class LoraOptions:
     pixels: int = 0
     chunks: int = 8
     few_steps: str = "auto"
-    first_steps: int = 300
-    lessons: int = 10
+    first_steps: int = 0
+    lessons: int = 0
     keep: str = ""
     seed: int = 0
     save_every: int = 100

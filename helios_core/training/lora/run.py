@@ -16,6 +16,7 @@ from torch import nn
 
 from ...checkpoint import folders
 from ...disk import Store
+from ...measure import figures
 from ...pipeline import Helios
 from ...steps import Plan
 from ..captioned import (
@@ -39,7 +40,7 @@ from .samples import SampleSheet
 SMALL = 100_000_000  # numbers of a transformer: below, whole batches and all stages fit a step
 VIDEOS = 24  # of a round of lessons, at most
 MUON = 4  # times AdamW's learning rate
-KEPT_ROUNDS = 8  # of videos to keep, at most
+FIRST_STEPS, LESSONS = 300, 10  # of the first part, and rounds of its lessons, at most: short trainings have fewer
 KEPT_PROMPTS = 96  # of helios-tiny
 FIRST_RATE = 2e-3  # learning rate of the first part
 NEW = 0.6  # share of the first part's samples that are the folder's, where prompts are kept
@@ -79,13 +80,15 @@ def settle(settings, helios: Helios):
             "this checkpoint takes few steps, which flow alone spoils. Train on Base or Mid: the file serves Distilled "
             "too; or say --few-steps on (slow: it makes lessons of many steps) or off"
         )
-    own, optimiser = helios.config.defaults, settings.optimiser
+    own, optimiser, steps = helios.config.defaults, settings.optimiser, settings.steps or (600 if small else 1000)
     if optimiser == "auto":
         optimiser = "muon" if small else "adamw"
     return replace(
         settings,
         alpha=settings.alpha or float(settings.rank),
-        steps=settings.steps or (600 if small else 1000),
+        steps=steps,
+        first_steps=settings.first_steps or max(1, min(FIRST_STEPS, steps // 2)),
+        lessons=settings.lessons or max(1, min(LESSONS, steps // 60)),
         optimiser=optimiser,
         lr=settings.lr or (2e-3 if small else 1e-4) * (MUON if optimiser == "muon" else 1),
         batch=settings.batch or (16 if small else 1),
@@ -227,6 +230,7 @@ class LoraTraining:
         return Recipe(
             steps, lr=rate, muon=muon, decay=base.decay, warmup=min(20, max(1, steps // 10)), weight_decay=0.0,
             ema=base.ema, clip=base.clip, save_every=base.save_every, log_every=base.log_every,
+            curves=figures.there(),
         )  # fmt: skip
 
     def fit(self, name: str, learnt: nn.Module, loss, recipe: Recipe) -> None:
@@ -260,7 +264,7 @@ class LoraTraining:
         if not self.kept_prompts:
             return None
         self.learner.drop()
-        prompts, rounds = self.kept_prompts, max(1, min(KEPT_ROUNDS, -(-len(self.kept_prompts) // videos)))
+        prompts, rounds = self.kept_prompts, min(self.settings.lessons, -(-len(self.kept_prompts) // videos))
         make = KeptMaker(self.helios, self.learner.model, plan, self.clips, prompts, self.size, videos)
         return make(self.folder / "lessons", rounds)
 
