@@ -20,12 +20,14 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import torch
 from helios_video.helios_core import load
 from helios_video.helios_core.cli import main as helios_command
 from helios_video.helios_core.drawn import bench, reading, scenes
 from helios_video.helios_core.join import video
 from helios_video.helios_core.with_loras import with_loras
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 CLIPS, PROMPTS, FRAMES = 40, 48, 66
@@ -87,6 +89,17 @@ def judged(videos: list[np.ndarray], asked: list[scenes.Scene]) -> dict[str, flo
     return {**share, "both": both, "mean": float(np.mean(list(share.values())))}
 
 
+def cut(file: Path, rank: int) -> Path:
+    """The file with the first `rank` singular vectors of each layer's change: smaller without another training."""
+    tensors, made = load_file(file), {}
+    for key in (key for key in tensors if key.endswith("lora_A.weight")):
+        other = key.replace("lora_A", "lora_B")
+        u, s, vh = torch.linalg.svd(tensors[other] @ tensors[key], full_matrices=False)
+        made[key], made[other] = vh[:rank].contiguous(), (u[:, :rank] * s[:rank]).contiguous()
+    save_file(made, short := file.with_name(f"{file.stem}_cut_{rank}.safetensors"))
+    return short
+
+
 def measure(helios, new: list[scenes.Scene], old: list[scenes.Scene]) -> tuple[dict, list[np.ndarray]]:
     """Figures of hearts, stars, all that is new, and what is old; the videos of the new prompts."""
     videos = render(helios, new)
@@ -124,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--ranks", default="4,8,16")
+    parser.add_argument("--cut", default="", help="ranks that the last file is cut to, and measured at")
     parser.add_argument("--threads", default="2")
     args, more = parser.parse_known_args()
     learnt, new = new_scenes()
@@ -143,6 +157,8 @@ def main() -> None:
             results[rank, strength], after = measure(with_loras(helios, [(file, strength)]), new, old)
             print(rank, strength, json.dumps(results[rank, strength]), flush=True)
         sheet(before, after).save(args.folder / "sheet.png")
+    for rank in map(int, filter(None, args.cut.split(","))):
+        results[f"{rank}, cut", 1.0], _ = measure(with_loras(helios, [(cut(file, rank), 1.0)]), new, old)
     flat = {f"{rank} {strength}": found for (rank, strength), found in results.items()}
     (args.folder / "results.json").write_text(json.dumps({"figures": flat, "training": clock}, indent=1) + "\n")
     (args.folder / "table.md").write_text(table_of(results))
