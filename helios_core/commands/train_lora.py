@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..checkpoint import WEIGHT_DTYPES, find_checkpoint, find_file
-from ..config import check_number, check_whole
+from ..config import ModelConfig, check_number, check_whole
 from ..devices import OFFLOAD
 from ..disk import fingerprint as states
 from ..training.lora import LoraOptions
@@ -72,12 +72,17 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--weight-dtype", choices=WEIGHT_DTYPES, default="auto", help=DTYPE_HELP)
     made.add_argument("--offload", choices=OFFLOAD, default="auto", help=OFFLOAD_HELP)
     made.add_argument("--full", action="store_true", help="all weights of a small checkpoint; -o is a new folder")
-    made.add_argument("--estimate", action="store_true", help="say what memory a step takes, counted, and end")
+    made.add_argument(
+        "--estimate",
+        action="store_true",
+        help="say what memory a step takes, counted, and end; --model 14B: the published one, without its files",
+    )
     return made
 
 
 DTYPE_HELP = "of the frozen base: int4 and int8 take the least memory (as stored)"
 OFFLOAD_HELP = "blocks: the base's blocks stay in the host's memory (auto: where it does not fit)"
+PUBLISHED = "14B"  # of --model, with --estimate
 OUTPUTS = ("lora.safetensors", "helios-trained")  # by default, of pairs and of --full
 
 
@@ -87,12 +92,12 @@ def train(argv: list[str]) -> int:
     args.output = args.output or Path(OUTPUTS[args.full])
     check(args)
     settings = LoraSettings.read(args.config, **LoraSettings.given(args))
+    if args.estimate:
+        print(estimate(settings, args))
+        return 0
     helios = open_base(args)
     from ..training.lora import run
 
-    if args.estimate:
-        print(estimate(run.settle(settings, helios), helios, args))
-        return 0
     files = run.find_files(helios, args.data, run.settle(settings, helios))
     of = {"data": absolute(args.data), "files": _digest(files), "model": fingerprint(_files(helios))}
     of |= {"weights": f"{args.weight_dtype}{' all' * args.full}"}
@@ -164,23 +169,28 @@ def _place(device: str):
     return join(device)
 
 
-def estimate(settings, helios, args: argparse.Namespace) -> str:
-    """What a step takes of a GPU's memory, in words."""
-    from ..training.lora import count
+def estimate(settings: LoraSettings, args: argparse.Namespace) -> str:
+    """What a step takes of a GPU's memory, in words; of the published model without its files, too."""
+    from ..training.lora import count, run
 
-    own = helios.config.defaults
+    config, batch, checkpointing = ModelConfig(), settings.batch or 1, settings.checkpointing != "off"
+    if args.model != PUBLISHED:
+        helios = open_base(args)
+        settings, config = run.settle(settings, helios), helios.config
+        batch, checkpointing = settings.batch, settings.checkpointing == "on"
+    own = config.defaults
     needs = count(
-        helios.config,
+        config,
         width=own.width,
         height=own.height,
-        batch=settings.batch,
+        batch=batch,
         rank=settings.rank,
         targets=settings.targets,
         weight_dtype="bf16" if args.weight_dtype == "auto" else args.weight_dtype,
         streamed=args.offload == "blocks",
-        checkpointing=settings.checkpointing == "on",
+        checkpointing=checkpointing,
     )
-    return f"{needs.describe()}; at {own.width}x{own.height}, batch {settings.batch}, rank {settings.rank}"
+    return f"{needs.describe()}; at {own.width}x{own.height}, batch {batch}, rank {settings.rank}"
 
 
 def _files(helios) -> list[Path]:

@@ -154,6 +154,8 @@ def test_a_large_checkpoint_of_few_steps_is_sent_to_base_or_mid(monkeypatch, dat
 def test_the_estimate_needs_no_data(capsys):
     assert main(["train", "lora", "--estimate"]) == 0
     assert "GB of the GPU's memory" in capsys.readouterr().out
+    assert main(["train", "lora", "--estimate", "--model", "14B", "--weight-dtype", "int4", "--rank", "32"]) == 0
+    assert "25.2 GB of the GPU's memory (23.4 GiB)" in capsys.readouterr().out
 
 
 def test_lessons_become_clips_chunk_behind_chunk():
