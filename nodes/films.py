@@ -7,7 +7,7 @@ place; where the files lie, nobody outside learns.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
@@ -70,7 +70,7 @@ def _film(run: str, clip, graph, node: str, chunk: int | None) -> Film:
             _FILMS[run, film.number] = film
             while len(_FILMS) > KEPT:
                 _FILMS.popitem(last=False)
-        film.clip, film.node = clip, graph.get_display_node_id(node)
+        film.clip, film.node = replace(clip, tail=None), graph.get_display_node_id(node)
     if film.schedule is not None:
         score = runs.known(run, film.schedule)
         text = score.text if score else graph.original_prompt.get(film.schedule, {}).get("inputs", {}).get(runs.TEXT)

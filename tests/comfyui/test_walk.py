@@ -100,7 +100,7 @@ def walk(director):
 @pytest.fixture
 def two_tabs(server):
     with directing(server, text=f"0 [seed 26]: {RED}", chunks=5, wait=4.0) as first:
-        second = Director(server, first.page.context.new_page())
+        second = Director(server, first.page.context.browser.new_page(viewport={"width": 1920, "height": 1080}))
         second.page.goto(f"http://127.0.0.1:{server.port}")
         second.page.wait_for_function(READY, timeout=240_000)
         second.page.wait_for_timeout(4000)
