@@ -220,7 +220,6 @@ HELD = {
     "decoders.py vae": "comfy.sd.VAE",
     "engine_vae.py vae": "comfy.sd.VAE",
     "expansion.py graph": "comfy_execution.graph.DynamicPrompt",
-    "films.py graph": "comfy_execution.graph.DynamicPrompt",
     "here": "comfy_execution.utils.ExecutionContext",
     "live.py bar": "comfy.utils.ProgressBar",
     "live.py found": "comfy.latent_formats.Wan21",
@@ -230,7 +229,6 @@ HELD = {
     "runs.py board": "server.PromptServer",
     "runs.py dynamic": "comfy_execution.graph.DynamicPrompt",
     "runs.py queue": "execution.PromptQueue",
-    "talk.py server": "server.PromptServer",
     "text_socket.py clip": "comfy.sd.CLIP",
     "watch.py server": "server.PromptServer",
 }
