@@ -6,6 +6,7 @@ Numbers and verdicts are made of the kept results, by the rule in paired.py; wha
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,8 @@ def write_page(page: Path, helios, sizes: ControlSizes, results: KeptResults, co
     if seeds:
         found = plain(conclude(table(results, seeds), FIGURES, "error", "content", "content"))
         lines += ["## In short", *advice(results, found, len(seeds)), ""]
-        lines += [f"## {PART.title}", *reading(sizes), "", *rows(PART, found), "", *conclusion(PART, found), ""]
+        part = replace(PART, arms=dict.fromkeys(ARMS))
+        lines += [f"## {part.title}", *reading(sizes), "", *rows(part, found), "", *conclusion(part, found), ""]
         panels = [dots(f, {a: found["arms"][a][f.name] for a in ARMS[1:]}, found["earning"]) for f in pictured()]
         drawn = figures.render([panels[:2], panels[2:]])
         lines += [save_picture(page, "figures", drawn, PART.title), ""]

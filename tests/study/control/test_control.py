@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helios_video.helios_core import load
-from helios_video.helios_core.study.control import ARMS, QUICK, study
+from helios_video.helios_core.study.control import ARMS, QUICK, arms, report, study
 from helios_video.helios_core.study.control.measure import nyquist
 from helios_video.helios_core.training.control import drawn
 
+THREE = ("content", "noise", "analytic")
 SIZES = replace(QUICK, seeds=1, steps=1, videos=1, crossed=1, batch=1, longer=2)
 
 
@@ -39,19 +40,22 @@ def stop_after(count):
 @pytest.mark.slow
 def test_a_study_that_was_stopped_goes_on_and_trains_nothing_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(drawn, "CLIPS", 2)
+    for module in (arms, report):
+        monkeypatch.setattr(module, "ARMS", THREE)
     helios = load(backend="torch", vae_dtype="fp32")
     page, how = tmp_path / "page.md", {"page": tmp_path / "page.md", "command": "helios study control"}
     tell, told = stop_after(2)
     with pytest.raises(KeyboardInterrupt):
         study(helios, SIZES, tmp_path / "run", tell=tell, **how)
     kept = json.loads((tmp_path / "page" / "results.json").read_text())
-    assert list(kept["arms"]) == list(ARMS[:2])
-    first = kept["arms"][ARMS[0]]["0"]
+    assert list(kept["arms"]) == list(THREE[:2])
+    first = kept["arms"]["content"]["0"]
     tell, told = stop_after(0)
     study(helios, SIZES, tmp_path / "run", tell=tell, **how)
-    assert [line.split()[1] for line in told if "seed" in line] == [f"{arm}," for arm in ARMS[2:]]
+    assert [line.split()[1] for line in told if "seed" in line] == ["analytic,"]
     text = page.read_text()
-    assert "4 of 4 adapters" in text and "Train control adapters with" in text and "Another policy at inference" in text
-    assert json.loads((tmp_path / "page" / "results.json").read_text())["arms"][ARMS[0]]["0"] == first
+    assert set(THREE) < set(ARMS)
+    assert "2 of 2 adapters" in text and "Train control adapters with" in text and "Another policy at inference" in text
+    assert json.loads((tmp_path / "page" / "results.json").read_text())["arms"]["content"]["0"] == first
     with pytest.raises(ValueError, match="of other sizes or weights"):
         study(helios, replace(SIZES, steps=2), tmp_path / "run", **how)
