@@ -20,34 +20,9 @@ from ..paired import RULE, chance, conclude
 from ..policies import conclusion, dots, rows
 from .arms import ALIKE, ARMS, LONGER, STRIPS, ArmBench, ControlSizes, KeptResults, made_of, run
 from .measure import FIGURES
+from .words import ADVICE, CELLS, FACTORS, QUESTION, SHORT, TITLE, WHAT
 
-TITLE = "Control latents and variance: the question of issue #116, trained"
 NEAR, ERROR, _, *BOARDS, CONTRAST, _ = FIGURES
-CELLS = "The first seed, one chunk. Rows: trained with; columns: used with."
-SHORT = (
-    "Adapters that have learned little are too weak, and what makes any control stronger on the coarse stages brings "
-    "them nearer to the path, whatever they were trained with."
-)
-WHAT = {
-    "content": "means, no gain: what the model was trained on for clean latents",
-    "noise": "means times the factor, 2 and 4: right for white noise",
-    "match": "means, then the spread of all latents as it was",
-    "match_channel": "the same, channel by channel",
-    "analytic": "means over the L2 norm of the kernel: 2 and 4 for these means too",
-}
-QUESTION = (
-    "Somebody trains Helios on a control video (robot control): its VAE latents, pushed down the pyramid, stand beside "
-    "the noise. The official code multiplies what it downsamples by the factor, and with control latents the variance "
-    "explodes: mosaic, checkerboard, unstable conditioning ([issue "
-    "#116](https://github.com/PKU-YuanGroup/Helios/issues/116)). Here an adapter was trained with each way to set the "
-    "variance, all else the same, and used with each other way too."
-)
-FACTORS = (
-    "**Factors.** The sampler's own pyramid halves twice, and control tokens must lie on the grid of the stage's, so "
-    "control latents are halved twice with them. 3 then 2 has no stage to go to: the jump between two stages doubles "
-    "(nearest neighbours, and noise in 2x2 blocks), and 8 latents a side divide by neither 3 nor 6. Only a model with "
-    "such stages could be asked."
-)
 
 
 def study(helios, sizes: ControlSizes, folder: Path, *, page: Path, command: str, tell=print) -> KeptResults:
@@ -109,6 +84,8 @@ def write_page(page: Path, helios, sizes: ControlSizes, results: KeptResults, co
         *crossed(results, sizes),
         *spreads(helios),
         *strips(page, results),
+        "",
+        ADVICE,
         "",
         FACTORS,
     ]
