@@ -113,7 +113,7 @@ def among_local() -> tuple[int, int]:
     return int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
 
 
-def fit(model: nn.Module, loss, recipe: Recipe, file: Path, watch=None) -> nn.Module:
+def fit(model: nn.Module, loss, recipe: Recipe, file: Path, watch=lambda *_: None) -> nn.Module:
     """Trains `model` in place and leaves its averaged weights in it.
 
     loss: function of the step number to a dict of scalar tensors; "loss" is minimised, all are logged. In a process
@@ -129,8 +129,9 @@ def fit(model: nn.Module, loss, recipe: Recipe, file: Path, watch=None) -> nn.Mo
     rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in made]
     average = swa_utils.AveragedModel(model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(recipe.ema))
     first, main = _resume(model, average, made, file, recipe.steps), rank() == 0
+    log = file.with_suffix(".csv")
     if main:
-        _trim(file.with_suffix(".csv"), first)
+        _trim(log, first)
     objective, start, sums = _share(Objective(model, loss)), time.time(), {}
     bar = tqdm(initial=first, total=recipe.steps, desc=file.stem, disable=None if main else True)
     for step in range(first, recipe.steps):
@@ -140,18 +141,15 @@ def fit(model: nn.Module, loss, recipe: Recipe, file: Path, watch=None) -> nn.Mo
         _learn(values["loss"], model, made, recipe.clip)
         average.update_parameters(model)
         bar.update()
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + value.detach()
+        sums = {name: sums.get(name, 0.0) + value.detach() for name, value in values.items()}
         if main and (step + 1) % recipe.log_every == 0:
-            count = min(recipe.log_every, step + 1 - first)
-            _log(file.with_suffix(".csv"), step + 1, {k: float(v) / count for k, v in sums.items()}, start)
+            _log(log, step + 1, {k: float(v) / min(recipe.log_every, step + 1 - first) for k, v in sums.items()}, start)
             sums = {}
         if main and ((step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps):
             save(step=step + 1)
             if recipe.curves:
-                draw_curves(file.with_suffix(".csv"))
-        if watch is not None:
-            _or_save(save, step + 1, watch, step + 1, average.module)
+                draw_curves(log)
+        _or_save(save, step + 1, watch, step + 1, average.module)
     bar.close()
     model.load_state_dict(average.module.state_dict())
     return model
