@@ -37,8 +37,8 @@ its own scale, and a larger one on the coarse stages, where the path is decided,
 measured per video (`match`, `match_channel`) are learned as well, and tie a pixel's meaning to what else is in the \
 picture.
 - **Whatever you choose, write it down and use it at inference.** With one policy in training and another in the \
-sampler the object still follows its path, and the checkerboards grow (tables above). If yours comes out as a mosaic, \
-compare the two first.
+sampler the checkerboards of the finest stage grow, whichever way the two differ, and an adapter that was trained with \
+a gain and is used without loses the path (tables above). If yours comes out as a mosaic, compare the two first.
 - **Control too weak?** Train longer, or raise the strength; another policy at inference does the same at the price of \
 checkerboards.
 
