@@ -219,10 +219,10 @@ def crossed(results: KeptResults, sizes: ControlSizes) -> list[str]:
     """The tables of training policy against inference policy: of the longer training, then of the short one."""
     lines = []
     if results.longer_matrix:
-        lines += [f"## Another policy at inference: adapters trained {sizes.longer} times as long", CELLS]
+        lines += [f"## Another policy at inference: adapters trained {sizes.longer} times as long", CELLS, ""]
         lines += matrix(results.longer_matrix, (NEAR, ERROR, *BOARDS, CONTRAST))
     if results.matrix:
-        lines += ["## The same after the short training", SHORT, *matrix(results.matrix, (NEAR, ERROR, *BOARDS))]
+        lines += ["## The same after the short training", SHORT, "", *matrix(results.matrix, (NEAR, ERROR, *BOARDS))]
     return lines
 
 
