@@ -16,9 +16,10 @@ import numpy as np
 from PIL import Image
 
 from ... import load
+from ...disk import write
 from ...pyramid import downsample
 from ...training.control import ControlledClips, ControlPlan, clips_of, drawn_pairs, train_adapter
-from ..experiment import fingerprint, plain, write_json
+from ..experiment import fingerprint, plain
 from .measure import DrawnVideo, Truth, drawn_videos, measure, truth_of
 
 VERSION = 1  # of the measures
@@ -92,9 +93,19 @@ class KeptResults:
 
     def keep(self, part: str, first: str, second: str, value, seconds: float) -> None:
         """One more entry, written at once."""
-        self.held[part].setdefault(first, {})[second] = plain(value)
+        self.held[part].setdefault(first, {})[second] = short(plain(value))
         self.held["seconds"] = round(self.held["seconds"] + seconds, 1)
-        write_json(self.file, self.held)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        write(self.file, json.dumps(self.held, allow_nan=False) + "\n")
+
+
+def short(value):
+    """Numbers with five digits behind the point, so that the file stays small."""
+    if isinstance(value, dict):
+        return {name: short(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [short(part) for part in value]
+    return round(value, 5) if isinstance(value, float) else value
 
 
 def made_of(helios, sizes: ControlSizes) -> dict:
