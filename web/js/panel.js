@@ -27,7 +27,8 @@ export function addPanel(node, name, element, height) {
   element.addEventListener("wheel", (e) => {
     if (!window.LiteGraph?.vueNodesMode) app.canvas.processMouseWheel(e) // what lies over the canvas swallows zooming
   })
-  element.style.minHeight = `${pixels()}px`
+  element.heliosHeight = () => { element.style.minHeight = `${pixels()}px` } // where it has changed
+  element.heliosHeight()
   const widget = node.addDOMWidget(name, "helios", element, {
     serialize: false,
     getMinHeight: () => pixels() + 20, // the margin around it, above and below

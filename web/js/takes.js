@@ -74,6 +74,7 @@ export class Takes {
 
   draw() {
     this.panel.hidden = !this.open
+    this.panel.parentNode?.heliosHeight?.()
     this.toggle.setAttribute("aria-pressed", String(this.open))
     const shown = this.open ? this.list : []
     for (const run of [...this.cards.keys()]) if (!shown.some((one) => one.run === run)) this.drop(run)
