@@ -63,7 +63,8 @@ async function askAgain(run) {
       if (status.code === 200) came(found.run, node, status)
     }
   }
-  if (!run) for (const state of kept(KIND).values()) if (!runs.some((one) => one.run === state.run)) end(state)
+  if (run) return
+  for (const state of kept(KIND).values()) if (!runs.some((one) => one.run === state.run)) end(state)
   const { films } = await ask("films")
   for (const film of films ?? []) remember(film)
   const fits = ({ schedule, text }) => STAGES.get(find(schedule, TYPE))?.timeline.text === text
