@@ -186,13 +186,13 @@ def convert(source: dict, classes: dict) -> tuple[dict, dict[str, dict[str, str]
         kind, name = classes.get(node["type"]), level.prefix + str(node["id"])
         inputs = {n: _wrapped(v) for n, v in widget_values(node, kind).items()} if kind else {}
         for entry in node["inputs"]:
-            brought = Trace(level, entry, classes).end()
+            brought, called = Trace(level, entry, classes).end(), str(entry.get("name"))
             if brought.wire is not None:
-                inputs[entry.get("name")] = brought.wire
+                inputs[called] = brought.wire
             elif brought.value is not None:
-                inputs[entry.get("name")] = _wrapped(brought.value)
+                inputs[called] = _wrapped(brought.value)
             elif brought.why:
-                cut.setdefault(name, {})[str(entry.get("name"))] = brought.why
+                cut.setdefault(name, {})[called] = brought.why
         title = node.get("title") if isinstance(node.get("title"), str) else ""
         prompt[name] = {"class_type": node["type"], "inputs": inputs, "_meta": {"title": title or node["type"]}}
     return prompt, cut
