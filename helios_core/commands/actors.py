@@ -81,7 +81,10 @@ def cluster(address: str, slots: int) -> Iterator[Any]:
 
 
 def needs(ray, threads: int | None, group: int = 1) -> tuple[dict, int]:
-    """What an actor takes of the cluster, and how many there is room for. group: GPUs of each, in one machine."""
+    """What an actor takes of the cluster, and how many there is room for. group: GPUs of each, in one machine.
+
+    ValueError where no machine has so many.
+    """
     there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = (threads or 1) * group
     if any(node.get("GPU", 0) >= 1 for node in there):

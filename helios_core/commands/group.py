@@ -13,7 +13,7 @@ from . import gpus
 PATIENCE = 5.0  # seconds that an actor has to say what is wrong once one of its processes has ended
 
 
-class Group:
+class GpuGroup:
     """The processes of an actor, for as long as it lives. host: what its pipeline talks to."""
 
     def __init__(self, args: argparse.Namespace):

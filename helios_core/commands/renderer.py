@@ -20,7 +20,7 @@ from .actors import Unfit
 from .events import Encoded, Failed, Made, Opened, Said, Share
 from .failures import caught
 from .going_on import folder_of
-from .group import Group
+from .group import GpuGroup
 from .render import announce, is_chunk, open_model, render
 
 PATIENCE = 60.0  # seconds that another may still have the folder of a run which it is taken from
@@ -98,7 +98,7 @@ class Renderer:
         with suppress(OSError):  # a machine that shares no folder: then paths must be whole, and files there
             os.chdir(self.folder)
         if (self.args.gpus or 1) > 1 and self.group is None:
-            self.group = Group(self.args)
+            self.group = GpuGroup(self.args)
             HOST.set(self.group.host)
         with redirect_stderr(io.StringIO()) as said:
             model = open_model(self.args)
