@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from . import core, host, live, managed
+from . import core, host, live, managed, seeds
 
 NOTHING = "none"
 PREVIEW = 512  # pixels, the longer side of a preview
 
 
-class HeliosTrainLora:
+class HeliosTrainLora(seeds.SeededNode):
     """Teaches a checkpoint from captioned clips or pictures; a LoRA file comes out."""
 
     CATEGORY = "Helios"
@@ -52,7 +52,7 @@ class HeliosTrainLora:
                 "weight_dtype": (list(core.checkpoint.WEIGHT_DTYPES), {"tooltip": DTYPE_TIP}),
                 "learning_rate": ("FLOAT", rate),
                 "sample_every": ("INT", every),
-                "seed": ("INT", {"default": 0, "min": 0, "max": 2**31 - 1, "tooltip": SEED_TIP}),
+                "seed": seeds.widget(SEED_TIP),
             },
         }
 

@@ -16,7 +16,7 @@ class SeededDraws:
     """The random numbers of one step, drawn on the CPU. seed: the step's, so that a resumed run draws the same."""
 
     def __init__(self, seed: int):
-        self.rng = torch.Generator().manual_seed(seed)
+        self.rng = torch.Generator().manual_seed(seed % 2**63)  # of torch's range
 
     def rand(self, *shape) -> Tensor:
         """Uniform in [0, 1), on the CPU."""
