@@ -13,7 +13,7 @@ import sys
 from importlib import import_module
 
 from . import __version__, interrupts
-from .commands import Parser, actors, failures, messages
+from .commands import Parser, actors, failures, messages, osc
 from .commands.options import DRIFT_HELP, MODEL_HELP, THREADS_HELP, add_generate
 
 TRAINERS = {
@@ -24,6 +24,7 @@ WORK = {  # command -> the module in commands/, and its function of the argument
     "generate": ("generate", "generate"),
     "retake": ("retake", "retake"),
     "takes": ("retake", "takes"),
+    "osc": ("osc", "osc"),
     "download": ("download", "download"),
     "run": ("run", "run"),
     "convert": ("convert", "run"),
@@ -51,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     _add_retake(commands.add_parser("retake", help="make a video again from a chunk on, with another seed or prompt"))
     takes = commands.add_parser("takes", help="list a video's takes, and what each has that is different")
     takes.add_argument("video", metavar="VIDEO", help="any of them")
+    osc.add_options(commands.add_parser("osc", help="direct a run of ComfyUI's by Open Sound Control"))
     _add_download(commands.add_parser("download", help="fetch a published checkpoint, or go on fetching it"))
     _add_run(commands.add_parser("run", help="run a ComfyUI workflow file, without ComfyUI"))
     resume = commands.add_parser("resume", help="go on with a generate or run that was stopped or killed")

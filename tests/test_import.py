@@ -95,7 +95,7 @@ def test_requirements_equal_the_dependencies():
     assert (ROOT / "requirements.txt").read_text().split("\n")[:-1] == PROJECT["project"]["dependencies"]
 
 
-EXTRAS = ("mlx", "ftfy", "plots", "gguf", "download", "ray")
+EXTRAS = ("mlx", "ftfy", "plots", "gguf", "download", "ray", "osc")
 
 
 def test_dependencies_have_lower_bounds_only():
@@ -109,7 +109,7 @@ def test_dependencies_have_lower_bounds_only():
 def test_every_import_of_the_product_is_declared():
     declared = {re.match(r"[\w-]+", d).group() for d in PROJECT["project"]["dependencies"]}
     declared = {{"pillow": "PIL"}.get(name, name) for name in declared}
-    extras = {"mlx", "ftfy", "matplotlib", "gguf", "huggingface_hub", "ray", "fsspec"}
+    extras = {"mlx", "ftfy", "matplotlib", "gguf", "huggingface_hub", "ray", "fsspec", "pythonosc"}
     provided = declared | extras | {"helios_video"} | set(sys.stdlib_module_names)
     outside = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "latent_preview", "psutil", "server"}
     outside |= {"aiohttp"}  # which ComfyUI serves with

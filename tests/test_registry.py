@@ -169,6 +169,8 @@ def test_comfy_node_validate_is_clean(unpacked, tmp_path):
 
 # `helios generate --live`: of the command line alone, on loopback, while it runs (tests/commands/test_live.py).
 LISTENS = {"helios_core/commands/live.py": {"http"}}
+# `helios osc` asks the ComfyUI server that it is told of, on this machine unless it is named another.
+LISTENS["helios_core/commands/osc.py"] = {"urllib"}
 
 
 def calls(path: Path):
