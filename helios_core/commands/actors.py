@@ -11,7 +11,8 @@ import signal
 import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import closing, contextmanager, redirect_stdout, suppress
+from http.client import HTTPConnection
 from typing import Any, NamedTuple
 
 from ..config import check_whole
@@ -65,6 +66,7 @@ def cluster(address: str, slots: int) -> Iterator[Any]:
         import ray
     except ImportError as error:
         raise ValueError(f"--ray needs Ray ({error}): pip install 'helios-video[ray]'") from error
+    check_address(address)
     own = {"num_cpus": max(slots, os.cpu_count() or 1), "include_dashboard": False, "object_store_memory": STORE}
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -78,6 +80,18 @@ def cluster(address: str, slots: int) -> Iterator[Any]:
             yield ray
     finally:
         ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """ValueError for a HOST:PORT where nothing answers; Ray itself would ask there for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "//" in host:
+        return
+    try:
+        with closing(HTTPConnection(host.strip("[]"), int(port), timeout=10)) as there:
+            there.connect()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--ray {address}: nothing answers there ({error}); wanted HOST:PORT of its head") from error
 
 
 def needs(ray, threads: int | None, group: int = 1) -> tuple[dict, int]:

@@ -158,5 +158,5 @@ class Board:
         """Ends the bar; says what is left."""
         self.bar.close()
         ends = sum(1 for one in self.done.values() if one >= 1)
-        if ends < len(self.todo):
+        if self.done and ends < len(self.todo):
             print(f"{ends} of {len(self.todo)} done; the same command goes on", file=sys.stderr)

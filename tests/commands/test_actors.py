@@ -129,3 +129,11 @@ def test_the_first_that_can_do_nothing_ends_the_run_and_a_later_one_is_left_out(
     found = [*made.run("abc")]
     assert (1, actors.Gone("no such model here", True)) in found and made.count == 1 and len(ray.killed) == 1
     assert sorted(i for i, event in found if event == "done") == [0, 1, 2]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:many", "[::1]:1"])
+def test_an_address_where_nothing_answers_is_refused_at_once(address):
+    with pytest.raises(ValueError, match="nothing answers there"):
+        actors.check_address(address)
+    for other in ("auto", "local", "ray://head:10001"):
+        actors.check_address(other)
