@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..config import check_number
 from ..control import POLICIES, TINY_ADAPTER, encode_clip, find_adapter, parse_chunks
+from ..join import Boundary
 from ..media import iter_frames, probe
 from ..with_control import with_control
 
@@ -55,9 +56,22 @@ def add_control(model, args: argparse.Namespace):
     if args.control is None:
         return model
     (first, last), own = parse_chunks(args.control_chunks), model.config.defaults
-    most = None if args.resume is not None else max(1, -(-args.frames // CHUNK) - first)
+    chunks = Boundary(drop_first_frame=args.drop_first_frame).chunks(args.frames, CHUNK)
+    most = None if args.resume is not None or args.prompts_file is not None else max(1, chunks - first)
     size = args.width or own.width, args.height or own.height
     tell = lambda text: print(text, file=sys.stderr)  # noqa: E731
     latents = encode_clip(model, iter_frames(args.control), *size, most=most, tell=tell)
     how = {"strength": args.control_strength, "policy": args.control_policy, "first": first, "last": last}
     return with_control(model, args.control_adapter, latents, **how)
+
+
+def tell_idle(model, begin: int, end: int) -> None:
+    """Says on stderr of each control that it does nothing in a video of the chunks `begin` to `end` - 1."""
+    for control in model.controls:
+        if control.strength and not any(control.acts(chunk) for chunk in range(begin, end)):
+            chunks = f"of this video, {begin} to {end - 1}" if end - begin > 1 else f"of this video, {begin}"
+            print(
+                f"control: it acts in no chunk {chunks} ({control.report}); --control-chunks {begin}- has the clip "
+                "begin where the video does",
+                file=sys.stderr,
+            )

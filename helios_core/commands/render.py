@@ -135,6 +135,7 @@ def render(
         first = 0 if history is None else history.chunk
         chunks = settings["chunks"] + first
         chunks = min(chunks, getattr(prompt, "end", None) or chunks)
+        control.tell_idle(model, first, chunks)
         with closing((show or with_bars)(report_drift(made), chunks)) as shown:
             save = partial(start.keep, model, args)
             return _write(shown, journal, args, model.config.frames_per_chunk, save, first, shown_live)

@@ -48,3 +48,23 @@ def test_refusals(here, capfd, options, says):
     write_clip(here / "clip.mp4", np.zeros((20, 32, 48, 3), np.uint8))
     assert main(["generate", "--prompt", "a", *options, "-o", "out.mp4"]) == 2
     assert says in capfd.readouterr().err and not (here / "out.mp4").exists()
+
+
+def test_a_row_that_is_longer_than_frames_is_controlled_to_its_end(here):
+    write_clip(here / "clip.mp4", np.full((66, 32, 48, 3), 255, np.uint8))
+    (here / "rows.csv").write_text("prompt,frames,output\na red circle moving left,66,row.mp4\n", encoding="utf-8")
+    given = ["--control", "clip.mp4", "--control-adapter", "own.safetensors"]
+    wanted = made(*given)
+    table = ["--prompts-file", "rows.csv", "--frames", "33", "--steps", "1,1,1", "-o", "all.mp4"]
+    assert main(["generate", *table, *given]) == 0
+    assert np.array_equal(video.read_frames("row.mp4"), wanted)
+
+
+def test_a_control_that_acts_nowhere_is_told(here, capfd):
+    write_clip(here / "clip.mp4", np.full((33, 32, 48, 3), 255, np.uint8))
+    given = ["--control", "clip.mp4", "--control-adapter", "own.safetensors"]
+    made(*given)
+    assert "acts in no chunk" not in capfd.readouterr().err
+    made(*given, "--control-chunks", "7")
+    said = capfd.readouterr().err
+    assert "acts in no chunk of this video, 0 to 1" in said and "--control-chunks 0-" in said

@@ -31,7 +31,7 @@ class Fake:
     )
 
     def __init__(self, fails=None):
-        self.fails, self.asked, self.parts = fails, None, self
+        self.fails, self.asked, self.parts, self.controls = fails, None, self, ()
         self.identity = self.vae_identity = ("fake",)
 
     def load(self, path, **options):
