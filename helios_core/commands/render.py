@@ -78,7 +78,7 @@ def add_loras(model, args: argparse.Namespace):
         return model
     known = list_files("loras", SAFETENSORS)
     named = [split_strength(text, known) for text in args.lora]
-    files = [(known.get(name, name), *how) for name, *how in named]
+    files = [(known.get(name) or find_file("loras", name), *how) for name, *how in named]
     model = with_loras(model, files, mode=args.lora_mode, companion=args.lora_companion)
     print(model.parts.loras.report, file=sys.stderr)
     return model

@@ -44,4 +44,4 @@ def test_command_line_takes_several_loras_by_name_and_file(here, capsys):
     helios = load()
     assert render.add_loras(helios, cli.parser().parse_args(argv[:3])) is helios
     assert cli.main([*argv[:3], "--lora", "gone.safetensors", "-o", str(here / "x.mp4")]) == 2
-    assert "weights file gone.safetensors is missing" in capsys.readouterr().err
+    assert "no file 'gone.safetensors', here or in models/loras" in capsys.readouterr().err
