@@ -48,6 +48,7 @@ NO_MEMORY = (
     r"(?i)out of memory|can't allocate memory|unable to allocate|attempting to allocate|not enough memory|alloc_failed"
     r"|cannot allocate|bad_alloc|larger than the maximum allowed buffer"
 )
+FULL = r"(?i)no space left on device|\(os error (?:28|112)\)"  # in the words of libraries that raise no OSError
 ASKED = r"(?i)(?:allocate|allocating)\D{0,20}?([\d.]+) ?([KMGT]iB|bytes)"
 LESS = {
     "generate": "a smaller --width and --height, --vae-tiling on, --offload blocks or sequential, or a --weight-dtype "
@@ -107,6 +108,8 @@ def describe(error: BaseException, command: str = "") -> Failure:
         return Failure(_memory(error, doing, command), 1)
     if isinstance(error, OSError) and error.strerror:
         return Failure(_disk(error, doing), 1)
+    if re.search(FULL, str(error)):
+        return Failure(f"{doing} failed: No space left on device; make room on the disk", 1)
     said = _words(error)
     if isinstance(error, ImportError):
         return Failure(f"{doing} failed: {said}; a library is missing or broken, see `helios doctor`", 1)

@@ -45,6 +45,7 @@ ERRORS = {
     "numpy": (MemoryError("Unable to allocate 9.0 TiB for an array"), "(9.0 TiB more"),
     "torch": (RuntimeError("mat1 and mat2 shapes cannot be multiplied\nmore"), "says: mat1 and mat2 shapes cannot"),
     "disk": (OSError(errno.ENOSPC, "No space left", "x.mp4"), "x.mp4 failed: No space left; make room"),
+    "full": (RuntimeError("I/O error: No space left on device (os error 28)"), "failed: No space left on device; make"),
     "json": (foreign(), "json says: Expecting property name"),
     "csv": (csv.Error("line contains NUL"), "says: line contains NUL (Error)"),
     "recursion": (RecursionError("maximum recursion depth exceeded"), "(RecursionError)"),
