@@ -23,7 +23,7 @@ from ..checkpoint import (
     recognise,
 )
 from ..config import INDEX, SCHEDULER, ScheduleConfig, find_variant
-from ..control import ADAPTERS
+from ..control import ADAPTERS, TINY_ADAPTER, find_adapter
 from ..control import KIND as CONTROL
 from ..devices import libraries, needs
 from ..disk import parse_object
@@ -75,6 +75,8 @@ def find(name: str) -> Path:
         return Path(__file__).resolve().parent.parent / "assets" / folders.TINY
     if Path(name).exists():
         return Path(name)
+    if name == TINY_ADAPTER:
+        return find_adapter(name)
     for kind in ("vae", "text_encoders", "loras", ADAPTERS):
         if name in folders.list_files(kind):
             return find_file(kind, name)

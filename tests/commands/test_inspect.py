@@ -130,6 +130,11 @@ def test_what_is_not_there(capsys):
     assert "gone.safetensors" in capsys.readouterr().err
 
 
+def test_the_adapter_that_ships_goes_by_its_name(capsys):
+    code, said = told(capsys, "helios-tiny-control")
+    assert code == 0 and "it is a control adapter (track)" in said
+
+
 def test_a_unified_latents_model(capsys):
     file = command.find("helios-tiny").parent / "helios-tiny-ul.safetensors"
     code, said = told(capsys, file)
