@@ -23,5 +23,5 @@ def told(prompt: str) -> str:
     named = ", ".join(words[:MOST]) + (" ..." if len(words) > MOST else "")
     return (
         f"helios-tiny was taught few words, and not: {named}. It draws coloured shapes that move, such as 'a red "
-        "circle moving left'; for anything else choose the 14B model"
+        "circle moving left'; for anything else choose the 14B model, or teach it: helios train lora"
     )

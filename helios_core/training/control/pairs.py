@@ -50,9 +50,7 @@ def find_control(clip: CheckedFile, folder: Path, controls: Path, least: int) ->
     names = [place, *(place.with_suffix(ending) for ending in VIDEOS)]
     found = next((name for name in names if name.is_file()), None)
     if found is None:
-        raise ValueError(
-            f"{clip.file.path} has no control video; wanted {place}, or leave out --controls and --extract"
-        )
+        raise ValueError(f"{clip.file.path} has no control video; wanted {place}, or --extract in place of --controls")
     try:
         frames = probe(found).frames
     except UNREADABLE as error:
