@@ -27,7 +27,7 @@ ALLOWED = {
         ("js/run.js", "shared-object-monkeypatch"),
         ("js/templates.js", "shared-object-monkeypatch"),
     },
-    "coverage": {"HeliosLora", "HeliosULEncode"},
+    "coverage": {"HeliosLora", "HeliosTrainLora", "HeliosULEncode"},
     "hazards": {"hardcoded-precision"},
     "import_guard": {"comfy.model_patcher.CoreModelPatcher", "comfy.ops.mixed_precision_ops"},
 }

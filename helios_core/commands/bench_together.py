@@ -44,12 +44,17 @@ def take_part(args: argparse.Namespace, make: Callable, cases: list) -> int:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             bench = make(Path(folder))
             for case in cases:
-                parts = bench.open(case).parts
-                for network in (parts.transformer, parts.vae):
-                    bench.speed.randomise(network)
-                follower.follow(parts.ready)
-                parts.release("transformer", "vae")
-                bench.backend.empty_cache()
+                follow_one(bench, case, follower)
         return 0
 
     return gpus.take_part(args, lead, follow)
+
+
+def follow_one(bench, case, follower) -> None:
+    """One case, beside the process that times it."""
+    parts = bench.open(case).parts
+    for network in (parts.transformer, parts.vae):
+        bench.speed.randomise(network)
+    follower.follow(parts.ready)
+    parts.release("transformer", "vae")
+    bench.backend.empty_cache()
