@@ -6,7 +6,8 @@ import { PACK } from "./run.js"
 
 export const ORDER = [
   "one_node_text_to_video", "one_node_image_to_video", "text_to_video", "image_to_video", "video_to_video",
-  "long_video", "prompt_schedule", "live", "continue_video", "composed_chunk", "unified_latents", "pyramid_variance", "latent_robustness",
+  "long_video", "prompt_schedule", "live", "control_video", "continue_video", "composed_chunk", "unified_latents",
+  "pyramid_variance", "latent_robustness",
 ]
 
 const place = (name) => (ORDER.includes(name) ? ORDER.indexOf(name) : ORDER.length)

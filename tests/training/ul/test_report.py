@@ -13,7 +13,7 @@ def test_bits_of_many_draws_are_the_training_s_in_the_mean():
     model = build(IMAGE)
     z = torch.randn(2, 4, 1, 4, 4) * 0.5
     several = torch.stack([report.latent_nats(model.prior, z, IMAGE, draws=20, seed=i) for i in range(8)])
-    single = torch.stack([stages.rate_terms(model, z, stages.SeededDraws(i), "diffusion")[0] for i in range(800)])
+    single = torch.stack([stages.rate_terms(model, z, stages.StepDraws(i), "diffusion")[0] for i in range(800)])
     error = 4 * float(single.mean(1).std()) / 800**0.5 + 4 * float(several.mean(1).std()) / 8**0.5
     assert float(several.mean()) == pytest.approx(float(single.mean()), abs=error)
     assert several.std(0).max() < single.std(0).min() / 3

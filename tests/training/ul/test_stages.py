@@ -60,7 +60,7 @@ def test_the_even_loss_leaves_the_encoder_alone():
 
 
 def test_a_normal_prior_costs_the_divergence_of_z0():
-    model, draws = build(IMAGE), stages.SeededDraws(0)
+    model, draws = build(IMAGE), stages.StepDraws(0)
     z = torch.randn(2, 4, 1, 2, 2)
     cost, felt = stages.rate_terms(model, z, draws, "normal")
     a, s = torch.sigmoid(torch.tensor(5.0)).sqrt(), torch.sigmoid(torch.tensor(-5.0)).sqrt()
