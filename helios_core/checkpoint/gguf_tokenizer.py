@@ -61,7 +61,7 @@ def spiece(values: dict, path: Path) -> bytes:
         trainer = number(3, 1) + number(35, BYTE in kinds) + number(40, unknown) + number(42, end)
         prefix, merge = (values.get(LISTS + name, True) for name in ("add_space_prefix", "remove_extra_whitespaces"))
         normaliser = field(2, bytes(n & 255 for n in table)) + number(3, prefix) + number(4, merge)
-    except (AttributeError, TypeError, ValueError, struct.error) as error:
+    except (AttributeError, OverflowError, TypeError, ValueError, struct.error) as error:
         raise ValueError(
             f"{path}: the lists of its tokenizer do not fit together ({error}); take another file"
         ) from error

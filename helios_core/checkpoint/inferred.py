@@ -24,6 +24,8 @@ def infer(part: str, shapes: Mapping[str, tuple[int, ...]], path) -> dict:
             f"{path}: the sizes of the {part} cannot be told from its tensors ({error} is missing); the file is "
             "incomplete or of another model"
         ) from error
+    except ZeroDivisionError as error:
+        raise ValueError(f"{path}: a tensor of the {part} has a size of 0; download the file again") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -33,12 +35,18 @@ def count(shapes: Mapping, prefix: str) -> int:
     return len({name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)})
 
 
+def _at_least(axes: int, shape: tuple[int, ...], name: str) -> tuple[int, ...]:
+    if len(shape) < axes:
+        raise ValueError(f"{name} has the shape {shape}; the file is broken or of another model")
+    return shape
+
+
 def transformer(shapes: Mapping) -> dict:
     """config.json of a transformer with tensors of these shapes, by published names.
 
     ValueError for what it cannot tell.
     """
-    dim, channels, *patch = shapes["patch_embedding.weight"]
+    dim, channels, *patch = _at_least(2, shapes["patch_embedding.weight"], "patch_embedding.weight")
     gains = shapes.get("blocks.0.attn1.history_key_scale")
     if dim % HEAD:
         raise ValueError(f"a width of {dim} is not made of heads of {HEAD} channels; such a model needs its config")
@@ -85,8 +93,9 @@ def vae(shapes: Mapping) -> dict:
 def text_encoder(shapes: Mapping) -> dict:
     """config.json of a UMT5 encoder with tensors of these shapes."""
     layer = "encoder.block.0.layer."
-    words, width = next(shapes[name] for name in ("shared.weight", "encoder.embed_tokens.weight") if name in shapes)
-    buckets, heads = shapes[f"{layer}0.SelfAttention.relative_attention_bias.weight"]
+    bias = f"{layer}0.SelfAttention.relative_attention_bias.weight"
+    embedding = next(name for name in ("shared.weight", "encoder.embed_tokens.weight") if name in shapes)
+    (words, width, *_), (buckets, heads, *_) = (_at_least(2, shapes[name], name) for name in (embedding, bias))
     return {
         "model_type": "umt5",
         "vocab_size": words,

@@ -169,7 +169,7 @@ def mark(path, name: str, weight: Stored, said: str, parts: Iterable[tuple[str, 
     where = f"{path}: {name.removesuffix('.weight')}"
     marks = Marks(_format(said, where), said, tuple(parts), old)
     form = FORMS[marks.format]
-    if weight.dtype not in form.dtypes or (len(weight.shape) != 2 and marks.format not in FP8):
+    if weight.dtype not in form.dtypes or not weight.shape or (len(weight.shape) != 2 and marks.format not in FP8):
         raise ValueError(
             f"{where}{LAYER_FORMAT} says {marks.format}, and the weight is {weight.dtype} {weight.shape}; it is broken"
         )
@@ -206,7 +206,7 @@ def _check_sizes(where: str, marks: Marks, shape: tuple[int, ...]) -> None:
     """That the columns are made of whole groups."""
     try:
         rotation, group = marks.rotation, marks.group
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{where}{LAYER_FORMAT}: {marks.said[:200]} has sizes that are no numbers") from error
     if rotation and marks.format not in ROTATED:
         raise ValueError(f"{where}{LAYER_FORMAT} says {marks.format} with convrot; rotated are {', '.join(ROTATED)}")

@@ -32,4 +32,4 @@ def _shape(name: str, tensors: Mapping[str, Stored]) -> tuple[int, int] | None:
         return None
     before = "ffn.net.0.proj" if match[2] == "ffn.net.2" else "attn1.to_q"
     biases = [tensors.get(f"{match[1]}{layer}.bias") for layer in (match[2], before)]
-    return None if None in biases else tuple(bias.shape[0] for bias in biases)
+    return None if None in biases or not all(b.shape for b in biases) else tuple(b.shape[0] for b in biases)

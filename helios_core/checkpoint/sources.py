@@ -113,6 +113,8 @@ def stored_tensors(
     for name, weight in factors.items():
         if weight not in plain:
             raise ValueError(f"{path}: {name} is a factor of {weight}, which is missing")
+        if not plain[weight].shape:
+            raise ValueError(f"{path}: {weight} has a factor and is no matrix; download the file again")
         plain[weight] = _with_factor(plain[weight], name, extra[name])
     for name, stored in plain.items():
         if stored.marks is None:
@@ -145,7 +147,8 @@ def _check_factors(path: Path, name: str, weight: Stored) -> None:
     elif math.prod(scale.shape) == 1 or scale.shape == shape[:1]:
         fits = scale.dtype in FLOATS and zero is None
     else:
-        groups = len(scale.shape) == len(shape) == 2 and scale.shape[0] == shape[0] and shape[1] % scale.shape[1] == 0
+        groups = len(scale.shape) == len(shape) == 2 and scale.shape[0] == shape[0] and 0 not in scale.shape
+        groups = groups and shape[1] % scale.shape[1] == 0
         fits = groups and scale.dtype in FLOATS and (zero is None or zero.shape == scale.shape)
     if not fits:
         said = f"{scale.dtype} {scale.shape}" if scale else "no factors"

@@ -22,7 +22,7 @@ import numpy as np
 
 from .. import load
 from ..checkpoint import WEIGHT_DTYPES
-from ..config import TransformerConfig, VAEConfig, check_number, check_size
+from ..config import TransformerConfig, VAEConfig, check_number, check_size, check_whole, limits
 from ..devices import BACKENDS, Host, libraries
 from ..text import Embedding
 from . import HOST, bench_together, gpus, hollow, set_threads
@@ -78,7 +78,8 @@ class Bench:
         self.speed = import_module(f"..backends.{self.library}.speed", __package__)
         self.device = self.backend.find_device()
         self.small = self.backend.kind(self.device) == "cpu" and not args.full
-        self.width, self.height = (args.width, args.height) if args.width else SMALL_SIZE if self.small else (640, 384)
+        own = SMALL_SIZE if self.small else (640, 384)
+        self.width, self.height = own if args.width is None else (args.width, args.height)
         self.folder = hollow.checkpoint(
             folder / "published",
             TransformerConfig(**{**(SMALL if self.small else {}), **({"num_layers": n} if (n := args.layers) else {})}),
@@ -88,7 +89,7 @@ class Bench:
             **({"text": SMALL_TEXT} if self.small else {}),
         )
         self.host = HOST.get() or Host()
-        self.until = time.monotonic() + 60 * (args.minutes or (2 if self.small else 10))
+        self.until = time.monotonic() + 60 * ((2 if self.small else 10) if args.minutes is None else args.minutes)
         self.zeros = False
 
     def cases(self, asked: list[str]) -> Iterator[Case]:
@@ -194,6 +195,9 @@ def bench_speed(args: argparse.Namespace) -> int:
     set_threads(args.threads, args.backend)
     if (args.width is None) != (args.height is None):
         raise ValueError("--width and --height go together")
+    for name, most in (("width", limits.SIDE), ("height", limits.SIDE), ("layers", limits.LAYERS)):
+        if (value := getattr(args, name)) is not None:
+            check_whole(f"--{name}", value, most)
     if args.minutes is not None:
         check_number("--minutes", args.minutes, 600)
     if gpus.inside():

@@ -192,7 +192,7 @@ def _parts(path: Path, held: list[str]) -> bool:
     sound = all([_try(path, part) for part in held])
     if "transformer" not in held:
         what = " and ".join(held).replace("_", " ")
-        return tell(f"a {what}", USES[held[0]], path, PLACES[held[0]]) and sound
+        return tell(f"a {what}", USES[held[0]] if sound else None, path, PLACES[held[0]])
     lacks = [part for part in PARTS if part not in held]
     missing = [part.replace("_", " ") for part in lacks]
     if path.is_dir():

@@ -159,9 +159,11 @@ def _tokenizer_values(files: dict[str, bytes], path: Path) -> dict[str, Any]:
             found[gguf_tokenizer.FILES + name] = data.decode()
     if SPIECE in files:
         try:
-            lists = _lists(files[SPIECE])
+            lists, lost = _lists(files[SPIECE]), _lost(files[SPIECE])
         except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
             raise ValueError(f"{path}: the sentencepiece model is broken ({error})") from error
+        if lost and "tokenizer.json" not in files:
+            raise ValueError(f"{path}: a GGUF file cannot say that the tokenizer {lost}; take the format single")
         found |= {gguf_tokenizer.LISTS + key: value for key, value in lists.items()}
     return found
 
@@ -179,3 +181,11 @@ def _lists(model: bytes) -> dict[str, Any]:
         **{"add_space_prefix": bool(normaliser.get(3, 1)), "remove_extra_whitespaces": bool(normaliser.get(4, 1))},
         "precompiled_charsmap": normaliser.get(2, b""),
     }
+
+
+def _lost(model: bytes) -> str:
+    """What llama.cpp's lists have no name for, of what this model does; empty if nothing."""
+    trainer, normaliser = (dict(f for n, value in fields(model) if n == part for f in fields(value)) for part in (2, 3))
+    if trainer.get(24):
+        return "adds spaces behind words (treat_whitespace_as_suffix)"
+    return "" if normaliser.get(5, 1) else "leaves spaces as they are (escape_whitespaces)"

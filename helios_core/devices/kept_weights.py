@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +33,7 @@ class KeptWeights:
 
     def __init__(self, folder: Path, limit: int):
         self.store = Store(folder, limit)
+        self.stuck: set[Path] = set()  # broken files that cannot be removed
 
     @classmethod
     def of(cls, folder: Path | None) -> KeptWeights | None:
@@ -67,8 +67,8 @@ class KeptWeights:
         for name, stored in plain.items():
             layout |= precision.quantised_layout(name, stored.shape, kind)
         path = self.store.file(key, ".safetensors")
-        found = None if path is None else self.read(path, layout, kind)
-        if found is None:
+        found = None if path is None or path in self.stuck else self.read(path, layout, kind)
+        if found is None and path not in self.stuck:
             path = self.make(source, plain, kind, key, layout, make)
             found = None if path is None else self.read(path, layout, kind)
         return source if found is None else replace(source, tensors=source.tensors | found)
@@ -132,8 +132,11 @@ class KeptWeights:
     def discard(self, path: Path, why: Exception) -> None:
         """Removes a broken file and says so."""
         LOG.warning("the kept weights %s are broken and go, they are made anew: %s", path, why)
-        with suppress(OSError):
-            path.unlink()
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            self.stuck.add(path)
+            LOG.warning("%s cannot be removed (%s); remove it, or name another folder in HELIOS_CACHE", path, error)
 
 
 def to_quantise(source: Source) -> dict[str, Stored]:

@@ -74,6 +74,8 @@ def size_of(kind: str, shapes: dict[str, tuple[int, ...]]) -> Size:
 
 def _term_size(kind: str, term: Term, shapes: dict) -> Size:
     if term.whole in shapes:
+        if not shapes[term.whole]:
+            raise ValueError("no matrices")
         return Size(shapes[term.whole][0], math.prod(shapes[term.whole][1:]), 0)
     a, b, core = (shapes.get(role) for role in term[:3])
     if min(len(a), len(b)) < 2 or not b[0] or (core and len(core) < 2):

@@ -59,6 +59,7 @@ WAYS = {
     "a part of another form": lambda p: (
         p | {"weight_codebook" if "weight_codebook" not in p else "weight_zeros": np.ones(3, np.float32)}
     ),
+    "an endless rotation": lambda p: said(p, convrot=True, convrot_groupsize=float("inf"), params=None),
     "a rotation that divides nothing": lambda p: said(p, convrot=True, convrot_groupsize=7, params=None),
 }
 
@@ -101,3 +102,21 @@ def test_types_that_only_marks_explain(tmp_path):
             path.write_bytes(path.read_bytes().replace(b"[16]", b"[32]"))
         with pytest.raises(ValueError, match="no quantised form of this is known"):
             open_part(path, "transformer")
+
+
+E4M3 = {"comfy_quant": np.frombuffer(b'{"format": "float8_e4m3fn"}', np.uint8), "weight_scale": np.float32(1)}
+FLAT = {
+    "F8_E4M3": {"weight": np.uint8(1), **E4M3},
+    "I8": {"weight": np.int8(1), "scale_weight": np.ones(2, np.float32)},
+    "U8": {"weight": np.uint8(1), "zero_weight": np.float32(1)},
+    "I8, no factors": {"weight": np.ones((4, 4), np.int8), "scale_weight": np.ones((4, 0), np.float32)},
+}
+
+
+@pytest.mark.parametrize("kind", FLAT)
+def test_weights_without_axes_and_factors_without_numbers(kind, tmp_path):
+    tensors = {f"{LAYER}.{name}": value for name, value in FLAT[kind].items()}
+    tensors |= {"patch_long.weight": np.zeros(4, np.float32)}
+    write(tmp_path / "x.safetensors", tensors, {f"{LAYER}.weight": kind[:7].partition(",")[0]})
+    with pytest.raises(ValueError, match=LAYER):
+        open_part(tmp_path / "x.safetensors", "transformer")

@@ -76,7 +76,8 @@ def test_a_text_encoder_of_llama_cpp_with_its_tokenizer(states, spiece, tmp_path
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused(states, spiece, tmp_path):
-    for change in ({"model": "gpt2"}, {"scores": [0.5]}, {"token_type": [-1]}):
+    many = [1e300] * len(gguf_lists(spiece)["tokens"])
+    for change in ({"model": "gpt2"}, {"scores": [0.5]}, {"token_type": [-1]}, {"scores": many}):
         values = {f"tokenizer.ggml.{key}": value for key, value in (gguf_lists(spiece) | change).items()}
         with pytest.raises(ValueError, match="its tokenizer"):
             gguf_tokenizer.spiece(values, "x.gguf")

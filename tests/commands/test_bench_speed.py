@@ -47,7 +47,11 @@ def test_no_row_begins_after_its_time_but_the_first(capsys, monkeypatch):
     assert len(rows(said)) == 2 and "Left out for time (--minutes): bf16 (offload none, compile auto), fp32" in said
 
 
-@pytest.mark.parametrize("options, wanted", [(["--width", "64"], "go together"), (["--minutes", "-1"], "--minutes")])
+REFUSED = [(["--width", "64"], "go together"), (["--minutes", "-1"], "--minutes"), (["--layers", "0"], "--layers must")]
+REFUSED += [(["--width", "0", "--height", "0"], "--width must be at least 1")]
+
+
+@pytest.mark.parametrize("options, wanted", REFUSED)
 def test_what_cannot_be_is_refused(options, wanted, capsys):
     assert main(["bench", "speed", *options]) == 2
     assert wanted in capsys.readouterr().err

@@ -80,6 +80,13 @@ def test_a_part_that_does_not_fit(tiny, capsys, tmp_path):
         load(tmp_path / "x")
 
 
+def test_what_does_not_load_is_not_to_be_used(tiny, capsys, tmp_path):
+    (path,) = (tiny / "tiny-comfy" / "text_encoders").glob("*.safetensors")
+    (tmp_path / "x.safetensors").write_bytes(path.read_bytes().replace(b"tokenizer.tokenizer", b"takenizer.tokenizer"))
+    code, said = told(capsys, tmp_path / "x.safetensors")
+    assert code == 2 and "it is a text encoder" in said and "cannot be used" in said and "use it" not in said
+
+
 def test_a_lora_a_workflow_a_picture_and_others(capsys, tmp_path):
     name = "diffusion_model.blocks.0.self_attn.q"
     pair = {

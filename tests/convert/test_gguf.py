@@ -21,7 +21,7 @@ from helios_video.helios_core.text.tokenizer import load_tokenizer
 from safetensors.torch import load_file, save_file
 from support import gguf as made
 from support.files import small_files
-from support.parts import WORDS, make_spiece
+from support.parts import WORDS, make_spiece, message
 
 ERRORS = {"q8_0": 0.006, "q6_k": 0.019, "q5_1": 0.04, "q5_k": 0.039, "q5_0": 0.044, "q4_1": 0.08, "q4_k": 0.077}
 ERRORS |= {"q4_0": 0.088}
@@ -163,3 +163,15 @@ def test_the_tokenizer_is_in_llama_cpps_lists(whole, tmp_path):
     prompts = [*WORDS, " ".join(WORDS)]
     plain = load_tokenizer(whole / "tokenizer", 20)(prompts)
     assert load_tokenizer(open_part(out, "text_encoder").tokenizer, 20)(prompts) == plain
+
+
+@pytest.mark.parametrize("option, words", [((2, (24, 1)), "whitespace_as_suffix"), ((3, (5, 0)), "escape_whitespaces")])
+def test_a_tokenizer_that_the_lists_cannot_describe_is_refused(option, words, published, tmp_path):
+    part, own = option
+    shutil.copytree(published, tmp_path / "x")
+    shutil.rmtree(tmp_path / "x" / "tokenizer")
+    (tmp_path / "x" / "tokenizer").mkdir()
+    said = {2: [(3, 1), (40, 2), (42, 1)], 3: [(4, 1)]}[part]
+    (tmp_path / "x" / "tokenizer" / "spiece.model").write_bytes(make_spiece() + message((part, message(*said, own))))
+    with pytest.raises(ValueError, match=words):
+        convert(tmp_path / "x", tmp_path / "x.gguf", parts=["text_encoder"])

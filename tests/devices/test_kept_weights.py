@@ -123,6 +123,21 @@ def test_a_broken_one_goes_by_name_and_is_made_anew(how, worth, tmp_path, caplog
     assert files(tmp_path) == [path] and alike(wanted, state(opened(tmp_path))) and not caplog.text
 
 
+@pytest.mark.parametrize("how", ["cut", "nan"])
+def test_a_broken_one_that_cannot_be_removed_is_left_aside(how, worth, tmp_path, caplog, monkeypatch):
+    wanted = state(opened(tmp_path))
+    (path,) = files(tmp_path)
+    damage(path, how)
+
+    def refused(self, missing_ok=False):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "unlink", refused)
+    caplog.clear()
+    assert alike(wanted, state(opened(tmp_path)))
+    assert caplog.text.count("cannot be removed") == 1 and files(tmp_path) == [path]
+
+
 def test_one_that_another_process_removes_before_it_is_read_is_made_anew(worth, tmp_path, monkeypatch):
     wanted, find, found = state(opened(tmp_path)), KeptWeights.find, []
 

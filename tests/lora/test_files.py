@@ -69,6 +69,10 @@ BAD = {
         f"blocks.0.attn1.to_q.hada_{k}": torch.ones(s)
         for k, s in (("w1_a", (48, 2)), ("w1_b", (2, 48)), ("w2_a", (47, 2)), ("w2_b", (2, 48)))
     },
+    "does not fit together: no matrices": {
+        "lycoris_blocks_0_attn1_to_q.lokr_w1": torch.tensor(1.0),
+        "lycoris_blocks_0_attn1_to_q.lokr_w2": torch.ones(48, 48),
+    },
     r"does not fit together: a bias for 48 rows .*\(47,\)": {
         **GOOD,
         "blocks.0.attn1.to_q.lora_up.bias": torch.ones(47),
