@@ -92,7 +92,8 @@ def pointing(path: Path):
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{error}. What the file is: helios inspect {shlex.quote(str(path))}") from error
+        said = str(error).rstrip(".")
+        raise ValueError(f"{said}. What the file is: helios inspect {shlex.quote(str(path))}") from error
 
 
 def check_part(source: Source, shapes: Callable) -> None:

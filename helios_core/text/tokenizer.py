@@ -78,18 +78,22 @@ def _open(place):
 
     if not isinstance(place, Path):
         text = place.key.endswith(".json")
-        return from_json(place.read()) if text else from_spiece(place.read(), str(place.file))
+        return from_json(place.read(), str(place.file)) if text else from_spiece(place.read(), str(place.file))
     if (place / "tokenizer.json").is_file():
         # As it stands: transformers 5 rebuilds a T5 tokenizer without the normalizer of its file.
         return as_text(Tokenizer.from_file(str(place / "tokenizer.json")))
     return from_spiece((place / "spiece.model").read_bytes(), str(place / "spiece.model"))
 
 
-def from_json(data: bytes):
-    """A tokenizers.Tokenizer of a tokenizer.json."""
+def from_json(data: bytes, path: str):
+    """A tokenizers.Tokenizer of a tokenizer.json. ValueError for a broken one."""
     from tokenizers import Tokenizer
 
-    return as_text(Tokenizer.from_buffer(data))
+    try:
+        found = Tokenizer.from_buffer(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: the tokenizer.json in it is broken ({error}); download the file again") from error
+    return as_text(found)
 
 
 def as_text(tokenizer):

@@ -118,3 +118,12 @@ def test_the_three_places_of_a_tokenizer_agree(spiece, tmp_path):
 def test_broken_sentencepiece_models_are_named(spiece, cut):
     with pytest.raises(ValueError, match="x: .*sentencepiece"):
         from_spiece(b"" if cut == 1 else spiece[:-cut] + b"\xff" * (cut - 10), "x")
+
+
+@pytest.mark.parametrize("text", ["{}", "[", "", '{"model": {"type": "Unigram", "vocab": 3}}'])
+def test_a_broken_tokenizer_json_inside_a_file_is_named(text, tmp_path):
+    umt5 = {name: torch.zeros(shape) for name, shape in inferred.umt5(TEXT).items()}
+    umt5 |= {"shared.weight": torch.zeros(60, 16), "tokenizer.tokenizer.json": bytes_tensor(text.encode())}
+    save_file(umt5, tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="x.safetensors"):
+        load_tokenizer(open_part(tmp_path / "x.safetensors", "text_encoder").tokenizer, 8)

@@ -11,6 +11,8 @@ measured by tests/benchmarks/quant.py.
 
 from __future__ import annotations
 
+import logging
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,6 +20,7 @@ from torch import Tensor
 from .preferred import Preferred
 from .quant import QuantLinear, dequantise, turn
 
+LOG = logging.getLogger(__name__)
 FP8 = torch.float8_e4m3fn
 MOST = {FP8: 448.0, torch.int8: 127.0}
 MULTIPLE = {FP8: 16, torch.int8: 8}  # what rows and columns of a weight must be multiples of
@@ -146,6 +149,8 @@ def use(model: torch.nn.Module, device) -> int:
         for m in model.modules()
         if isinstance(m, QuantLinear) and fits(m.codes, m.scale, m.zero, m.columns, m.rotation)
     ]
+    if not found:
+        LOG.warning("products in eight bits want one factor a row, which no layer here has: all are widened")
     made = {form: Product(form, torch.device(device)) for form in {layer.codes.dtype for layer in found}}
     for layer in found:
         layer.product = made[layer.codes.dtype]

@@ -176,6 +176,12 @@ def test_what_cannot_be_is_refused_before_anything_loads(monkeypatch):
         products.chosen("scaled", CUDA, "fp8_e4m3fn")
 
 
+def test_scaled_products_that_no_layer_takes_are_said(caplog):
+    """This pack's own int8 has several factors a row."""
+    assert load(weight_dtype="int8", products="scaled").parts.transformer is not None
+    assert "one factor a row, which no layer here has: all are widened" in caplog.text
+
+
 def test_a_pipeline_loads_scaled_products():
     helios = load(weight_dtype="fp8_e4m3fn", products="scaled")
     layers = [m for m in helios.parts.transformer.modules() if isinstance(m, QuantLinear)]
