@@ -93,6 +93,20 @@ def test_where_the_disk_allows_no_second_name_a_copy_does(tmp_path, monkeypatch)
     assert kept.file("k", ".mp4").read_bytes() == b"film"
 
 
+@pytest.mark.parametrize("place", [10, 500_000, 999_990])
+def test_files_of_one_name_size_and_time_differ_by_their_bytes(place, tmp_path):
+    """Checkpoints of one architecture in an image whose files all have one time."""
+    found = []
+    for folder, value in (("base", 1), ("distilled", 2)):
+        data = bytearray(1_000_000)
+        data[place] = value
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.safetensors").write_bytes(data)
+        os.utime(tmp_path / folder / "x.safetensors", (1, 1))
+        found.append(fingerprint(tmp_path / folder / "x.safetensors"))
+    assert found[0] != found[1]
+
+
 @pytest.mark.parametrize("change", ["size", "time"])
 def test_the_fingerprint_follows_the_files(tmp_path, change):
     file = tmp_path / "model.safetensors"
