@@ -82,9 +82,17 @@ def test_gradients_flow_through_streamed_blocks(checkpointed):
         made = moved(attach(model, find_layers(SHAPES, "self,cross,feed"), SHAPES, rank=2, alpha=2))
         if checkpointed:
             checkpoint_blocks(model)
-        velocity(model).square().mean().backward()
-        found.append([p.grad for p in made.parameters()])
-    for one, other in zip(*found):
+        found.append(gradients(model, made))
+    assert_alike(*found)
+
+
+def gradients(model, made) -> list:
+    velocity(model).square().mean().backward()
+    return [p.grad for p in made.parameters()]
+
+
+def assert_alike(found, wanted) -> None:
+    for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
 
 
@@ -95,10 +103,8 @@ def test_checkpointed_blocks_have_the_same_gradients():
         made = moved(attach(model, find_layers(SHAPES, "self,feed"), SHAPES, rank=2, alpha=2))
         if checkpointed:
             checkpoint_blocks(model)
-        velocity(model).square().mean().backward()
-        found.append([p.grad for p in made.parameters()])
-    for one, other in zip(*found):
-        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+        found.append(gradients(model, made))
+    assert_alike(*found)
 
 
 def test_targets_and_blocks_choose_layers_and_unknown_ones_are_named():
